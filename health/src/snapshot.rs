@@ -1,0 +1,158 @@
+//! The one truth: an immutable, numbered picture of the fleet and its verdicts.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde::Serialize;
+use steer_topology::{At, Condition, EndpointId, Fleet, PoolId, SiteId};
+use tokio::sync::watch;
+
+/// What the checks say of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Not enough outcomes yet. Never acted upon as down.
+    Unknown,
+    /// It answers as it should.
+    Up,
+    /// It failed `fall` times in a row.
+    Down,
+}
+
+/// What both actuators do with an endpoint, after the guard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// In service.
+    In,
+    /// Taken out.
+    Out,
+    /// Down, but the guard refuses to take it out; stays in service.
+    Held {
+        /// The guard's reason with its numbers, for people.
+        reason: String,
+    },
+}
+
+/// Why the verdict is what it is, for people: "connection refused", "status 503, want 200-299".
+pub type Cause = String;
+
+/// One endpoint in one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EndpointState {
+    /// What the checks say.
+    pub verdict: Verdict,
+    /// What follows from it.
+    pub service: Service,
+    /// The outcome that decided the verdict.
+    pub cause: Cause,
+    /// Since when the verdict stands.
+    pub since: Timestamp,
+}
+
+/// An immutable picture: the checked fleet and what is in service. One snapshot decides DNS and BGP alike.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// Counts up by one per snapshot, from 1. In every log line, metric and explanation.
+    pub number: u64,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The fleet it speaks of.
+    #[serde(skip)]
+    pub fleet: Arc<Fleet>,
+    /// Whether the first full round of checks is over. Before that nothing is announced or withdrawn, and
+    /// every verdict is `Unknown`.
+    pub settled: bool,
+    /// By [`EndpointId`]; as many as the fleet has endpoints.
+    pub endpoints: Vec<EndpointState>,
+}
+
+/// A condition's value. `Unknown` changes nothing: what is announced stays, what is not stays not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// At least one endpoint is in service.
+    Yes,
+    /// All are out.
+    No,
+    /// Not decided yet.
+    Unknown,
+}
+
+impl Snapshot {
+    /// The state of one endpoint of this snapshot's fleet.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> &EndpointState {
+        &self.endpoints[id.0 as usize]
+    }
+
+    /// Evaluates a condition for the process that runs as `local`.
+    #[must_use]
+    pub fn holds(&self, condition: &Condition, local: Option<SiteId>) -> Holds {
+        if !self.settled {
+            return Holds::Unknown;
+        }
+        let mut unknown = false;
+        for id in self.endpoints_at(condition.pool, condition.at, local) {
+            let state = self.endpoint(id);
+            match (&state.service, state.verdict) {
+                (Service::In | Service::Held { .. }, Verdict::Up | Verdict::Down) => return Holds::Yes,
+                (Service::In | Service::Held { .. }, Verdict::Unknown) => unknown = true,
+                (Service::Out, Verdict::Unknown | Verdict::Up | Verdict::Down) => {}
+            }
+        }
+        if unknown { Holds::Unknown } else { Holds::No }
+    }
+
+    /// The endpoints of `pool` that stand at `at`.
+    pub fn endpoints_at(
+        &self,
+        pool: PoolId,
+        at: At,
+        local: Option<SiteId>,
+    ) -> impl Iterator<Item = EndpointId> + '_ {
+        let site = match at {
+            At::Anywhere => None,
+            At::Local => local,
+            At::Site(site) => Some(site),
+        };
+        let endpoints = self.fleet.pool(pool).endpoints.iter().copied();
+        endpoints.filter(move |id| site.is_none() || self.fleet.endpoint(*id).site == site)
+    }
+}
+
+/// Where the current snapshot lives. Readers load a pointer and never wait; actuators may wait for the next.
+#[derive(Debug)]
+pub struct SnapshotCell {
+    current: ArcSwap<Snapshot>,
+    number: watch::Sender<u64>,
+}
+
+impl SnapshotCell {
+    /// A cell that holds its first snapshot.
+    #[must_use]
+    pub fn new(first: Snapshot) -> Self {
+        let number = watch::Sender::new(first.number);
+        Self { current: ArcSwap::from_pointee(first), number }
+    }
+
+    /// The current snapshot.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Swaps in the next snapshot and wakes whoever waits. Older snapshots never queue: only the newest matters.
+    pub fn publish(&self, next: Arc<Snapshot>) {
+        let number = next.number;
+        self.current.store(next);
+        self.number.send_replace(number);
+    }
+
+    /// Changes when a snapshot is published; read the snapshot itself with [`SnapshotCell::load`].
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.number.subscribe()
+    }
+}

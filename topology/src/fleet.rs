@@ -1,0 +1,334 @@
+//! The checked configuration of a whole fleet. Whoever holds a [`Fleet`] need not check anything again.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{Asn, Name, Prefix};
+
+/// Index of a site in [`Fleet::sites`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct SiteId(pub u16);
+
+/// Index of a check in [`Fleet::checks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct CheckId(pub u32);
+
+/// Index of a pool in [`Fleet::pools`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct PoolId(pub u32);
+
+/// Index of an endpoint in [`Fleet::endpoints`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct EndpointId(pub u32);
+
+/// One checked `steer.toml`: every reference resolved to an index, every default filled in, every path absolute
+/// or relative to the working directory (not to the file any more).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Fleet {
+    /// `[fleet] name`; "fleet" when absent. Shown in status and logs.
+    pub name: String,
+    /// `[fleet] geo`. Absent: the built-in country database, read only when a chain needs geography.
+    pub geo: Option<GeoFiles>,
+    /// `[fleet] guard`.
+    pub guard: GuardPolicy,
+    /// `[[site]]`
+    pub sites: Vec<Site>,
+    /// `[[check]]`
+    pub checks: Vec<Check>,
+    /// `[[pool]]`
+    pub pools: Vec<Pool>,
+    /// The endpoints of all pools, each pool's in one run.
+    pub endpoints: Vec<Endpoint>,
+    /// `[dns]`; present when it is written or when there is a zone.
+    pub dns: Option<Dns>,
+    /// `[[zone]]`
+    pub zones: Vec<ZoneFile>,
+    /// `[[steer]]`
+    pub steers: Vec<Steer>,
+    /// `[[anycast]]`
+    pub anycast: Vec<Anycast>,
+    /// `[bgp]`
+    pub bgp: Option<Bgp>,
+    /// `[admin]`; absent: no admin listener.
+    pub admin: Option<Admin>,
+}
+
+/// Where the geography comes from. All files are MMDB, in the nested GeoIP2 or the flat schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GeoFiles {
+    /// Databases that give at least a country; the first that knows an address wins. One file with both
+    /// families, or one file per family.
+    pub country: Vec<PathBuf>,
+    /// Databases that give coordinates; asked before `country`.
+    pub city: Vec<PathBuf>,
+}
+
+/// Limits on what may be taken out of service, for DNS and BGP together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GuardPolicy {
+    /// A service keeps at least this many sites. Applies to services with more sites than this. Default 1.
+    pub keep_sites: u16,
+    /// At most this many sites of a service are taken out per `window`. Default 1.
+    pub max_withdrawn: u16,
+    /// Sliding window of `max_withdrawn`. Default 60 s.
+    pub window: Duration,
+}
+
+/// A point of presence.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Site {
+    /// IATA airport code, lower case.
+    pub name: String,
+    /// City of the airport.
+    pub city: String,
+    /// ISO 3166-1 alpha-2, upper case.
+    pub country: String,
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// BGP Identifier of this site's speaker; overrides `[bgp] router_id`.
+    pub router_id: Option<Ipv4Addr>,
+}
+
+/// How endpoints are probed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Name that pools refer to.
+    pub name: String,
+    /// What a probe does.
+    pub kind: CheckKind,
+    /// Time between the starts of two probes of one endpoint. Default 1 s.
+    pub interval: Duration,
+    /// A probe without an answer by then has failed. At most `interval`. Default 300 ms (or `interval`, if shorter).
+    pub timeout: Duration,
+    /// Failures in a row until an endpoint is down. Default 3.
+    pub fall: NonZeroU8,
+    /// Successes in a row until a down endpoint is up. Default 2.
+    pub rise: NonZeroU8,
+}
+
+/// What a probe does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum CheckKind {
+    /// `GET http://ADDRESS/path`; success is a status within `status`.
+    Http {
+        /// Path and query, starting with `/`. Default `/`.
+        path: String,
+        /// `Host` header; default the endpoint's address.
+        host: Option<String>,
+        /// Lowest and highest status that counts as success. Default 200 to 299.
+        status: (u16, u16),
+    },
+    /// A TCP connection that opens.
+    Tcp,
+}
+
+/// A named set of endpoints under one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pool {
+    /// Name that steered names and conditions refer to.
+    pub name: String,
+    /// The check; `None` where the pool is never checked and so always up.
+    pub check: Option<CheckId>,
+    /// Its endpoints, in file order.
+    pub endpoints: Vec<EndpointId>,
+}
+
+/// One address that serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Endpoint {
+    /// The pool it belongs to.
+    pub pool: PoolId,
+    /// Where it stands; `None` only in a fleet without sites.
+    pub site: Option<SiteId>,
+    /// The address that answers carry, and the port of the service.
+    pub address: SocketAddr,
+    /// The host name `address` came from, if one was written.
+    pub host: Option<String>,
+    /// Where to probe; `address` unless `probe` is written.
+    pub probe: SocketAddr,
+    /// Relative share for `weighted`. 0 takes no new traffic while others can. Default 1.
+    pub weight: u32,
+    /// Tier for `failover`, lowest first. Without any `tier` in a pool: the order in the file.
+    pub tier: u16,
+}
+
+/// `[dns]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dns {
+    /// UDP and TCP on each. Default `0.0.0.0:53` and `[::]:53`.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// An ordinary RFC 1035 master file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ZoneFile {
+    /// Origin and apex.
+    pub name: Name,
+    /// Path of the master file.
+    pub file: PathBuf,
+}
+
+/// A name whose A and AAAA answers depend on the client and on health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Steer {
+    /// Owner name; lies in one of the zones.
+    pub name: Name,
+    /// Index into [`Fleet::zones`] of the closest enclosing zone.
+    pub zone: usize,
+    /// Candidates.
+    pub pool: PoolId,
+    /// TTL of the answers. Default 30 s.
+    pub ttl: Duration,
+    /// Filters, in order. Default `["up", "nearest", "take 1"]`.
+    pub chain: Vec<Filter>,
+    /// What to answer when every candidate is down.
+    pub if_all_down: AllDown,
+}
+
+/// One step of a chain: candidates in, candidates out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// Keeps what is not down (unknown counts as serving).
+    Up,
+    /// Orders by great-circle distance from the client, nearest first; ties keep their order.
+    Nearest,
+    /// Orders at random, share by weight, anew for each query.
+    Weighted,
+    /// Keeps only the lowest tier that has a candidate.
+    Failover,
+    /// Keeps the first `n`.
+    Take(NonZeroU8),
+}
+
+/// What to answer when every candidate is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AllDown {
+    /// As if all were up (the checks may be what is broken). The default.
+    ServeAll,
+    /// An empty answer.
+    Nodata,
+    /// SERVFAIL.
+    Servfail,
+}
+
+/// A prefix that is announced while its condition holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Anycast {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Sites that announce it; all sites when not written, empty in a fleet without sites.
+    pub sites: Vec<SiteId>,
+    /// All must hold. Empty: announced as long as the process runs.
+    pub while_up: Vec<Condition>,
+    /// NEXT_HOP; the session's own address when absent.
+    pub next_hop: Option<IpAddr>,
+}
+
+/// Holds while at least one endpoint of the pool, at the place, is in service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// The pool.
+    pub pool: PoolId,
+    /// Whose endpoints count.
+    pub at: At,
+}
+
+/// Whose endpoints a [`Condition`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum At {
+    /// `pool:web`
+    Anywhere,
+    /// `pool:web@local`: those of the site this process runs as.
+    Local,
+    /// `pool:web@fra`
+    Site(SiteId),
+}
+
+/// `[bgp]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bgp {
+    /// Our AS number.
+    pub asn: Asn,
+    /// BGP Identifier, unless the site has its own.
+    pub router_id: Option<Ipv4Addr>,
+    /// Where peers may connect to us. Default none: we connect to them.
+    pub listen: Vec<SocketAddr>,
+    /// `[[bgp.peer]]`
+    pub peers: Vec<Peer>,
+}
+
+/// A configured neighbour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// The site whose speaker holds this session; `None`: every site's.
+    pub site: Option<SiteId>,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port. Default 179.
+    pub port: u16,
+    /// Its AS number; ours makes it an internal peer.
+    pub asn: Asn,
+    /// The address we connect from.
+    pub source: Option<IpAddr>,
+    /// Wait for it to connect instead of connecting.
+    pub passive: bool,
+    /// Hold time that we offer: 0 (never expires) or 3 s to 65,535 s. Default 90 s.
+    pub hold_time: Duration,
+    /// Mean time between two attempts to connect; jittered to 75 to 100 %. Default 5 s.
+    pub connect_retry: Duration,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Admin {
+    /// `/metrics`, `/v1/status`, `/v1/explain`. Loopback only. Default 127.0.0.1:8053.
+    pub listen: SocketAddr,
+}
+
+impl Fleet {
+    /// The endpoint behind an id of this fleet.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> &Endpoint {
+        &self.endpoints[id.0 as usize]
+    }
+
+    /// The pool behind an id of this fleet.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.0 as usize]
+    }
+
+    /// The check behind an id of this fleet.
+    #[must_use]
+    pub fn check(&self, id: CheckId) -> &Check {
+        &self.checks[id.0 as usize]
+    }
+
+    /// The site behind an id of this fleet.
+    #[must_use]
+    pub fn site(&self, id: SiteId) -> &Site {
+        &self.sites[usize::from(id.0)]
+    }
+
+    /// The site called `name`, in any case.
+    #[must_use]
+    pub fn site_named(&self, name: &str) -> Option<SiteId> {
+        let index = self.sites.iter().position(|site| site.name.eq_ignore_ascii_case(name))?;
+        u16::try_from(index).ok().map(SiteId)
+    }
+
+    /// All endpoint ids, in order.
+    pub fn endpoint_ids(&self) -> impl Iterator<Item = EndpointId> + use<> {
+        (0..self.endpoints.len() as u32).map(EndpointId)
+    }
+}

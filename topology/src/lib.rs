@@ -1,0 +1,19 @@
+//! The shared vocabulary of `steer`: the checked configuration, sites, pools, prefixes, geography.
+//!
+//! ```text
+//! steer.toml ─► document (spans kept) ─► raw ─► check ─► Fleet          one Fault per mistake, all in one run
+//! *.mmdb ─────► Geography ─► Classes    every address belongs to exactly one client class
+//! ```
+//!
+//! This crate opens no socket and asks no clock. Reading files is all the I/O it does; resolving a host name
+//! is a function that the caller hands in.
+
+pub mod fault;
+pub mod fleet;
+pub mod name;
+pub mod prefix;
+
+pub use fault::{Fault, Faults};
+pub use fleet::*;
+pub use name::Name;
+pub use prefix::{Asn, Prefix};
