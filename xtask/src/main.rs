@@ -1,1 +1,54 @@
-fn main() {}
+//! The commands that people and CI both use: `cargo xtask check | test | lab | bench | data`.
+
+mod check;
+mod lab;
+mod packages;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Work on steer itself.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Format, lints, forbidden dependencies.
+    Check,
+    /// Every test. As root it installs the peers it needs from Debian packages; else it says what it skips.
+    Test {
+        /// Passed on to `cargo test`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Run one lab with the binary of this tree (needs root).
+    Lab {
+        /// The lab's name, for example `first-failover`.
+        name: String,
+        /// Passed on to `steer lab run`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Check => check::check(),
+        Command::Test { rest } => test::test(&rest),
+        Command::Lab { name, rest } => lab::lab(&name, &rest),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

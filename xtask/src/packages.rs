@@ -1,0 +1,109 @@
+//! The peers that tests and labs run against: Debian packages, installed where we are root.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::shell;
+
+/// A program that a test needs and the Debian package that brings it.
+struct Needed {
+    program: &'static str,
+    package: &'static str,
+}
+
+const fn needed(program: &'static str, package: &'static str) -> Needed {
+    Needed { program, package }
+}
+
+const NEEDED: &[Needed] = &[
+    needed("/usr/sbin/bird", "bird2"),
+    needed("/usr/lib/frr/bgpd", "frr"),
+    needed("/usr/bin/gobgpd", "gobgpd"),
+    needed("/usr/sbin/bgpd", "openbgpd"),
+    needed("/usr/sbin/exabgp", "exabgp"),
+    needed("/usr/sbin/unbound", "unbound"),
+    needed("/usr/bin/dig", "bind9-dnsutils"),
+    needed("/usr/bin/kdig", "knot-dnsutils"),
+    needed("/usr/sbin/ip", "iproute2"),
+    needed("/usr/sbin/nft", "nftables"),
+    needed("/usr/bin/xz", "xz-utils"),
+];
+
+/// Installs what is missing. Without root, or where apt fails, it says what will be skipped and goes on.
+pub(crate) fn ensure() {
+    let missing: Vec<_> = NEEDED.iter().filter(|needed| !present(needed)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let packages: Vec<_> = missing.iter().map(|needed| needed.package).collect();
+    if !is_root() {
+        say_skipped(&missing, "not root");
+        return;
+    }
+    eprintln!("installing {}", packages.join(" "));
+    if let Err(error) = install(&packages) {
+        eprintln!("{error}");
+    }
+    let still: Vec<_> = NEEDED.iter().filter(|needed| !present(needed)).collect();
+    if !still.is_empty() {
+        say_skipped(&still, "could not be installed");
+    }
+}
+
+fn say_skipped(missing: &[&Needed], why: &str) {
+    for Needed { program, package } in missing {
+        eprintln!("skip: tests that need {program} (Debian package {package}): {why}");
+    }
+}
+
+fn present(needed: &Needed) -> bool {
+    Path::new(needed.program).exists()
+}
+
+pub(crate) fn is_root() -> bool {
+    shell::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+fn install(packages: &[&str]) -> Result<(), String> {
+    let _quiet = NoDaemons::new()?;
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+        command
+    };
+    shell::run(apt().arg("update"))?;
+    shell::run(
+        apt()
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(packages),
+    )
+}
+
+/// While it lives, packages that are installed do not start their daemons (Debian's policy-rc.d).
+struct NoDaemons {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoDaemons {
+    fn new() -> Result<Self, String> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n").map_err(|error| format!("{POLICY}: {error}"))?;
+        shell::output(Command::new("chmod").args(["755", POLICY]))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoDaemons {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("{POLICY} could not be removed: {error}");
+        }
+    }
+}
