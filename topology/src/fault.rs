@@ -46,12 +46,22 @@ impl Place {
 impl Fault {
     /// A fault of a whole file.
     pub fn of_file(file: &Path, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), place: None, message: message.into(), remedy: remedy.into() }
+        Self {
+            file: file.to_owned(),
+            place: None,
+            message: message.into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// A fault at a place.
     pub fn at(file: &Path, place: Place, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), place: Some(place), message: message.into(), remedy: remedy.into() }
+        Self {
+            file: file.to_owned(),
+            place: Some(place),
+            message: message.into(),
+            remedy: remedy.into(),
+        }
     }
 }
 

@@ -323,7 +323,10 @@ impl Fleet {
     /// The site called `name`, in any case.
     #[must_use]
     pub fn site_named(&self, name: &str) -> Option<SiteId> {
-        let index = self.sites.iter().position(|site| site.name.eq_ignore_ascii_case(name))?;
+        let index = self
+            .sites
+            .iter()
+            .position(|site| site.name.eq_ignore_ascii_case(name))?;
         u16::try_from(index).ok().map(SiteId)
     }
 

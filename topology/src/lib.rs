@@ -8,12 +8,18 @@
 //! This crate opens no socket and asks no clock. Reading files is all the I/O it does; resolving a host name
 //! is a function that the caller hands in.
 
+pub mod class;
+pub mod country;
 pub mod fault;
 pub mod fleet;
+pub mod geography;
 pub mod name;
 pub mod prefix;
 
+pub use class::{Class, ClassId, Classes, Found};
+pub use country::{Continent, CountryCode, Position, distance_km};
 pub use fault::{Fault, Faults};
 pub use fleet::*;
+pub use geography::{Geography, Located, Place};
 pub use name::Name;
 pub use prefix::{Asn, Prefix};

@@ -39,7 +39,9 @@ pub enum InvalidName {
         length: usize,
     },
     /// Something other than letters, digits, `-`, `_` and `*`.
-    #[error("{name:?} has the character {character:?}; letters, digits, '-', '_' and a leading '*' label are possible")]
+    #[error(
+        "{name:?} has the character {character:?}; letters, digits, '-', '_' and a leading '*' label are possible"
+    )]
     Character {
         /// The text as it was written.
         name: String,
@@ -90,15 +92,25 @@ impl FromStr for Name {
 
 fn check_label(label: &str, name: &str) -> Result<(), InvalidName> {
     if label.is_empty() {
-        return Err(InvalidName::EmptyLabel { name: name.to_owned() });
+        return Err(InvalidName::EmptyLabel {
+            name: name.to_owned(),
+        });
     }
     if label.len() > 63 {
-        return Err(InvalidName::LabelTooLong { label: label.to_owned(), length: label.len() });
+        return Err(InvalidName::LabelTooLong {
+            label: label.to_owned(),
+            length: label.len(),
+        });
     }
-    let bad = label.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
+    let bad = label
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')));
     match bad {
         Some('*') if label == "*" && name.starts_with("*.") => Ok(()),
-        Some(character) => Err(InvalidName::Character { name: name.to_owned(), character }),
+        Some(character) => Err(InvalidName::Character {
+            name: name.to_owned(),
+            character,
+        }),
         None => Ok(()),
     }
 }
@@ -139,10 +151,25 @@ mod tests {
     #[test]
     fn bad_names_are_refused_by_cause() {
         assert_eq!("".parse::<Name>(), Err(InvalidName::Empty));
-        assert!(matches!("a..b".parse::<Name>(), Err(InvalidName::EmptyLabel { .. })));
-        assert!(matches!("a b.c".parse::<Name>(), Err(InvalidName::Character { character: ' ', .. })));
-        assert!(matches!("a*.c".parse::<Name>(), Err(InvalidName::Character { character: '*', .. })));
-        assert!(matches!("x".repeat(64).parse::<Name>(), Err(InvalidName::LabelTooLong { length: 64, .. })));
-        assert!(matches!("abc.".repeat(64).parse::<Name>(), Err(InvalidName::TooLong { length: 257 })));
+        assert!(matches!(
+            "a..b".parse::<Name>(),
+            Err(InvalidName::EmptyLabel { .. })
+        ));
+        assert!(matches!(
+            "a b.c".parse::<Name>(),
+            Err(InvalidName::Character { character: ' ', .. })
+        ));
+        assert!(matches!(
+            "a*.c".parse::<Name>(),
+            Err(InvalidName::Character { character: '*', .. })
+        ));
+        assert!(matches!(
+            "x".repeat(64).parse::<Name>(),
+            Err(InvalidName::LabelTooLong { length: 64, .. })
+        ));
+        assert!(matches!(
+            "abc.".repeat(64).parse::<Name>(),
+            Err(InvalidName::TooLong { length: 257 })
+        ));
     }
 }

@@ -31,7 +31,9 @@ pub enum InvalidPrefix {
         max: u8,
     },
     /// Bits are set beyond the length.
-    #[error("{address}/{length} has bits set beyond its length; {network} is the network, {address}/{max} the single address")]
+    #[error(
+        "{address}/{length} has bits set beyond its length; {network} is the network, {address}/{max} the single address"
+    )]
     HostBits {
         /// The address before the slash.
         address: IpAddr,
@@ -50,7 +52,12 @@ impl Prefix {
         let prefix = Self::covering(address, length)?;
         if prefix.address() != address {
             let max = prefix.0.max_prefix_len();
-            return Err(InvalidPrefix::HostBits { address, length, network: prefix, max });
+            return Err(InvalidPrefix::HostBits {
+                address,
+                length,
+                network: prefix,
+                max,
+            });
         }
         Ok(prefix)
     }
@@ -87,6 +94,13 @@ impl Prefix {
     }
 }
 
+/// The single address.
+impl From<IpAddr> for Prefix {
+    fn from(address: IpAddr) -> Self {
+        Self(IpNet::from(address))
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -97,7 +111,9 @@ impl FromStr for Prefix {
     type Err = InvalidPrefix;
 
     fn from_str(text: &str) -> Result<Self, InvalidPrefix> {
-        let malformed = || InvalidPrefix::Malformed { value: text.to_owned() };
+        let malformed = || InvalidPrefix::Malformed {
+            value: text.to_owned(),
+        };
         let (address, length) = text.split_once('/').ok_or_else(malformed)?;
         let address: IpAddr = address.parse().map_err(|_| malformed())?;
         let length: u8 = length.parse().map_err(|_| malformed())?;
@@ -155,13 +171,26 @@ mod tests {
     #[test]
     fn a_length_beyond_the_family_is_refused() {
         let error = "192.0.2.0/33".parse::<Prefix>().unwrap_err();
-        assert_eq!(error.to_string(), "length 33 does not fit 192.0.2.0; at most 32 is possible");
+        assert_eq!(
+            error.to_string(),
+            "length 33 does not fit 192.0.2.0; at most 32 is possible"
+        );
     }
 
     #[test]
     fn text_that_is_no_prefix_is_refused() {
-        for text in ["", "192.0.2.0", "192.0.2/24", "x/8", "10.0.0.0/-1", "10.0.0.0/8/8"] {
-            assert!(matches!(text.parse::<Prefix>(), Err(InvalidPrefix::Malformed { .. })), "{text}");
+        for text in [
+            "",
+            "192.0.2.0",
+            "192.0.2/24",
+            "x/8",
+            "10.0.0.0/-1",
+            "10.0.0.0/8/8",
+        ] {
+            assert!(
+                matches!(text.parse::<Prefix>(), Err(InvalidPrefix::Malformed { .. })),
+                "{text}"
+            );
         }
     }
 
