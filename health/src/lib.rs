@@ -8,6 +8,19 @@
 //!
 //! Knows no DNS and no BGP.
 
+mod check;
+mod driver;
+pub mod guard;
+mod judge;
+pub mod outcome;
+mod probe;
 pub mod snapshot;
+mod units;
 
+pub use check::{Attempt, Check, INTERVAL_MIN, Output, Rules};
+pub use driver::{IN_FLIGHT_MAX, run};
+pub use guard::Guard;
+pub use judge::{Change, Judge, SPREAD_MAX};
+pub use outcome::{Answer, Failure, Outcome, Void};
+pub use probe::{HttpUnavailable, http_client};
 pub use snapshot::{Cause, EndpointState, Service, Snapshot, SnapshotCell, Verdict};

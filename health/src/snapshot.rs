@@ -20,6 +20,18 @@ pub enum Verdict {
     Down,
 }
 
+impl Verdict {
+    /// The word that logs, metrics and JSON use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// What both actuators do with an endpoint, after the guard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -33,6 +45,18 @@ pub enum Service {
         /// The guard's reason with its numbers, for people.
         reason: String,
     },
+}
+
+impl Service {
+    /// The word that logs, metrics and JSON use.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Held { .. } => "held",
+        }
+    }
 }
 
 /// Why the verdict is what it is, for people: "connection refused", "status 503, want 200-299".
@@ -134,7 +158,10 @@ impl SnapshotCell {
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
         let number = watch::Sender::new(first.number);
-        Self { current: ArcSwap::from_pointee(first), number }
+        Self {
+            current: ArcSwap::from_pointee(first),
+            number,
+        }
     }
 
     /// The current snapshot.
@@ -143,11 +170,24 @@ impl SnapshotCell {
         self.current.load_full()
     }
 
-    /// Swaps in the next snapshot and wakes whoever waits. Older snapshots never queue: only the newest matters.
-    pub fn publish(&self, next: Arc<Snapshot>) {
-        let number = next.number;
-        self.current.store(next);
-        self.number.send_replace(number);
+    /// The current snapshot for a short look, cheaper than [`SnapshotCell::load`]. Do not hold it across an `await`.
+    #[must_use]
+    pub fn peek(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// Swaps in the next snapshot and wakes whoever waits; returns false, and does nothing, when it is no newer
+    /// than the current one. Older snapshots never queue: only the newest matters.
+    pub fn publish(&self, next: Arc<Snapshot>) -> bool {
+        // Under the watch's lock, so that two publishers cannot cross. Readers of the snapshot do not take it.
+        self.number.send_if_modified(|number| {
+            let newer = next.number > *number;
+            if newer {
+                *number = next.number;
+                self.current.store(next);
+            }
+            newer
+        })
     }
 
     /// Changes when a snapshot is published; read the snapshot itself with [`SnapshotCell::load`].

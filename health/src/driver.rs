@@ -1,0 +1,361 @@
+//! The thin part: one task, one loop, one timer queue for all endpoints; probes are tasks beside it.
+//!
+//! ```text
+//!            ┌──────────────── due ◄── timer queue (one entry per endpoint)
+//!            ▼                                   ▲
+//! reports ─► Check ─► verdict changes ─► Judge ─► publish ─► send probes
+//!    ▲                                                           │
+//!    └─────────────────── probe tasks (bounded) ◄────────────────┘
+//! ```
+//!
+//! Bounds: at most [`IN_FLIGHT_MAX`] probes at once, and a finished one is in flight until its report is read, so
+//! the reports are bounded as well. A probe beyond that is not sent and counts neither way. Shutdown aborts what
+//! is in flight; nothing is lost by that but outcomes nobody will read.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use steer_topology::{Check as CheckSettings, EndpointId, Fleet};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::check::{Attempt, Check, Output, Rules};
+use crate::judge::{Change, Judge, SPREAD_MAX};
+use crate::outcome::{Failure, Outcome, Void};
+use crate::probe::{NetProber, Prober};
+use crate::snapshot::{SnapshotCell, Verdict};
+
+/// Most probes at once. Each holds a file descriptor: 10,000 endpoints that all hang for 300 ms of each second
+/// need 3,000.
+pub const IN_FLIGHT_MAX: usize = 4096;
+
+/// Most reports that are read before the loop looks at the time and publishes again.
+const BATCH: usize = 1024;
+
+/// Between two warnings that probes say nothing.
+const VOID_WARNING_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs all the checks and publishes snapshots into `cell` until `shutdown`. `seed` spreads the first round.
+pub async fn run(
+    fleet: Arc<Fleet>,
+    cell: Arc<SnapshotCell>,
+    judge: Judge,
+    seed: u64,
+    shutdown: CancellationToken,
+) {
+    let prober = NetProber::new(&fleet);
+    Driver::new(&fleet, cell, judge, seed, prober).run(shutdown).await;
+}
+
+struct Driver<P> {
+    fleet: Arc<Fleet>,
+    cell: Arc<SnapshotCell>,
+    judge: Judge,
+    prober: Arc<P>,
+    /// By endpoint; `None` where it is not checked.
+    checks: Vec<Option<Check>>,
+    /// One entry per check, always its next deadline.
+    queue: BinaryHeap<Reverse<(Instant, EndpointId)>>,
+    in_flight: JoinSet<Report>,
+    in_flight_max: usize,
+    /// What this turn of the loop came to.
+    changes: Vec<Change>,
+    to_send: Vec<Job>,
+    warned_of_void: Option<Instant>,
+}
+
+/// A probe to send.
+#[derive(Debug, Clone, Copy)]
+struct Job {
+    endpoint: EndpointId,
+    attempt: Attempt,
+    timeout: Duration,
+}
+
+/// A probe that ended.
+struct Report {
+    job: Job,
+    outcome: Outcome,
+    took: Duration,
+}
+
+impl<P: Prober> Driver<P> {
+    fn new(fleet: &Arc<Fleet>, cell: Arc<SnapshotCell>, judge: Judge, seed: u64, prober: P) -> Self {
+        describe_metrics();
+        let mut driver = Self {
+            fleet: Arc::clone(fleet),
+            cell,
+            judge,
+            prober: Arc::new(prober),
+            checks: Vec::with_capacity(fleet.endpoints.len()),
+            queue: BinaryHeap::new(),
+            in_flight: JoinSet::new(),
+            in_flight_max: IN_FLIGHT_MAX,
+            changes: Vec::new(),
+            to_send: Vec::new(),
+            warned_of_void: None,
+        };
+        driver.plan_first_round(&mut StdRng::seed_from_u64(seed), now());
+        driver
+    }
+
+    fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
+        for endpoint in self.fleet.endpoint_ids() {
+            let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
+            let verdict = self.judge.verdict(endpoint);
+            let check = pool.check.map(|id| {
+                let settings = self.fleet.check(id);
+                let first = start + spread(settings.interval, random);
+                self.queue.push(Reverse((first, endpoint)));
+                Check::new(rules(settings), first, verdict)
+            });
+            self.checks.push(check);
+            self.show_verdict(endpoint, verdict);
+        }
+    }
+
+    async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            let wake = self.next_wake();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(report) = self.in_flight.join_next() => self.take_report(report),
+                () = sleep_until(wake) => {}
+            }
+            self.turn();
+        }
+        self.in_flight.shutdown().await;
+    }
+
+    /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes.
+    fn turn(&mut self) {
+        for _ in 0..BATCH {
+            let Some(report) = self.in_flight.try_join_next() else {
+                break;
+            };
+            self.take_report(report);
+        }
+        let now = now();
+        self.run_due(now);
+        self.decide(now);
+        self.send_probes(now);
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let check = self.queue.peek().map(|Reverse((at, _))| *at);
+        check.into_iter().chain(self.judge.next_deadline()).min()
+    }
+
+    fn take_report(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        match report {
+            Ok(Report { job, outcome, took }) => {
+                if !matches!(outcome, Outcome::Void(_)) {
+                    metrics::histogram!("steer_health_probe_seconds").record(took);
+                }
+                self.apply(job, &outcome, now());
+            }
+            // The probe's own panic is caught within the task; what is left is an abort.
+            Err(error) => tracing::debug!(%error, "a probe task ended without a report"),
+        }
+    }
+
+    fn apply(&mut self, job: Job, outcome: &Outcome, now: Instant) {
+        metrics::counter!("steer_health_probes_total", "result" => outcome.label()).increment(1);
+        if let Outcome::Void(void) = outcome {
+            self.warn_of_void(job.endpoint, void, now);
+        }
+        if let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() {
+            check.on_outcome(job.attempt, outcome);
+        }
+        self.collect(job.endpoint);
+    }
+
+    fn run_due(&mut self, now: Instant) {
+        while let Some(endpoint) = self.next_due(now) {
+            if let Some(check) = self.checks[endpoint.0 as usize].as_mut() {
+                check.on_deadline(now);
+                self.queue.push(Reverse((check.next_deadline(), endpoint)));
+            }
+            self.collect(endpoint);
+        }
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<EndpointId> {
+        let Reverse((at, endpoint)) = *self.queue.peek()?;
+        if at > now {
+            return None;
+        }
+        self.queue.pop();
+        Some(endpoint)
+    }
+
+    /// Takes what a check wants done.
+    fn collect(&mut self, endpoint: EndpointId) {
+        let Some(check) = self.checks[endpoint.0 as usize].as_mut() else {
+            return;
+        };
+        while let Some(output) = check.poll_output() {
+            match output {
+                Output::Probe { attempt, timeout } => self.to_send.push(Job {
+                    endpoint,
+                    attempt,
+                    timeout,
+                }),
+                Output::Changed(verdict, cause) => self.changes.push(Change {
+                    endpoint,
+                    verdict,
+                    cause,
+                }),
+                Output::Missed(slots) => {
+                    metrics::counter!("steer_health_slots_missed_total").increment(slots)
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Instant) {
+        let changes = std::mem::take(&mut self.changes);
+        let due = self.judge.next_deadline().is_some_and(|at| at <= now);
+        if changes.is_empty() && !due {
+            return;
+        }
+        let changed: Vec<_> = changes
+            .iter()
+            .map(|change| (change.endpoint, change.verdict))
+            .collect();
+        if let Some(next) = self.judge.on_verdicts(changes, now, Timestamp::now()) {
+            let number = next.number;
+            self.cell.publish(next);
+            tracing::info!(snapshot = number, "snapshot published");
+            metrics::gauge!("steer_health_snapshot").set(number as f64);
+        }
+        for (endpoint, verdict) in changed {
+            self.show_verdict(endpoint, verdict);
+        }
+    }
+
+    fn send_probes(&mut self, now: Instant) {
+        for job in std::mem::take(&mut self.to_send) {
+            if self.in_flight.len() < self.in_flight_max {
+                self.in_flight.spawn(send(Arc::clone(&self.prober), job));
+            } else {
+                metrics::counter!("steer_health_probes_skipped_total").increment(1);
+                self.apply(job, &Outcome::Void(Void::Skipped), now);
+            }
+        }
+    }
+
+    fn warn_of_void(&mut self, endpoint: EndpointId, void: &Void, now: Instant) {
+        if self
+            .warned_of_void
+            .is_some_and(|last| now.saturating_duration_since(last) < VOID_WARNING_EVERY)
+        {
+            return;
+        }
+        self.warned_of_void = Some(now);
+        let address = self.fleet.endpoint(endpoint).address;
+        tracing::warn!(endpoint = %address, reason = %void, "a probe says nothing of its endpoint");
+    }
+
+    fn show_verdict(&self, endpoint: EndpointId, verdict: Verdict) {
+        let endpoint = self.fleet.endpoint(endpoint);
+        let site = endpoint.site.map_or("", |site| &self.fleet.site(site).name);
+        let value = match verdict {
+            Verdict::Unknown => -1.0,
+            Verdict::Down => 0.0,
+            Verdict::Up => 1.0,
+        };
+        let pool = self.fleet.pool(endpoint.pool).name.clone();
+        let address = endpoint.address.to_string();
+        metrics::gauge!("steer_health_verdict", "endpoint" => address, "pool" => pool, "site" => site.to_owned())
+            .set(value);
+    }
+}
+
+/// One probe within its time. A panic ends here: it is our fault and says nothing of the endpoint.
+async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
+    let started = now();
+    let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout));
+    let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_elapsed)) => Outcome::Failure(Failure::NoAnswer(job.timeout)),
+        Err(_panic) => Outcome::Void(Void::Panicked),
+    };
+    Report {
+        job,
+        outcome,
+        took: now().saturating_duration_since(started),
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The runtime's clock, which tests may pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Where in the first round an endpoint begins: anywhere in one interval, or in [`SPREAD_MAX`] if that is less.
+fn spread(interval: Duration, random: &mut StdRng) -> Duration {
+    let widest = interval.min(SPREAD_MAX).as_nanos();
+    let widest = u64::try_from(widest).unwrap_or(u64::MAX).max(1);
+    Duration::from_nanos(random.random_range(0..widest))
+}
+
+fn rules(settings: &CheckSettings) -> Rules {
+    let CheckSettings {
+        name: _,
+        kind: _,
+        interval,
+        timeout,
+        fall,
+        rise,
+    } = settings;
+    Rules {
+        interval: *interval,
+        timeout: *timeout,
+        fall: fall.get(),
+        rise: rise.get(),
+    }
+}
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("steer_health_probes_total", "Probes by result");
+    describe_counter!(
+        "steer_health_probes_skipped_total",
+        "Probes not sent: too many in flight"
+    );
+    describe_counter!(
+        "steer_health_slots_missed_total",
+        "Probe slots that went by while the loop was late"
+    );
+    describe_counter!("steer_health_snapshots_total", "Snapshots made after the first");
+    describe_counter!(
+        "steer_health_guard_refusals_total",
+        "Endpoints that the guard held in service, by rule"
+    );
+    describe_gauge!("steer_health_verdict", "1 up, 0 down, -1 unknown");
+    describe_gauge!("steer_health_snapshot", "Number of the newest snapshot");
+    describe_histogram!(
+        "steer_health_probe_seconds",
+        Unit::Seconds,
+        "Time from sending a probe to its outcome"
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! The guard: what may be taken out of service, however convincing the checks are.
+//!
+//! It counts in *units*: the endpoints of one pool at one site, or one endpoint where a fleet has no sites.
+//!
+//! - **keep**: a pool of more than `keep_sites` units keeps `keep_sites` of them in service. A smaller pool has
+//!   nothing to fall back on, and its operator wants it withdrawn when it is dead.
+//! - **window**: at most `max_withdrawn` units of a pool are taken out within the sliding `window`.
+//!
+//! Coming back is always free and at once. It does not give a withdrawal back: otherwise a flapping unit could
+//! buy a withdrawal of another one with each of its returns.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use steer_topology::{GuardPolicy, PoolId};
+
+/// Counts what was taken out, per pool, and refuses what would be too much. Sans-IO.
+#[derive(Debug)]
+pub struct Guard {
+    policy: GuardPolicy,
+    /// By pool: when units were taken out, oldest first. At most `max_withdrawn` each.
+    taken: Vec<VecDeque<Instant>>,
+}
+
+/// A pool as the guard sees it when it is asked for one of its units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How many units the pool has, in service or not.
+    pub units: usize,
+    /// How many would be in service, known not to be mere hope (`Unknown`), without the one in question.
+    pub left: usize,
+}
+
+/// Why a unit stays in service although it is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too few others.
+    #[error("{left} of {units} sites would be left in service, keep_sites is {keep}")]
+    Keep {
+        /// Units left in service without this one.
+        left: usize,
+        /// Units of the pool.
+        units: usize,
+        /// `keep_sites`
+        keep: u16,
+    },
+    /// Too many, too fast.
+    #[error("{taken} taken out within {window:?}, max_withdrawn is {max}")]
+    Window {
+        /// Units taken out within the window.
+        taken: usize,
+        /// `max_withdrawn`
+        max: u16,
+        /// `window`
+        window: Duration,
+    },
+}
+
+impl Guard {
+    /// A guard that has let nothing out yet, for `pools` pools.
+    #[must_use]
+    pub fn new(policy: GuardPolicy, pools: usize) -> Self {
+        Self {
+            policy,
+            taken: vec![VecDeque::new(); pools],
+        }
+    }
+
+    /// Asks to take a unit of `pool` out at `now`; a permission counts against the window from then on.
+    ///
+    /// # Errors
+    /// The first rule that forbids it.
+    pub fn ask(&mut self, pool: PoolId, standing: Standing, now: Instant) -> Result<(), Refusal> {
+        self.check_keep(standing)?;
+        self.check_window(pool, now)?;
+        if let Some(taken) = self.taken.get_mut(pool.0 as usize) {
+            taken.push_back(now);
+        }
+        Ok(())
+    }
+
+    /// When the window lets the next unit of `pool` out; `None` when it would now, or never will.
+    #[must_use]
+    pub fn frees_at(&self, pool: PoolId) -> Option<Instant> {
+        let taken = self.taken.get(pool.0 as usize)?;
+        let full = taken.len() >= usize::from(self.policy.max_withdrawn);
+        taken
+            .front()
+            .filter(|_| full)
+            .and_then(|first| first.checked_add(self.policy.window))
+    }
+
+    fn check_keep(&self, Standing { units, left }: Standing) -> Result<(), Refusal> {
+        let keep = self.policy.keep_sites;
+        if units > usize::from(keep) && left < usize::from(keep) {
+            return Err(Refusal::Keep { left, units, keep });
+        }
+        Ok(())
+    }
+
+    fn check_window(&mut self, pool: PoolId, now: Instant) -> Result<(), Refusal> {
+        let GuardPolicy {
+            keep_sites: _,
+            max_withdrawn: max,
+            window,
+        } = self.policy;
+        let Some(taken) = self.taken.get_mut(pool.0 as usize) else {
+            return Ok(());
+        };
+        while taken
+            .front()
+            .is_some_and(|first| now.saturating_duration_since(*first) >= window)
+        {
+            taken.pop_front();
+        }
+        if taken.len() >= usize::from(max) {
+            return Err(Refusal::Window {
+                taken: taken.len(),
+                max,
+                window,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Refusal {
+    /// Value of the `rule` label of `steer_health_guard_refusals_total`.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::Keep { .. } => "keep_sites",
+            Self::Window { .. } => "max_withdrawn",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POOL: PoolId = PoolId(0);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn guard(keep_sites: u16, max_withdrawn: u16) -> Guard {
+        Guard::new(
+            GuardPolicy {
+                keep_sites,
+                max_withdrawn,
+                window: MINUTE,
+            },
+            2,
+        )
+    }
+
+    fn three(left: usize) -> Standing {
+        Standing { units: 3, left }
+    }
+
+    #[test]
+    fn the_last_site_stays() {
+        let refusal = guard(1, 9).ask(POOL, three(0), Instant::now());
+        assert_eq!(
+            refusal,
+            Err(Refusal::Keep {
+                left: 0,
+                units: 3,
+                keep: 1
+            })
+        );
+        assert_eq!(
+            refusal.unwrap_err().to_string(),
+            "0 of 3 sites would be left in service, keep_sites is 1"
+        );
+        assert_eq!(guard(1, 9).ask(POOL, three(1), Instant::now()), Ok(()));
+    }
+
+    #[test]
+    fn a_pool_no_larger_than_keep_sites_may_go_out_whole() {
+        let now = Instant::now();
+        assert_eq!(guard(1, 9).ask(POOL, Standing { units: 1, left: 0 }, now), Ok(()));
+        assert_eq!(guard(3, 9).ask(POOL, three(0), now), Ok(()));
+        assert!(guard(2, 9).ask(POOL, three(1), now).is_err());
+    }
+
+    #[test]
+    fn the_window_slides_for_each_pool_apart() {
+        let (mut guard, start) = (guard(0, 2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(guard.frees_at(POOL), None);
+        assert_eq!(guard.ask(POOL, three(2), at(0)), Ok(()));
+        assert_eq!(guard.ask(POOL, three(1), at(20)), Ok(()));
+        let refusal = Refusal::Window {
+            taken: 2,
+            max: 2,
+            window: MINUTE,
+        };
+        assert_eq!(guard.ask(POOL, three(0), at(59)), Err(refusal));
+        assert_eq!(guard.ask(PoolId(1), three(0), at(59)), Ok(()));
+        assert_eq!(guard.frees_at(POOL), Some(at(60)));
+        assert_eq!(guard.ask(POOL, three(0), at(60)), Ok(()));
+        assert_eq!(guard.frees_at(POOL), Some(at(80)));
+        assert_eq!(guard.ask(POOL, three(0), at(79)), Err(refusal));
+    }
+
+    #[test]
+    fn a_refusal_costs_nothing() {
+        let (mut guard, start) = (guard(1, 1), Instant::now());
+        assert!(guard.ask(POOL, three(0), start).is_err());
+        assert_eq!(guard.ask(POOL, three(1), start), Ok(()));
+    }
+
+    #[test]
+    fn max_withdrawn_zero_never_lets_anything_out() {
+        let mut guard = guard(0, 0);
+        assert!(guard.ask(POOL, three(2), Instant::now()).is_err());
+        assert_eq!(guard.frees_at(POOL), None);
+    }
+}

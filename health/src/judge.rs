@@ -1,0 +1,424 @@
+//! From verdict changes to snapshots: the settle rule, and the guard's word on each endpoint that went down.
+//!
+//! ```text
+//! verdicts ─► entries ─► settled? ─ no ─► nothing is published, nothing is acted on
+//!                            │
+//!                           yes ─► up: in at once     down: the guard is asked ─► out, or held and asked again
+//! ```
+//!
+//! Settled means that every endpoint has a verdict, or that the time in which it must have got one is over. What
+//! is down at that moment is out *without* the guard's permission: nothing was announced or answered before, so
+//! no traffic is lost by not beginning, while beginning to announce a site that is known to be dead would draw
+//! traffic to it. `keep_sites` and `max_withdrawn` limit what is taken out after that.
+//!
+//! An endpoint may go without permission while another one of its unit (see [`crate::guard`]) stays in service
+//! and is known to (`Unknown` is hope, no knowledge, and is not leant on).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use steer_topology::{EndpointId, Fleet};
+
+use crate::guard::{Guard, Refusal};
+use crate::snapshot::{Cause, EndpointState, Service, Snapshot, Verdict};
+use crate::units::Units;
+
+/// Longest spread of the first round of probes; shorter intervals are spread over one interval.
+pub const SPREAD_MAX: Duration = Duration::from_secs(1);
+
+/// What the last probe of the first rounds may come late by before we settle without it.
+const SETTLE_SLACK: Duration = Duration::from_millis(500);
+
+/// A verdict that a check came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Whose.
+    pub endpoint: EndpointId,
+    /// The new verdict.
+    pub verdict: Verdict,
+    /// The outcome that decided it.
+    pub cause: Cause,
+}
+
+/// From verdict changes to snapshots. Sans-IO: logs and counts, but waits for nothing and asks no clock.
+#[derive(Debug)]
+pub struct Judge {
+    fleet: Arc<Fleet>,
+    /// The newest snapshot's.
+    number: u64,
+    /// When the newest snapshot was made.
+    at: Timestamp,
+    settled: bool,
+    settle_by: Instant,
+    /// The truth as we know it; published only once settled.
+    entries: Vec<EndpointState>,
+    guard: Guard,
+    units: Units,
+    /// Down but not out, longest first, with the guard's last word.
+    waiting: Vec<Waiting>,
+    /// When the window next lets one of `waiting` out.
+    window_slides: Option<Instant>,
+    /// Whether `entries` differ from what was published.
+    dirty: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    endpoint: EndpointId,
+    refusal: Option<Refusal>,
+}
+
+impl Judge {
+    /// A judge at start-up. Settled at once when no endpoint is checked.
+    #[must_use]
+    pub fn new(fleet: Arc<Fleet>, now: Instant, at: Timestamp) -> Self {
+        let entries: Vec<_> = fleet
+            .endpoint_ids()
+            .map(|id| first_state(&fleet, id, at))
+            .collect();
+        let mut judge = Self {
+            number: 1,
+            at,
+            settled: false,
+            settle_by: now + time_to_settle(&fleet),
+            guard: Guard::new(fleet.guard.clone(), fleet.pools.len()),
+            units: Units::of(&fleet),
+            waiting: Vec::new(),
+            window_slides: None,
+            dirty: false,
+            entries,
+            fleet,
+        };
+        if judge.all_known() {
+            judge.settled = true;
+            judge.recount();
+        }
+        judge
+    }
+
+    /// The snapshot to begin with: number 1.
+    #[must_use]
+    pub fn first_snapshot(&self) -> Snapshot {
+        self.snapshot()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut endpoints = self.entries.clone();
+        if !self.settled {
+            endpoints.iter_mut().for_each(hide);
+        }
+        Snapshot {
+            number: self.number,
+            at: self.at,
+            fleet: Arc::clone(&self.fleet),
+            settled: self.settled,
+            endpoints,
+        }
+    }
+
+    /// The fleet that is judged.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// What is known of an endpoint, published or not.
+    #[must_use]
+    pub fn verdict(&self, endpoint: EndpointId) -> Verdict {
+        self.entries
+            .get(endpoint.0 as usize)
+            .map_or(Verdict::Unknown, |entry| entry.verdict)
+    }
+
+    /// One verdict changed. Returns the next snapshot, if there is one to publish.
+    pub fn on_verdict(
+        &mut self,
+        endpoint: EndpointId,
+        verdict: Verdict,
+        cause: Cause,
+        now: Instant,
+        at: Timestamp,
+    ) -> Option<Arc<Snapshot>> {
+        self.on_verdicts(
+            [Change {
+                endpoint,
+                verdict,
+                cause,
+            }],
+            now,
+            at,
+        )
+    }
+
+    /// Verdicts changed together: one snapshot for all of them, and for what was due by `now` besides.
+    pub fn on_verdicts(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+        now: Instant,
+        at: Timestamp,
+    ) -> Option<Arc<Snapshot>> {
+        for change in changes {
+            self.record(change, at);
+        }
+        if !self.settled && (self.all_known() || now >= self.settle_by) {
+            self.settle();
+        }
+        self.reconsider(now);
+        self.next_snapshot(at)
+    }
+
+    /// When to call [`Judge::on_deadline`]; `None`: nothing waits for time to pass.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.settled {
+            self.window_slides
+        } else {
+            Some(self.settle_by)
+        }
+    }
+
+    /// The time came: settles without the last verdicts, or asks the guard again.
+    pub fn on_deadline(&mut self, now: Instant, at: Timestamp) -> Option<Arc<Snapshot>> {
+        self.on_verdicts([], now, at)
+    }
+
+    /// Takes the verdict down and, once settled, puts the endpoint in service or in line for the guard.
+    fn record(&mut self, change: Change, at: Timestamp) {
+        let Change {
+            endpoint,
+            verdict,
+            cause,
+        } = change;
+        let Some(entry) = self.entries.get_mut(endpoint.0 as usize) else {
+            return;
+        };
+        if entry.verdict == verdict {
+            return;
+        }
+        let from = std::mem::replace(&mut entry.verdict, verdict);
+        entry.cause = cause;
+        entry.since = at;
+        self.log_verdict(endpoint, from);
+        if self.settled {
+            self.dirty = true;
+            self.recount_one(endpoint);
+            self.follow(endpoint, verdict);
+        }
+    }
+
+    /// The table: what a new verdict does to the service of an endpoint.
+    fn follow(&mut self, endpoint: EndpointId, verdict: Verdict) {
+        self.waiting.retain(|waiting| waiting.endpoint != endpoint);
+        match (verdict, &self.entries[endpoint.0 as usize].service) {
+            (Verdict::Up, Service::In) => {}
+            (Verdict::Up, Service::Out | Service::Held { .. }) => self.put(endpoint, Service::In),
+            (Verdict::Down, Service::In | Service::Held { .. }) => {
+                self.waiting.push(Waiting {
+                    endpoint,
+                    refusal: None,
+                });
+            }
+            (Verdict::Down, Service::Out) => {}
+            // Unknown changes nothing, save that there is nothing to hold any more.
+            (Verdict::Unknown, Service::In | Service::Out) => {}
+            (Verdict::Unknown, Service::Held { .. }) => self.put(endpoint, Service::In),
+        }
+    }
+
+    fn all_known(&self) -> bool {
+        self.entries.iter().all(|entry| entry.verdict != Verdict::Unknown)
+    }
+
+    fn settle(&mut self) {
+        self.settled = true;
+        self.dirty = true;
+        let unknown = self
+            .entries
+            .iter()
+            .filter(|entry| entry.verdict == Verdict::Unknown)
+            .count();
+        tracing::info!(
+            snapshot = self.number + 1,
+            unknown,
+            "first round of checks is over"
+        );
+        for endpoint in self.fleet.endpoint_ids() {
+            if self.verdict(endpoint) == Verdict::Down {
+                self.put(endpoint, Service::Out);
+            }
+        }
+        self.recount();
+    }
+
+    /// Asks the guard for each endpoint that is down but not out, longest first.
+    fn reconsider(&mut self, now: Instant) {
+        if !self.settled {
+            return;
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain_mut(|one| self.still_refused(one, now));
+        self.window_slides = waiting.iter().filter_map(|one| self.retry_at(one)).min();
+        self.waiting = waiting;
+    }
+
+    /// Takes one endpoint out, or holds it and returns true.
+    fn still_refused(&mut self, one: &mut Waiting, now: Instant) -> bool {
+        let refusal = match self.may_go(one.endpoint, now) {
+            Ok(()) => {
+                self.put(one.endpoint, Service::Out);
+                return false;
+            }
+            Err(refusal) => refusal,
+        };
+        if one.refusal != Some(refusal) {
+            self.put(
+                one.endpoint,
+                Service::Held {
+                    reason: refusal.to_string(),
+                },
+            );
+        }
+        let rule_before = one.refusal.replace(refusal).map(|before| before.rule());
+        if rule_before != Some(refusal.rule()) {
+            self.log_refusal(one.endpoint, refusal);
+        }
+        true
+    }
+
+    fn may_go(&mut self, endpoint: EndpointId, now: Instant) -> Result<(), Refusal> {
+        match self.units.without(endpoint) {
+            None => Ok(()),
+            Some(standing) => self.guard.ask(self.fleet.endpoint(endpoint).pool, standing, now),
+        }
+    }
+
+    fn retry_at(&self, one: &Waiting) -> Option<Instant> {
+        match one.refusal? {
+            Refusal::Window { .. } => self.guard.frees_at(self.fleet.endpoint(one.endpoint).pool),
+            Refusal::Keep { .. } => None,
+        }
+    }
+
+    fn put(&mut self, endpoint: EndpointId, service: Service) {
+        let entry = &mut self.entries[endpoint.0 as usize];
+        if entry.service == service {
+            return;
+        }
+        entry.service = service;
+        self.dirty = true;
+        self.recount_one(endpoint);
+        self.log_service(endpoint);
+    }
+
+    fn recount(&mut self) {
+        for endpoint in self.fleet.endpoint_ids() {
+            self.recount_one(endpoint);
+        }
+    }
+
+    fn recount_one(&mut self, endpoint: EndpointId) {
+        let entry = &self.entries[endpoint.0 as usize];
+        let serves = entry.service != Service::Out && entry.verdict != Verdict::Unknown;
+        self.units.set(endpoint, serves);
+    }
+
+    fn next_snapshot(&mut self, at: Timestamp) -> Option<Arc<Snapshot>> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        self.number += 1;
+        self.at = at;
+        metrics::counter!("steer_health_snapshots_total").increment(1);
+        Some(Arc::new(self.snapshot()))
+    }
+}
+
+/// What the log says, always with the number of the snapshot that will carry the change.
+impl Judge {
+    fn log_verdict(&self, endpoint: EndpointId, from: Verdict) {
+        let (pool, site) = self.place(endpoint);
+        let entry = &self.entries[endpoint.0 as usize];
+        tracing::info!(
+            snapshot = self.number + 1,
+            endpoint = %self.fleet.endpoint(endpoint).address,
+            pool,
+            site,
+            from = from.as_str(),
+            verdict = entry.verdict.as_str(),
+            cause = entry.cause,
+            "verdict changed"
+        );
+    }
+
+    fn log_service(&self, endpoint: EndpointId) {
+        let (pool, site) = self.place(endpoint);
+        tracing::info!(
+            snapshot = self.number + 1,
+            endpoint = %self.fleet.endpoint(endpoint).address,
+            pool,
+            site,
+            service = self.entries[endpoint.0 as usize].service.as_str(),
+            "service changed"
+        );
+    }
+
+    fn log_refusal(&self, endpoint: EndpointId, refusal: Refusal) {
+        metrics::counter!("steer_health_guard_refusals_total", "rule" => refusal.rule()).increment(1);
+        let (pool, site) = self.place(endpoint);
+        tracing::warn!(
+            snapshot = self.number + 1,
+            endpoint = %self.fleet.endpoint(endpoint).address,
+            pool,
+            site,
+            reason = %refusal,
+            "guard refused"
+        );
+    }
+
+    fn place(&self, endpoint: EndpointId) -> (&str, Option<&str>) {
+        let endpoint = self.fleet.endpoint(endpoint);
+        let site = endpoint.site.map(|site| self.fleet.site(site).name.as_str());
+        (&self.fleet.pool(endpoint.pool).name, site)
+    }
+}
+
+fn first_state(fleet: &Fleet, id: EndpointId, at: Timestamp) -> EndpointState {
+    let checked = fleet.pool(fleet.endpoint(id).pool).check.is_some();
+    let (verdict, cause) = if checked {
+        (Verdict::Unknown, NO_VERDICT_YET)
+    } else {
+        (Verdict::Up, "not checked")
+    };
+    EndpointState {
+        verdict,
+        service: Service::In,
+        cause: cause.to_owned(),
+        since: at,
+    }
+}
+
+const NO_VERDICT_YET: &str = "no verdict yet";
+
+/// Before the first full round is over nobody may act on the part that we know.
+fn hide(state: &mut EndpointState) {
+    state.verdict = Verdict::Unknown;
+    state.service = Service::In;
+    state.cause = NO_VERDICT_YET.to_owned();
+}
+
+/// By then every check has had its spread start and `fall` intervals.
+fn time_to_settle(fleet: &Fleet) -> Duration {
+    let checked = fleet
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| fleet.pool(endpoint.pool).check);
+    let needs = checked.map(|id| {
+        let check = fleet.check(id);
+        check.interval.min(SPREAD_MAX) + check.interval.saturating_mul(u32::from(check.fall.get()))
+    });
+    needs.max().unwrap_or_default() + SETTLE_SLACK
+}
+
+#[cfg(test)]
+mod tests;
