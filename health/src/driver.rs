@@ -73,17 +73,17 @@ struct Driver<P> {
 
 /// A probe to send.
 #[derive(Debug, Clone, Copy)]
-struct Job {
-    endpoint: EndpointId,
-    attempt: Attempt,
-    timeout: Duration,
+pub(crate) struct Job {
+    pub(crate) endpoint: EndpointId,
+    pub(crate) attempt: Attempt,
+    pub(crate) timeout: Duration,
 }
 
 /// A probe that ended.
-struct Report {
-    job: Job,
-    outcome: Outcome,
-    took: Duration,
+pub(crate) struct Report {
+    pub(crate) job: Job,
+    pub(crate) outcome: Outcome,
+    pub(crate) took: Duration,
 }
 
 impl<P: Prober> Driver<P> {
@@ -215,7 +215,7 @@ impl<P: Prober> Driver<P> {
                     cause,
                 }),
                 Output::Missed(slots) => {
-                    metrics::counter!("steer_health_slots_missed_total").increment(slots)
+                    metrics::counter!("steer_health_slots_missed_total").increment(slots);
                 }
             }
         }
@@ -281,7 +281,7 @@ impl<P: Prober> Driver<P> {
 }
 
 /// One probe within its time. A panic ends here: it is our fault and says nothing of the endpoint.
-async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
+pub(crate) async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
     let started = now();
     let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout));
     let outcome = match AssertUnwindSafe(probe).catch_unwind().await {

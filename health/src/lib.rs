@@ -15,6 +15,8 @@ mod judge;
 pub mod outcome;
 mod probe;
 pub mod snapshot;
+#[cfg(test)]
+mod testing;
 mod units;
 
 pub use check::{Attempt, Check, INTERVAL_MIN, Output, Rules};

@@ -196,3 +196,105 @@ impl SnapshotCell {
         self.number.subscribe()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use steer_topology::CheckKind;
+
+    use super::*;
+    use crate::judge::Judge;
+    use crate::testing::FleetBuilder;
+
+    fn snapshot(number: u64) -> Snapshot {
+        let fleet = FleetBuilder::new(CheckKind::Tcp)
+            .pool(&[Some(0), Some(1)])
+            .build();
+        let first = Judge::new(fleet, Instant::now(), Timestamp::UNIX_EPOCH).first_snapshot();
+        Snapshot {
+            number,
+            settled: true,
+            ..first
+        }
+    }
+
+    /// The services and verdicts of the two endpoints, the first of them local.
+    fn holds(states: [(Service, Verdict); 2], at: At) -> Holds {
+        let mut snapshot = snapshot(1);
+        for (endpoint, (service, verdict)) in snapshot.endpoints.iter_mut().zip(states) {
+            (endpoint.service, endpoint.verdict) = (service, verdict);
+        }
+        snapshot.holds(&Condition { pool: PoolId(0), at }, Some(SiteId(0)))
+    }
+
+    #[test]
+    fn a_condition_holds_by_what_is_in_service_at_its_place() {
+        let (up, out) = ((Service::In, Verdict::Up), (Service::Out, Verdict::Down));
+        let unknown = (Service::In, Verdict::Unknown);
+        let held = (
+            Service::Held {
+                reason: String::new(),
+            },
+            Verdict::Down,
+        );
+        let rows = [
+            ([&up, &out], At::Anywhere, Holds::Yes),
+            ([&up, &out], At::Local, Holds::Yes),
+            ([&up, &out], At::Site(SiteId(1)), Holds::No),
+            ([&out, &up], At::Local, Holds::No),
+            ([&out, &out], At::Anywhere, Holds::No),
+            ([&held, &out], At::Local, Holds::Yes),
+            ([&unknown, &up], At::Anywhere, Holds::Yes),
+            ([&unknown, &up], At::Local, Holds::Unknown),
+            ([&unknown, &out], At::Anywhere, Holds::Unknown),
+        ];
+        for (states, at, want) in rows {
+            assert_eq!(holds(states.map(Clone::clone), at), want, "{states:?} {at:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_holds_or_fails_before_we_settle() {
+        let mut snapshot = snapshot(1);
+        snapshot.settled = false;
+        snapshot
+            .endpoints
+            .iter_mut()
+            .for_each(|state| state.verdict = Verdict::Up);
+        assert_eq!(
+            snapshot.holds(
+                &Condition {
+                    pool: PoolId(0),
+                    at: At::Anywhere
+                },
+                None
+            ),
+            Holds::Unknown
+        );
+    }
+
+    #[tokio::test]
+    async fn publishing_wakes_the_subscriber_after_the_swap() {
+        let cell = Arc::new(SnapshotCell::new(snapshot(1)));
+        let mut news = cell.subscribe();
+        let reader = Arc::clone(&cell);
+        let woken = tokio::spawn(async move {
+            news.changed().await.unwrap();
+            (*news.borrow(), reader.load().number)
+        });
+        tokio::task::yield_now().await;
+        assert!(cell.publish(Arc::new(snapshot(2))));
+        assert_eq!(woken.await.unwrap(), (2, 2));
+    }
+
+    #[test]
+    fn an_older_snapshot_never_replaces_a_newer_one() {
+        let cell = SnapshotCell::new(snapshot(5));
+        let news = cell.subscribe();
+        assert!(!cell.publish(Arc::new(snapshot(5))));
+        assert!(!cell.publish(Arc::new(snapshot(4))));
+        assert_eq!((cell.load().number, cell.peek().number), (5, 5));
+        assert!(!news.has_changed().unwrap());
+    }
+}

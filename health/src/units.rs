@@ -67,9 +67,9 @@ impl Units {
         let serving = &mut self.serving[member.unit];
         let stood = *serving > 0;
         if serves {
-            *serving += 1
+            *serving += 1;
         } else {
-            *serving -= 1
+            *serving -= 1;
         }
         let standing = &mut self.pools[member.pool].standing;
         match (stood, *serving > 0) {

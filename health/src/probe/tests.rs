@@ -1,1 +1,303 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use steer_topology::CheckId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::check::Attempt;
+use crate::driver::{Job, send};
+use crate::testing::FleetBuilder;
+
+/// Long enough that a loaded machine answers in time, short enough for those who never do.
+const TIMEOUT: Duration = Duration::from_millis(700);
+
+fn http() -> CheckKind {
+    CheckKind::Http {
+        path: "/healthz?deep=1".to_owned(),
+        host: None,
+        status: (200, 299),
+    }
+}
+
+/// One probe through everything but the timer queue.
+async fn probe(kind: CheckKind, address: SocketAddr) -> Outcome {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let fleet = FleetBuilder::new(kind)
+        .pool_at(&[(None, address)], Some(CheckId(0)))
+        .build();
+    let job = Job {
+        endpoint: EndpointId(0),
+        attempt: Attempt(1),
+        timeout: TIMEOUT,
+    };
+    send(Arc::new(NetProber::new(&fleet)), job).await.outcome
+}
+
+/// A server that treats each connection as `behave` says, and how many it has seen.
+async fn server<F, Fut>(behave: F) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, seen) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(behave(stream));
+        }
+    });
+    (address, seen)
+}
+
+/// Reads the whole head of a request.
+async fn request(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// A server that answers with fixed bytes and then keeps the connection open.
+async fn replies(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    server(move |mut stream| async move {
+        request(&mut stream).await;
+        let _gone = stream.write_all(answer.as_bytes()).await;
+        std::future::pending::<()>().await;
+    })
+    .await
+}
+
+/// An address where a port is taken but nobody listens.
+fn nobody_listens() -> (SocketAddr, socket2::Socket) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    (socket.local_addr().unwrap().as_socket().unwrap(), socket)
+}
+
+#[tokio::test]
+async fn a_closed_port_is_refused_for_every_kind() {
+    let (address, _reserved) = nobody_listens();
+    for kind in [CheckKind::Tcp, http()] {
+        assert_eq!(
+            probe(kind.clone(), address).await,
+            Outcome::Failure(Failure::Refused),
+            "{kind:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_status_within_the_range_is_a_success() {
+    let (address, _) = replies("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(
+        probe(http(), address).await,
+        Outcome::Success(Answer::Status(204))
+    );
+}
+
+#[tokio::test]
+async fn a_status_outside_the_range_says_both() {
+    let (address, _) = replies("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
+    let outcome = probe(http(), address).await;
+    assert_eq!(
+        outcome,
+        Outcome::Failure(Failure::Status {
+            got: 503,
+            low: 200,
+            high: 299
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let (elsewhere, visits) = replies("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let (address, _) = server(move |mut stream| async move {
+        request(&mut stream).await;
+        let answer =
+            format!("HTTP/1.1 302 Found\r\nLocation: http://{elsewhere}/\r\nContent-Length: 0\r\n\r\n");
+        let _gone = stream.write_all(answer.as_bytes()).await;
+    })
+    .await;
+    let outcome = probe(http(), address).await;
+    assert_eq!(
+        outcome,
+        Outcome::Failure(Failure::Status {
+            got: 302,
+            low: 200,
+            high: 299
+        })
+    );
+    assert_eq!(visits.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_does_not_matter() {
+    let (address, _) = replies("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nslow").await;
+    assert_eq!(
+        probe(http(), address).await,
+        Outcome::Success(Answer::Status(200))
+    );
+}
+
+#[tokio::test]
+async fn headers_that_never_end_are_no_answer() {
+    let (address, _) = replies("HTTP/1.1 200 OK\r\nX-Slow: ").await;
+    assert_eq!(
+        probe(http(), address).await,
+        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_and_says_nothing_is_no_answer() {
+    let (address, _) = replies("").await;
+    assert_eq!(
+        probe(http(), address).await,
+        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
+    );
+    assert_eq!(
+        probe(CheckKind::Tcp, address).await,
+        Outcome::Success(Answer::Connected)
+    );
+}
+
+/// A stopped process: the kernel still completes handshakes, until the queue is full.
+#[tokio::test]
+async fn a_listener_that_stopped_accepting_is_half_open_until_its_queue_is_full() {
+    let (address, socket) = nobody_listens();
+    socket.listen(0).unwrap();
+    assert_eq!(
+        probe(http(), address).await,
+        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
+    );
+    let _filling = std::net::TcpStream::connect_timeout(&address, TIMEOUT);
+    let _overflowing = std::net::TcpStream::connect_timeout(&address, TIMEOUT);
+    assert_eq!(
+        probe(CheckKind::Tcp, address).await,
+        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
+    );
+}
+
+#[tokio::test]
+async fn a_reset_and_an_orderly_close_are_told_apart() {
+    let (resets, _) = server(|mut stream| async move {
+        request(&mut stream).await;
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    })
+    .await;
+    assert_eq!(probe(http(), resets).await, Outcome::Failure(Failure::Reset));
+    let (closes, _) = server(|mut stream| async move {
+        request(&mut stream).await;
+    })
+    .await;
+    assert_eq!(probe(http(), closes).await, Outcome::Failure(Failure::Closed));
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_malformed_not_a_success() {
+    for garbage in [
+        "220 mail.example.com ESMTP\r\n\r\n",
+        "SSH-2.0-x\r\n\r\n",
+        "\0\u{1}\u{2}\r\n\r\n",
+    ] {
+        let (address, _) = replies(garbage).await;
+        let outcome = probe(http(), address).await;
+        assert!(
+            matches!(outcome, Outcome::Failure(Failure::Malformed(_))),
+            "{garbage:?}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_probe_is_one_request_with_its_host_on_a_connection_of_its_own() {
+    let (tell, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (address, connections) = server(move |mut stream| {
+        let tell = tell.clone();
+        async move {
+            tell.send(request(&mut stream).await).unwrap();
+            let _gone = stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .await;
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let host = Some("www.example.com".to_owned());
+    let kind = CheckKind::Http {
+        path: "/healthz?deep=1".to_owned(),
+        host,
+        status: (200, 200),
+    };
+    let fleet = FleetBuilder::new(kind)
+        .pool_at(&[(None, address)], Some(CheckId(0)))
+        .build();
+    let prober = Arc::new(NetProber::new(&fleet));
+    for number in 1..=3 {
+        let job = Job {
+            endpoint: EndpointId(0),
+            attempt: Attempt(number),
+            timeout: TIMEOUT,
+        };
+        let outcome = send(Arc::clone(&prober), job).await.outcome;
+        assert_eq!(outcome, Outcome::Success(Answer::Status(200)));
+        let request = heard.recv().await.unwrap().to_ascii_lowercase();
+        assert!(
+            request.starts_with("get /healthz?deep=1 http/1.1\r\n"),
+            "{request}"
+        );
+        assert!(request.contains("\r\nhost: www.example.com\r\n"), "{request}");
+        assert_eq!(request.matches("host:").count(), 1, "{request}");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn ipv6_addresses_are_probed() {
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        eprintln!("skipped: this machine has no IPv6 loopback");
+        return;
+    };
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                request(&mut stream).await;
+                let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            });
+        }
+    });
+    assert_eq!(
+        probe(http(), address).await,
+        Outcome::Success(Answer::Status(200))
+    );
+    assert_eq!(
+        probe(CheckKind::Tcp, address).await,
+        Outcome::Success(Answer::Connected)
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_built_says_nothing_of_the_endpoint() {
+    let kind = CheckKind::Http {
+        path: "/".to_owned(),
+        host: Some("bad\nhost".to_owned()),
+        status: (200, 299),
+    };
+    let outcome = probe(kind, SocketAddr::from(([127, 0, 0, 1], 9))).await;
+    assert!(matches!(outcome, Outcome::Void(Void::Local(_))), "{outcome:?}");
+}

@@ -1,0 +1,106 @@
+//! Fleets for tests, built without a file.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::time::Duration;
+
+use steer_topology::{
+    Check, CheckId, CheckKind, Endpoint, EndpointId, Fleet, GuardPolicy, Pool, PoolId, Site, SiteId,
+};
+
+/// A fleet that grows pool by pool; every pool has the one check unless it is made unchecked.
+pub(crate) struct FleetBuilder(Fleet);
+
+impl FleetBuilder {
+    pub(crate) fn new(check: CheckKind) -> Self {
+        let sites = ["fra", "nrt", "jfk", "gru"].map(|name| Site {
+            name: name.to_owned(),
+            city: String::new(),
+            country: "XX".to_owned(),
+            latitude: 0.0,
+            longitude: 0.0,
+            router_id: None,
+        });
+        let check = Check {
+            name: "web".to_owned(),
+            kind: check,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(300),
+            fall: NonZeroU8::new(3).unwrap(),
+            rise: NonZeroU8::new(2).unwrap(),
+        };
+        Self(Fleet {
+            name: "test".to_owned(),
+            geo: None,
+            guard: GuardPolicy {
+                keep_sites: 1,
+                max_withdrawn: 1,
+                window: Duration::from_secs(60),
+            },
+            sites: sites.to_vec(),
+            checks: vec![check],
+            pools: Vec::new(),
+            endpoints: Vec::new(),
+            dns: None,
+            zones: Vec::new(),
+            steers: Vec::new(),
+            anycast: Vec::new(),
+            bgp: None,
+            admin: None,
+        })
+    }
+
+    pub(crate) fn guard(mut self, keep_sites: u16, max_withdrawn: u16, window: Duration) -> Self {
+        self.0.guard = GuardPolicy {
+            keep_sites,
+            max_withdrawn,
+            window,
+        };
+        self
+    }
+
+    pub(crate) fn timing(mut self, interval: Duration, timeout: Duration) -> Self {
+        (self.0.checks[0].interval, self.0.checks[0].timeout) = (interval, timeout);
+        self
+    }
+
+    /// A pool with one endpoint per entry, at that site or nowhere.
+    pub(crate) fn pool(self, sites: &[Option<u16>]) -> Self {
+        let at = |site: &Option<u16>| (*site, SocketAddr::from(([127, 0, 0, 1], 9)));
+        self.pool_at(&sites.iter().map(at).collect::<Vec<_>>(), Some(CheckId(0)))
+    }
+
+    pub(crate) fn unchecked_pool(self, sites: &[Option<u16>]) -> Self {
+        let mut grown = self.pool(sites);
+        grown.0.pools.last_mut().unwrap().check = None;
+        grown
+    }
+
+    pub(crate) fn pool_at(mut self, endpoints: &[(Option<u16>, SocketAddr)], check: Option<CheckId>) -> Self {
+        let pool = PoolId(self.0.pools.len() as u32);
+        let first = self.0.endpoints.len() as u32;
+        let ids = (first..first + endpoints.len() as u32).map(EndpointId).collect();
+        self.0.pools.push(Pool {
+            name: format!("pool-{}", pool.0),
+            check,
+            endpoints: ids,
+        });
+        self.0
+            .endpoints
+            .extend(endpoints.iter().map(|(site, address)| Endpoint {
+                pool,
+                site: site.map(SiteId),
+                address: *address,
+                host: None,
+                probe: *address,
+                weight: 1,
+                tier: 0,
+            }));
+        self
+    }
+
+    pub(crate) fn build(self) -> Arc<Fleet> {
+        Arc::new(self.0)
+    }
+}
