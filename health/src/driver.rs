@@ -43,15 +43,18 @@ const BATCH: usize = 1024;
 const VOID_WARNING_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs all the checks and publishes snapshots into `cell` until `shutdown`. `seed` spreads the first round.
+///
+/// Returns the judge, so that a reload can go on from it: [`Judge::reload`], publish, and run again. `fleet` is the
+/// judge's own.
 pub async fn run(
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
     judge: Judge,
     seed: u64,
     shutdown: CancellationToken,
-) {
+) -> Judge {
     let prober = NetProber::new(&fleet);
-    Driver::new(&fleet, cell, judge, seed, prober).run(shutdown).await;
+    Driver::new(&fleet, cell, judge, seed, prober).run(shutdown).await
 }
 
 struct Driver<P> {
@@ -107,6 +110,7 @@ impl<P: Prober> Driver<P> {
     }
 
     fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
+        self.judge.probing_begins(start);
         for endpoint in self.fleet.endpoint_ids() {
             let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
             let verdict = self.judge.verdict(endpoint);
@@ -121,7 +125,7 @@ impl<P: Prober> Driver<P> {
         }
     }
 
-    async fn run(mut self, shutdown: CancellationToken) {
+    async fn run(mut self, shutdown: CancellationToken) -> Judge {
         loop {
             let wake = self.next_wake();
             tokio::select! {
@@ -133,6 +137,7 @@ impl<P: Prober> Driver<P> {
             self.turn();
         }
         self.in_flight.shutdown().await;
+        self.judge
     }
 
     /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes.

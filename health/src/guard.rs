@@ -12,13 +12,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use steer_topology::{GuardPolicy, PoolId};
+use steer_topology::{GuardPolicy, Pool, PoolId};
 
 /// Counts what was taken out, per pool, and refuses what would be too much. Sans-IO.
 #[derive(Debug)]
 pub struct Guard {
     policy: GuardPolicy,
-    /// By pool: when units were taken out, oldest first. At most `max_withdrawn` each.
+    /// By pool: when units were taken out, oldest first. At most `max_withdrawn` each,
+    /// or as many as that was before a reload.
     taken: Vec<VecDeque<Instant>>,
 }
 
@@ -83,11 +84,22 @@ impl Guard {
     #[must_use]
     pub fn frees_at(&self, pool: PoolId) -> Option<Instant> {
         let taken = self.taken.get(pool.0 as usize)?;
-        let full = taken.len() >= usize::from(self.policy.max_withdrawn);
-        taken
-            .front()
-            .filter(|_| full)
-            .and_then(|first| first.checked_add(self.policy.window))
+        // As many as are too many must leave the window; with `max_withdrawn = 0` that helps nobody.
+        let last_to_leave = taken.len().checked_sub(usize::from(self.policy.max_withdrawn))?;
+        taken.get(last_to_leave)?.checked_add(self.policy.window)
+    }
+
+    /// Takes over what another guard counted, for the pools that go by the same name.
+    pub(crate) fn inherit(&mut self, old: &Self, old_pools: &[Pool], pools: &[Pool]) {
+        for (taken, pool) in self.taken.iter_mut().zip(pools) {
+            let before = old_pools
+                .iter()
+                .zip(&old.taken)
+                .find(|(old, _)| old.name == pool.name);
+            if let Some((_, before)) = before {
+                taken.clone_from(before);
+            }
+        }
     }
 
     fn check_keep(&self, Standing { units, left }: Standing) -> Result<(), Refusal> {
@@ -201,6 +213,24 @@ mod tests {
         assert_eq!(guard.ask(POOL, three(0), at(60)), Ok(()));
         assert_eq!(guard.frees_at(POOL), Some(at(80)));
         assert_eq!(guard.ask(POOL, three(0), at(79)), Err(refusal));
+    }
+
+    #[test]
+    fn a_tighter_limit_after_a_reload_counts_what_the_looser_one_let_out() {
+        let (mut loose, start) = (guard(0, 2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let pools = [Pool {
+            name: "web".to_owned(),
+            check: None,
+            endpoints: Vec::new(),
+        }];
+        assert_eq!(loose.ask(POOL, three(2), at(0)), Ok(()));
+        assert_eq!(loose.ask(POOL, three(1), at(20)), Ok(()));
+        let mut tight = guard(0, 1);
+        tight.inherit(&loose, &pools, &pools);
+        assert_eq!(tight.frees_at(POOL), Some(at(80)), "both must leave the window");
+        assert!(tight.ask(POOL, three(0), at(79)).is_err());
+        assert_eq!(tight.ask(POOL, three(0), at(80)), Ok(()));
     }
 
     #[test]

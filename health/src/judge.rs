@@ -14,6 +14,8 @@
 //! An endpoint may go without permission while another one of its unit (see [`crate::guard`]) stays in service
 //! and is known to (`Unknown` is hope, no knowledge, and is not leant on).
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,6 +131,70 @@ impl Judge {
         self.entries
             .get(endpoint.0 as usize)
             .map_or(Verdict::Unknown, |entry| entry.verdict)
+    }
+
+    /// Probing begins now: the time in which every endpoint must get its verdict starts here.
+    pub(crate) fn probing_begins(&mut self, now: Instant) {
+        self.settle_by = now + time_to_settle(&self.fleet);
+    }
+
+    /// Goes on with a new fleet and returns its first snapshot, one number on.
+    ///
+    /// An endpoint with the same pool, site, address and probe address keeps its verdict and its place in or out
+    /// of service; the guard keeps what each pool (by name) took out. A new endpoint is `Unknown`, and in service
+    /// until it is known better; that does not unsettle us. What the file no longer names is gone at once: that is
+    /// the operator's wish, not a failure for the guard to weigh.
+    #[must_use]
+    pub fn reload(self, fleet: Arc<Fleet>, now: Instant, at: Timestamp) -> (Self, Arc<Snapshot>) {
+        let mut next = Self::new(fleet, now, at);
+        next.number = self.number;
+        next.guard
+            .inherit(&self.guard, &self.fleet.pools, &next.fleet.pools);
+        next.inherit_states(&self);
+        if self.settled {
+            next.settled = true;
+            next.recount();
+            next.wait_again();
+            next.reconsider(now);
+        } else if next.all_known() {
+            next.settle();
+        }
+        next.number += 1;
+        next.dirty = false;
+        let snapshot = Arc::new(next.snapshot());
+        (next, snapshot)
+    }
+
+    fn inherit_states(&mut self, old: &Self) {
+        let checked = old.fleet.endpoint_ids().filter(|id| is_checked(&old.fleet, *id));
+        let known: HashMap<_, _> = checked
+            .map(|id| (identity(&old.fleet, id), &old.entries[id.0 as usize]))
+            .collect();
+        for id in self
+            .fleet
+            .endpoint_ids()
+            .filter(|id| is_checked(&self.fleet, *id))
+        {
+            if let Some(state) = known.get(&identity(&self.fleet, id)) {
+                self.entries[id.0 as usize].clone_from(state);
+            }
+        }
+    }
+
+    /// Puts in line again what is down and not out.
+    fn wait_again(&mut self) {
+        let fleet = Arc::clone(&self.fleet);
+        for endpoint in fleet.endpoint_ids() {
+            let entry = &self.entries[endpoint.0 as usize];
+            if entry.verdict == Verdict::Down && entry.service != Service::Out {
+                self.waiting.push(Waiting {
+                    endpoint,
+                    refusal: None,
+                });
+            }
+        }
+        self.waiting
+            .sort_by_key(|one| self.entries[one.endpoint.0 as usize].since);
     }
 
     /// One verdict changed. Returns the next snapshot, if there is one to publish.
@@ -396,6 +462,22 @@ fn first_state(fleet: &Fleet, id: EndpointId, at: Timestamp) -> EndpointState {
         cause: cause.to_owned(),
         since: at,
     }
+}
+
+fn is_checked(fleet: &Fleet, id: EndpointId) -> bool {
+    fleet.pool(fleet.endpoint(id).pool).check.is_some()
+}
+
+/// What makes an endpoint the same one in another fleet.
+fn identity(fleet: &Fleet, id: EndpointId) -> (&str, Option<&str>, SocketAddr, SocketAddr) {
+    let endpoint = fleet.endpoint(id);
+    let site = endpoint.site.map(|site| fleet.site(site).name.as_str());
+    (
+        &fleet.pool(endpoint.pool).name,
+        site,
+        endpoint.address,
+        endpoint.probe,
+    )
 }
 
 const NO_VERDICT_YET: &str = "no verdict yet";

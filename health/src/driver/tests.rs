@@ -61,7 +61,7 @@ impl Prober for World {
 struct Running {
     cell: Arc<SnapshotCell>,
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Judge>,
 }
 
 fn start<P: Prober>(fleet: &Arc<Fleet>, prober: P, seed: u64, in_flight_max: usize) -> Running {
@@ -96,12 +96,12 @@ impl Running {
         })
     }
 
-    async fn stop(self) {
+    async fn stop(self) -> Judge {
         self.shutdown.cancel();
         tokio::time::timeout(Duration::from_secs(5), self.task)
             .await
             .unwrap()
-            .unwrap();
+            .unwrap()
     }
 }
 
@@ -369,4 +369,43 @@ async fn over_real_sockets_a_dead_origin_is_taken_out_and_a_returned_one_taken_b
     assert_eq!(back.endpoint(EndpointId(0)).service, Service::In);
     assert_eq!(back.endpoint(EndpointId(0)).cause, "status 200");
     running.stop().await;
+}
+
+#[test]
+fn operators_can_count_probes_refusals_and_verdicts() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            let world = World::default();
+            let running = start(&three_sites().build(), world.clone(), 1, IN_FLIGHT_MAX);
+            running.wait_for("everything settled", |s| s.settled).await;
+            world.set(0, Manner::Refuses);
+            world.set(1, Manner::Hangs);
+            let both = |s: &Snapshot| [0, 1].iter().all(|id| verdict_of(s, *id) == Verdict::Down);
+            running.wait_for("two down", both).await;
+            running.stop().await;
+        });
+    });
+    let page = page.render();
+    for line in [
+        r#"steer_health_probes_total{result="refused"} 3"#,
+        r#"steer_health_probes_total{result="no-answer"} 3"#,
+        r#"steer_health_guard_refusals_total{rule="max_withdrawn"} 1"#,
+        r#"steer_health_verdict{endpoint="127.0.0.1:9",pool="pool-0",site="nrt"} 0"#,
+        r#"steer_health_verdict{endpoint="127.0.0.1:9",pool="pool-0",site="jfk"} 1"#,
+        "steer_health_snapshots_total 3",
+        "steer_health_snapshot 4",
+    ] {
+        assert!(
+            page.lines().any(|one| one == line),
+            "{line:?} is missing:\n{page}"
+        );
+    }
+    assert!(page.contains("steer_health_probe_seconds"), "{page}");
 }

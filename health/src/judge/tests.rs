@@ -286,6 +286,70 @@ fn changes_that_arrive_together_share_a_snapshot() {
     assert_eq!(bench.services(), ["out", "in", "out"]);
 }
 
+#[test]
+fn a_reload_keeps_what_is_known_and_what_the_guard_counted() {
+    let reload = |bench: &mut Bench, fleet: FleetBuilder| {
+        let judge = Judge::new(Arc::clone(bench.judge.fleet()), bench.now, bench.at());
+        let old = std::mem::replace(&mut bench.judge, judge);
+        let (judge, first) = old.reload(fleet.build(), bench.now, bench.at());
+        bench.judge = judge;
+        assert!(bench.note(Some(first)));
+    };
+    let mut bench = Bench::all_up(fleet().pool(&SITES));
+    bench.change(&[(0, Down)]);
+    bench.pass(Duration::from_secs(10));
+    bench.change(&[(1, Down)]);
+    assert_eq!(bench.services(), ["out", "held", "in"]);
+
+    reload(
+        &mut bench,
+        fleet()
+            .pool(&[Some(0), Some(1), Some(2), Some(3)])
+            .unchecked_pool(&[None]),
+    );
+    assert!(bench.last.settled, "a new endpoint does not unsettle us");
+    assert_eq!(bench.services(), ["out", "held", "in", "in", "in"]);
+    let verdicts: Vec<_> = bench.last.endpoints.iter().map(|state| state.verdict).collect();
+    assert_eq!(verdicts, [Down, Down, Up, Unknown, Up]);
+    bench.pass(Duration::from_secs(49));
+    assert_eq!(bench.services()[1], "held", "a reload does not clear the window");
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(bench.services()[1], "out");
+
+    reload(&mut bench, fleet().guard(1, 2, MINUTE).pool(&[Some(2), Some(1)]));
+    assert_eq!(bench.services(), ["in", "out"]);
+    assert_eq!(bench.last.endpoint(EndpointId(1)).cause, "test");
+}
+
+#[test]
+fn a_reload_before_we_settle_publishes_nothing_known() {
+    let mut bench = Bench::new(fleet().pool(&SITES));
+    bench.change(&[(0, Down), (1, Up)]);
+    let old = Judge::new(Arc::clone(bench.judge.fleet()), bench.now, bench.at());
+    let old = std::mem::replace(&mut bench.judge, old);
+    let (judge, first) = old.reload(
+        fleet().pool(&[Some(0), Some(1), Some(3)]).build(),
+        bench.now,
+        bench.at(),
+    );
+    bench.judge = judge;
+    bench.note(Some(first));
+    assert!(!bench.last.settled);
+    assert!(
+        bench
+            .last
+            .endpoints
+            .iter()
+            .all(|state| state.verdict == Unknown && state.service == Service::In)
+    );
+    bench.change(&[(2, Up)]);
+    assert_eq!(
+        bench.services(),
+        ["out", "in", "in"],
+        "what was known before the reload still is"
+    );
+}
+
 /// What the log said while `work` ran, one JSON object per line.
 fn logged(work: impl FnOnce()) -> Vec<serde_json::Value> {
     #[derive(Clone, Default)]
