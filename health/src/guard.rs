@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use steer_topology::{GuardPolicy, Pool, PoolId};
 
+use crate::outcome::spoken;
+
 /// Counts what was taken out, per pool, and refuses what would be too much. Sans-IO.
 #[derive(Debug)]
 pub struct Guard {
@@ -46,7 +48,7 @@ pub enum Refusal {
         keep: u16,
     },
     /// Too many, too fast.
-    #[error("{taken} taken out within {window:?}, max_withdrawn is {max}")]
+    #[error("{taken} taken out within {}, max_withdrawn is {max}", spoken(*.window))]
     Window {
         /// Units taken out within the window.
         taken: usize,

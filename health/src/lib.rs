@@ -6,6 +6,20 @@
 //!  HTTP, TCP                                                            numbered      DNS, BGP, status read it
 //! ```
 //!
+//! The rules in short:
+//!
+//! - A probe ends in success, failure, or *void*: our own lack (no file descriptor, a panic, too many in flight)
+//!   says nothing of the endpoint and counts neither way.
+//! - `fall` failures in a row are down, `rise` successes in a row are up again; the first verdict is up after one
+//!   success. Unknown is never acted upon as down.
+//! - Nothing is published before every endpoint has a verdict, or had its time for one ([`Judge`]).
+//! - What is down leaves service only as far as the [`guard`] lets it; the rest is held, with the reason.
+//! - A reload keeps all of it ([`Judge::reload`]).
+//!
+//! Log events at level info, with the number of the snapshot they belong to: `verdict changed` (fields `snapshot`,
+//! `endpoint`, `pool`, `site`, `from`, `verdict`, `cause`) when the judge decides, `service changed`, then
+//! `snapshot published` right after the pointer swap. At level warn: `guard refused`.
+//!
 //! Knows no DNS and no BGP.
 
 mod check;

@@ -37,7 +37,7 @@ pub enum Failure {
     #[error("connection closed before an answer")]
     Closed,
     /// Nothing, or not enough of an answer, within the time-out of the check.
-    #[error("no answer within {0:?}")]
+    #[error("no answer within {}", spoken(*.0))]
     NoAnswer(Duration),
     /// ICMP host unreachable, or nobody answers ARP or neighbour discovery.
     #[error("no route to host")]
@@ -126,6 +126,14 @@ fn is_local_fault(error: &io::Error) -> bool {
     )
 }
 
+/// `300 ms`, `60 s`: whole seconds as seconds, all else in milliseconds.
+pub(crate) fn spoken(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_nanos()) {
+        (seconds @ 1.., 0) => format!("{seconds} s"),
+        _ => format!("{} ms", time.as_millis()),
+    }
+}
+
 /// What a peer sends may not grow log lines and snapshots: at most this many bytes of a foreign text are kept.
 const FOREIGN_TEXT_MAX: usize = 120;
 
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn reasons_read_like_sentences() {
-        assert_eq!(Failure::NoAnswer(TIMEOUT).to_string(), "no answer within 300ms");
+        assert_eq!(Failure::NoAnswer(TIMEOUT).to_string(), "no answer within 300 ms");
         assert_eq!(
             Failure::Status {
                 got: 503,
@@ -178,6 +186,14 @@ mod tests {
             }
             .to_string(),
             "status 503, want 200-299"
+        );
+        assert_eq!(
+            Failure::NoAnswer(Duration::from_secs(5)).to_string(),
+            "no answer within 5 s"
+        );
+        assert_eq!(
+            Failure::NoAnswer(Duration::from_millis(1_500)).to_string(),
+            "no answer within 1500 ms"
         );
         assert_eq!(Answer::Status(204).to_string(), "status 204");
     }

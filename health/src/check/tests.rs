@@ -125,7 +125,7 @@ fn an_answer_that_never_comes_is_a_failure_at_the_next_slot() {
     let (_, outputs) = slot(&mut check);
     assert_eq!(
         outputs[0],
-        Output::Changed(Verdict::Down, "no answer within 300ms".to_owned())
+        Output::Changed(Verdict::Down, "no answer within 300 ms".to_owned())
     );
 }
 

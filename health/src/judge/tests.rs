@@ -215,7 +215,7 @@ fn the_window_lets_one_out_after_the_other() {
     bench.pass(Duration::from_secs(10));
     bench.change(&[(1, Down), (2, Down)]);
     assert_eq!(bench.services(), ["out", "held", "held"]);
-    assert_eq!(bench.reason(1), "1 taken out within 60s, max_withdrawn is 1");
+    assert_eq!(bench.reason(1), "1 taken out within 60 s, max_withdrawn is 1");
     bench.pass(Duration::from_secs(50));
     assert_eq!(bench.services(), ["out", "out", "held"]);
     bench.pass(MINUTE);
