@@ -1,0 +1,85 @@
+//! Counters. Every label comes from a closed list, so that no query can make new series.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+use metrics::{counter, histogram};
+
+use crate::reply::{Reply, Transport};
+use crate::wire::Malformed;
+
+/// A reply is on its way.
+pub(crate) fn answered(rtype: RecordType, reply: &Reply, transport: Transport) {
+    let (rtype, rcode) = (type_label(rtype), rcode_label(reply.rcode()));
+    counter!("steer_dns_queries_total", "type" => rtype, "rcode" => rcode, "transport" => transport.name())
+        .increment(1);
+    if reply.is_truncated() {
+        counter!("steer_dns_truncated_total", "transport" => transport.name()).increment(1);
+    }
+}
+
+/// A message broke the format. Told in the log once per cause and process; the counter tells how often.
+pub(crate) fn malformed(why: Malformed) {
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    counter!("steer_dns_malformed_total", "cause" => why.label()).increment(1);
+    let bit = 1_u64 << (why as u64);
+    if TOLD.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        tracing::info!(cause = %why, "malformed DNS message; further ones of this cause are only counted");
+    }
+}
+
+/// A query was handled.
+pub(crate) fn took(time: Duration) {
+    histogram!("steer_dns_handling_seconds").record(time.as_secs_f64());
+}
+
+/// A reply could not be given to the transport.
+pub(crate) fn unsent() {
+    counter!("steer_dns_unsent_total").increment(1);
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an open list of types; the rest shares a label"
+)]
+fn type_label(rtype: RecordType) -> &'static str {
+    match rtype {
+        RecordType::A => "A",
+        RecordType::AAAA => "AAAA",
+        RecordType::ANY => "ANY",
+        RecordType::AXFR => "AXFR",
+        RecordType::CAA => "CAA",
+        RecordType::CNAME => "CNAME",
+        RecordType::DS => "DS",
+        RecordType::DNSKEY => "DNSKEY",
+        RecordType::HTTPS => "HTTPS",
+        RecordType::MX => "MX",
+        RecordType::NS => "NS",
+        RecordType::PTR => "PTR",
+        RecordType::SOA => "SOA",
+        RecordType::SRV => "SRV",
+        RecordType::SVCB => "SVCB",
+        RecordType::TXT => "TXT",
+        _ => "other",
+    }
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an open list of codes; the rest shares a label"
+)]
+fn rcode_label(rcode: ResponseCode) -> &'static str {
+    match rcode {
+        ResponseCode::NoError => "NOERROR",
+        ResponseCode::FormErr => "FORMERR",
+        ResponseCode::ServFail => "SERVFAIL",
+        ResponseCode::NXDomain => "NXDOMAIN",
+        ResponseCode::NotImp => "NOTIMP",
+        ResponseCode::Refused => "REFUSED",
+        ResponseCode::YXDomain => "YXDOMAIN",
+        ResponseCode::BADVERS => "BADVERS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,308 @@
+//! From a question to the records of a reply: RFC 1034 §4.3.2 with RFC 2308, 4592, 6604, 6672, 8020, 8482.
+
+use std::net::IpAddr;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::CNAME;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use crate::wire;
+use crate::zone::{Node, RrSet, Zone};
+use crate::zones::Zones;
+
+/// CNAME and DNAME steps followed inside our zones for one question. Resolvers stop at a similar number.
+const MAX_LINKS: usize = 16;
+
+/// The records of a reply.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) rcode: ResponseCode,
+    pub(crate) authoritative: bool,
+    pub(crate) answers: Vec<Record>,
+    pub(crate) authorities: Vec<Record>,
+    /// Addresses of name servers below their own cut: without them the referral leads nowhere (RFC 9471 §2).
+    pub(crate) needed_glue: Vec<Record>,
+    /// Other addresses that spare the resolver a question.
+    pub(crate) glue: Vec<Record>,
+}
+
+/// What a chain says for a name and type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Steered {
+    /// In the order of the reply; empty where there is nothing of that family.
+    Addresses { addresses: Vec<IpAddr>, ttl: u32 },
+    /// The all-down rule asks for SERVFAIL.
+    Fail,
+}
+
+/// Who decides the A and AAAA records of steered names.
+pub(crate) trait Steering {
+    /// `key` is the owner, or the wildcard that covers it.
+    fn pick(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered>;
+}
+
+/// Answers one question of class IN.
+pub(crate) fn answer(zones: &Zones, name: &Name, rtype: RecordType, steering: &mut dyn Steering) -> Answer {
+    let mut search = Search {
+        zones,
+        rtype,
+        steering,
+        answer: Answer::empty(),
+    };
+    search.run(name);
+    search.answer
+}
+
+impl Answer {
+    fn empty() -> Self {
+        Self {
+            rcode: ResponseCode::NoError,
+            authoritative: false,
+            answers: Vec::new(),
+            authorities: Vec::new(),
+            needed_glue: Vec::new(),
+            glue: Vec::new(),
+        }
+    }
+
+    fn of(rcode: ResponseCode) -> Self {
+        Self {
+            rcode,
+            ..Self::empty()
+        }
+    }
+}
+
+/// Where a name lies in its zone.
+enum Place<'z> {
+    /// It exists, or a wildcard stands in for it; the key is that of the node.
+    Node(&'z Node, &'z [u8]),
+    /// At or below a zone cut.
+    Cut(&'z RrSet),
+    /// Below a DNAME.
+    Renamed(&'z Record),
+    /// It does not exist.
+    Nowhere,
+}
+
+struct Search<'s> {
+    zones: &'s Zones,
+    rtype: RecordType,
+    steering: &'s mut dyn Steering,
+    answer: Answer,
+}
+
+impl Search<'_> {
+    fn run(&mut self, name: &Name) {
+        let mut name = name.clone();
+        for link in 0..=MAX_LINKS {
+            let key = wire::key(&name);
+            let Some(zone) = self.zones.closest(&key, self.rtype == RecordType::DS) else {
+                // At the first link the question is none of ours; later a chain has left our zones, and the
+                // resolver goes on from there.
+                if link == 0 {
+                    self.answer.rcode = ResponseCode::Refused;
+                }
+                return;
+            };
+            // RFC 1035 §4.1.1: AA speaks of the first owner name in the answer.
+            self.answer.authoritative |= link == 0;
+            match self.step(zone, &name, &key) {
+                Some(target) if !self.has_cname_of(&target) => name = target,
+                Some(_) | None => return,
+            }
+        }
+    }
+
+    /// A chain that came back to where it was is told once around and then ends.
+    fn has_cname_of(&self, name: &Name) -> bool {
+        self.answer
+            .answers
+            .iter()
+            .any(|record| record.name == *name && record.record_type() == RecordType::CNAME)
+    }
+
+    /// One name in one zone; the name to go on with, if there is one.
+    fn step(&mut self, zone: &Zone, name: &Name, key: &[u8]) -> Option<Name> {
+        match locate(zone, key, self.rtype) {
+            Place::Node(node, at) => self.node(zone, node, at, name),
+            Place::Cut(cut) => self.refer(zone, cut),
+            Place::Renamed(dname) => self.rename(name, dname),
+            Place::Nowhere => {
+                // RFC 6604 §3: the code is that of the last name in a chain.
+                self.answer.rcode = ResponseCode::NXDomain;
+                self.answer.authorities.push(zone.negative.clone());
+                None
+            }
+        }
+    }
+
+    fn node(&mut self, zone: &Zone, node: &Node, at: &[u8], name: &Name) -> Option<Name> {
+        if self.rtype == RecordType::ANY {
+            self.any(zone, node, at, name);
+            return None;
+        }
+        if node.steered && is_address(self.rtype) {
+            self.steer(zone, at, name, self.rtype);
+            return None;
+        }
+        if let Some(cname) = node.set(RecordType::CNAME)
+            && self.rtype != RecordType::CNAME
+        {
+            self.push(cname, name);
+            let target = cname.records.first()?;
+            return match &target.data {
+                RData::CNAME(CNAME(target)) => Some(target.clone()),
+                _ => None,
+            };
+        }
+        match node.set(self.rtype) {
+            Some(set) => self.push(set, name),
+            None => self.answer.authorities.push(zone.negative.clone()),
+        }
+        None
+    }
+
+    /// RFC 8482 §4.1: one set is answer enough to ANY.
+    fn any(&mut self, zone: &Zone, node: &Node, at: &[u8], name: &Name) {
+        match node.sets().first() {
+            Some(set) => self.push(set, name),
+            None if node.steered => {
+                self.steer(zone, at, name, RecordType::A);
+                if self.answer.answers.is_empty() && self.answer.rcode == ResponseCode::NoError {
+                    self.answer.authorities.clear();
+                    self.steer(zone, at, name, RecordType::AAAA);
+                }
+            }
+            None => self.answer.authorities.push(zone.negative.clone()),
+        }
+    }
+
+    fn steer(&mut self, zone: &Zone, at: &[u8], name: &Name, rtype: RecordType) {
+        match self.steering.pick(at, rtype) {
+            Some(Steered::Fail) => self.answer = Answer::of(ResponseCode::ServFail),
+            Some(Steered::Addresses { addresses, ttl }) if !addresses.is_empty() => {
+                let record = |address| Record::from_rdata(name.clone(), ttl, address_data(address));
+                self.answer.answers.extend(addresses.into_iter().map(record));
+            }
+            Some(Steered::Addresses { .. }) | None => self.answer.authorities.push(zone.negative.clone()),
+        }
+    }
+
+    /// Takes a set into the answer, under the name that was asked (RFC 4592 §3.3.1, RFC 4343 §4.1).
+    fn push(&mut self, set: &RrSet, name: &Name) {
+        self.answer
+            .answers
+            .extend(set.records.iter().map(|record| renamed(record, name)));
+    }
+
+    /// RFC 1034 §4.3.2 step 3b. AA stays only where a chain of ours led here.
+    fn refer(&mut self, zone: &Zone, cut: &RrSet) -> Option<Name> {
+        self.answer.authoritative &= !self.answer.answers.is_empty();
+        self.answer.authorities.extend(cut.records.iter().cloned());
+        for record in &cut.records {
+            let RData::NS(target) = &record.data else { continue };
+            let target = wire::key(target);
+            let Some(node) = zone.nodes.get(&target) else {
+                continue;
+            };
+            let owner = wire::key(&record.name);
+            let needed = crate::zone::is_within(&target, &owner);
+            let sets = [RecordType::A, RecordType::AAAA]
+                .into_iter()
+                .filter_map(|rtype| node.set(rtype));
+            let addresses = sets.flat_map(|set| set.records.iter().cloned());
+            if needed {
+                self.answer.needed_glue.extend(addresses)
+            } else {
+                self.answer.glue.extend(addresses)
+            }
+        }
+        None
+    }
+
+    /// RFC 6672 §3.1 and §3.2: the DNAME, a CNAME made from it with the same TTL, and on from there.
+    fn rename(&mut self, name: &Name, dname: &Record) -> Option<Name> {
+        self.answer.answers.push(dname.clone());
+        let Some(target) = substitute(name, dname) else {
+            self.answer.rcode = ResponseCode::YXDomain;
+            return None;
+        };
+        let cname = RData::CNAME(CNAME(target.clone()));
+        self.answer
+            .answers
+            .push(Record::from_rdata(name.clone(), dname.ttl, cname));
+        let wants_cname = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
+        (!wants_cname).then_some(target)
+    }
+}
+
+/// Walks from the apex down to `key`.
+fn locate<'z>(zone: &'z Zone, key: &[u8], rtype: RecordType) -> Place<'z> {
+    let path: Vec<&[u8]> = wire::upwards(key)
+        .take_while(|above| above.len() >= zone.apex.len())
+        .collect();
+    let mut encloser: &[u8] = &zone.apex;
+    for name in path.into_iter().rev() {
+        let Some((at, node)) = zone.nodes.get_key_value(name) else {
+            return beside(zone, encloser);
+        };
+        let is_apex = *name == *zone.apex;
+        let is_end = name.len() == key.len();
+        if let Some(cut) = node.set(RecordType::NS)
+            && !is_apex
+            // RFC 4035 §3.1.4.1: DS belongs to the upper side of the cut.
+            && !(is_end && rtype == RecordType::DS)
+        {
+            return Place::Cut(cut);
+        }
+        if is_end {
+            return Place::Node(node, at);
+        }
+        if let Some(dname) = node.set(RecordType::DNAME).and_then(|set| set.records.first()) {
+            return Place::Renamed(dname);
+        }
+        encloser = name;
+    }
+    Place::Nowhere
+}
+
+/// RFC 4592 §3.3.1: the source of synthesis is the wildcard right below the closest encloser.
+fn beside<'z>(zone: &'z Zone, encloser: &[u8]) -> Place<'z> {
+    let wildcard = [b"\x01*", encloser].concat();
+    match zone.nodes.get_key_value(&*wildcard) {
+        Some((at, node)) => Place::Node(node, at),
+        None => Place::Nowhere,
+    }
+}
+
+/// RFC 6672 §2.2: the owner part of `name` replaced by the target. `None` above 255 octets.
+fn substitute(name: &Name, dname: &Record) -> Option<Name> {
+    let RData::Unknown { rdata, .. } = &dname.data else {
+        return None;
+    };
+    let keep = usize::from(name.num_labels().checked_sub(dname.name.num_labels())?);
+    let mut octets = Vec::new();
+    for label in name.iter().take(keep) {
+        octets.push(label.len() as u8); // a label has at most 63 octets
+        octets.extend(label);
+    }
+    octets.extend(&rdata.anything);
+    // hickory reads a name up to 255 octets and refuses a longer one
+    wire::name_of(&octets)
+}
+
+fn renamed(record: &Record, name: &Name) -> Record {
+    Record::from_rdata(name.clone(), record.ttl, record.data.clone())
+}
+
+fn is_address(rtype: RecordType) -> bool {
+    rtype == RecordType::A || rtype == RecordType::AAAA
+}
+
+fn address_data(address: IpAddr) -> RData {
+    match address {
+        IpAddr::V4(address) => RData::A(address.into()),
+        IpAddr::V6(address) => RData::AAAA(address.into()),
+    }
+}

@@ -1,0 +1,812 @@
+//! Master files, RFC 1035 §5, RFC 2308 §4 (`$TTL`), RFC 3597 §5 (`TYPEnnn`, `\#`).
+//!
+//! ```text
+//! text ─► entries (parentheses joined, comments blanked, same length) ─► owner, TTL, class, type ─► `domain` reads the data
+//! ```
+//!
+//! An entry is one record or directive. Each is read on its own, so one typo costs one entry and a run reports
+//! them all. Record data is left to the `domain` crate, which knows every type's text form.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use domain::base::iana::Rtype;
+use domain::base::name::{Name as WireName, ToName};
+use domain::base::rdata::ComposeRecordData;
+use domain::zonefile::inplace::{Entry as Scanned, Zonefile};
+use hickory_proto::rr::rdata::NULL;
+use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::binary::{BinDecoder, Restrict};
+use steer_topology::{Fault, fault::Place};
+
+use crate::wire;
+
+/// Faults reported per file; a file that is no master file at all would fill the screen otherwise.
+const MAX_FAULTS: usize = 20;
+/// How deep `$INCLUDE` may nest; a file that includes itself ends there.
+const MAX_DEPTH: usize = 8;
+
+/// One record as it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) name: Name,
+    /// See [`wire::key`].
+    pub(crate) key: Box<[u8]>,
+    /// Absent where neither the record nor a `$TTL` nor an earlier record gave one.
+    pub(crate) ttl: Option<u32>,
+    pub(crate) data: RData,
+    pub(crate) at: At,
+}
+
+/// Where a record was written.
+#[derive(Debug, Clone)]
+pub(crate) struct At {
+    file: usize,
+    span: Range<usize>,
+}
+
+/// The files of one zone and what they say.
+#[derive(Debug, Default)]
+pub(crate) struct Master {
+    texts: Vec<(PathBuf, String)>,
+    pub(crate) records: Vec<Written>,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl Master {
+    /// Reads `path` and all that it includes. Faults are collected, not returned.
+    pub(crate) fn read(path: &Path, origin: &Name) -> Self {
+        let mut master = Self::default();
+        master.file(path, &origin_of(origin), 0);
+        master
+    }
+
+    /// Reads a text that stands for the file `path`.
+    #[cfg(test)]
+    pub(crate) fn of_text(path: &Path, text: &str, origin: &Name) -> Self {
+        let mut master = Self::default();
+        master.text(path, text.to_owned(), &origin_of(origin), 0);
+        master
+    }
+
+    /// A fault of the record at `at`.
+    pub(crate) fn fault(&mut self, at: &At, message: impl Into<String>, remedy: impl Into<String>) {
+        if let Some((path, text)) = self.texts.get(at.file) {
+            self.faults
+                .push(Fault::at(path, Place::of(text, at.span.clone()), message, remedy));
+        }
+    }
+
+    /// A fault of the zone's own file as a whole.
+    pub(crate) fn whole_file(&mut self, message: String, remedy: String) {
+        if let Some((path, _)) = self.texts.first() {
+            self.faults.push(Fault::of_file(path, message, remedy));
+        }
+    }
+
+    /// Line number of a record, for a message about another one.
+    pub(crate) fn line(&self, at: &At) -> usize {
+        self.texts
+            .get(at.file)
+            .map_or(0, |(_, text)| Place::of(text, at.span.clone()).line)
+    }
+
+    fn file(&mut self, path: &Path, origin: &WireName<Bytes>, depth: usize) {
+        let octets = match std::fs::read(path) {
+            Ok(octets) => octets,
+            Err(error) => {
+                let remedy = "name a master file that this user may read";
+                self.faults
+                    .push(Fault::of_file(path, format!("cannot be read: {error}"), remedy));
+                return;
+            }
+        };
+        match String::from_utf8(octets) {
+            Ok(text) => self.text(path, text, origin, depth),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let octet = error.as_bytes().get(at).copied().unwrap_or_default();
+                let text = String::from_utf8_lossy(error.as_bytes());
+                let message = format!("octet {octet} (0x{octet:02x}) is no UTF-8");
+                let remedy = format!("save the file as UTF-8, or write the octet as \\{octet:03}");
+                self.faults
+                    .push(Fault::at(path, Place::of(&text, at..at + 1), message, remedy));
+            }
+        }
+    }
+
+    fn text(&mut self, path: &Path, text: String, origin: &WireName<Bytes>, depth: usize) {
+        let file = self.texts.len();
+        self.texts.push((path.to_owned(), text.clone()));
+        let mut scan = Scan {
+            origin: origin.clone(),
+            owner: None,
+            default_ttl: None,
+            last_ttl: None,
+        };
+        let mut found = 0;
+        for entry in entries(&text) {
+            let outcome = entry.and_then(|entry| scan.entry(&entry));
+            match outcome {
+                Ok(Said::Nothing) => {}
+                Ok(Said::Record {
+                    name,
+                    key,
+                    ttl,
+                    data,
+                    span,
+                }) => {
+                    self.records.push(Written {
+                        name,
+                        key,
+                        ttl,
+                        data,
+                        at: At { file, span },
+                    });
+                }
+                Ok(Said::Include {
+                    path: included,
+                    origin,
+                    span,
+                }) => {
+                    let target = path.parent().unwrap_or(Path::new("")).join(included);
+                    if depth < MAX_DEPTH {
+                        self.file(&target, &origin, depth + 1);
+                    } else {
+                        let message = format!("$INCLUDE {} nests deeper than {MAX_DEPTH}", target.display());
+                        self.fault(
+                            &At { file, span },
+                            message,
+                            "include each file from the zone's own file",
+                        );
+                    }
+                }
+                Err(Typo {
+                    span,
+                    message,
+                    remedy,
+                }) => {
+                    found += 1;
+                    self.fault(&At { file, span }, message, remedy);
+                }
+            }
+            if found == MAX_FAULTS {
+                let remedy = "correct the faults above first";
+                self.faults.push(Fault::of_file(
+                    path,
+                    format!("more than {MAX_FAULTS} faults"),
+                    remedy,
+                ));
+                return;
+            }
+        }
+    }
+}
+
+fn origin_of(name: &Name) -> WireName<Bytes> {
+    WireName::from_octets(Bytes::from(wire::key(name))).unwrap_or_else(|_| WireName::root_bytes())
+}
+
+/// A fault before it knows its file.
+struct Typo {
+    span: Range<usize>,
+    message: String,
+    remedy: String,
+}
+
+impl Typo {
+    fn new(span: Range<usize>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            span,
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+/// One record or directive: the text with parentheses, comments and the line ends inside blanked out, so that
+/// offsets stay those of the file.
+struct Entry {
+    flat: String,
+    start: usize,
+}
+
+/// Cuts the text at the line ends outside parentheses and quotes.
+fn entries(text: &str) -> impl Iterator<Item = Result<Entry, Typo>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
+        let (length, entry) = cut(rest, at);
+        at += length;
+        Some(entry)
+    })
+}
+
+/// The first entry of `text`, which starts at `start` in the file, and its length with the line end.
+fn cut(text: &str, start: usize) -> (usize, Result<Entry, Typo>) {
+    let mut flat = String::with_capacity(80);
+    let (mut open, mut quoted, mut escaped, mut comment): (Option<usize>, _, _, _) =
+        (None, false, false, false);
+    let mut depth = 0_usize;
+    let mut typo = None;
+    let mut length = text.len();
+    for (at, c) in text.char_indices() {
+        let here = start + at;
+        if c == '\n' {
+            comment = false;
+            if quoted {
+                let remedy = "close it on the same line; write \\010 for a line end inside";
+                typo = typo.or(Some(Typo::new(
+                    here..here,
+                    "the line ends inside a quoted string",
+                    remedy,
+                )));
+                quoted = false;
+            }
+            if depth == 0 {
+                length = at + 1;
+                break;
+            }
+            flat.push(' ');
+            continue;
+        }
+        let plain = !quoted && !escaped && !comment;
+        match c {
+            ';' if plain => comment = true,
+            '(' if plain => {
+                depth += 1;
+                open = open.or(Some(here));
+            }
+            ')' if plain && depth == 0 => {
+                typo = typo.or(Some(Typo::new(
+                    here..here + 1,
+                    "\")\" without \"(\"",
+                    "remove it or open it before",
+                )));
+            }
+            ')' if plain => depth -= 1,
+            '"' if !escaped && !comment => quoted = !quoted,
+            _ => {}
+        }
+        if comment || (plain && matches!(c, '(' | ')' | '\r')) {
+            flat.extend(std::iter::repeat_n(' ', c.len_utf8()));
+        } else {
+            flat.push(c);
+        }
+        escaped = c == '\\' && !escaped && !comment;
+    }
+    if let (true, Some(open)) = (depth > 0, open) {
+        typo = Some(Typo::new(
+            open..open + 1,
+            "\"(\" is never closed",
+            "write \")\" behind the last item of the record",
+        ));
+    }
+    (length, typo.map_or(Ok(Entry { flat, start }), Err))
+}
+
+/// What an entry says.
+enum Said {
+    Nothing,
+    Record {
+        name: Name,
+        key: Box<[u8]>,
+        ttl: Option<u32>,
+        data: RData,
+        span: Range<usize>,
+    },
+    Include {
+        path: String,
+        origin: WireName<Bytes>,
+        span: Range<usize>,
+    },
+}
+
+/// What carries over from one entry to the next.
+struct Scan {
+    origin: WireName<Bytes>,
+    owner: Option<Vec<u8>>,
+    default_ttl: Option<u32>,
+    last_ttl: Option<u32>,
+}
+
+/// A word of an entry, with its place in the file.
+struct Token<'e> {
+    text: &'e str,
+    span: Range<usize>,
+    /// Where it ends in the entry.
+    end: usize,
+}
+
+impl Entry {
+    /// The next word from offset `from` on.
+    fn token(&self, from: usize) -> Option<Token<'_>> {
+        let rest = self.flat.get(from..)?;
+        let begin = from + rest.find(|c| !is_blank(c))?;
+        let word = self.flat.get(begin..)?;
+        let mut escaped = false;
+        let mut quoted = false;
+        let length = word.find(|c| {
+            let ends = is_blank(c) && !escaped && !quoted;
+            quoted ^= c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            ends
+        });
+        let end = length.map_or(self.flat.len(), |length| begin + length);
+        Some(Token {
+            text: self.flat.get(begin..end)?,
+            span: self.start + begin..self.start + end,
+            end,
+        })
+    }
+
+    fn tokens(&self, mut from: usize) -> impl Iterator<Item = Token<'_>> {
+        std::iter::from_fn(move || {
+            let token = self.token(from)?;
+            from = token.end;
+            Some(token)
+        })
+    }
+
+    fn span(&self) -> Range<usize> {
+        let begin = self.flat.len() - self.flat.trim_start().len();
+        self.start + begin..self.start + self.flat.trim_end().len().max(begin)
+    }
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t')
+}
+
+impl Scan {
+    fn entry(&mut self, entry: &Entry) -> Result<Said, Typo> {
+        let Some(first) = entry.token(0) else {
+            return Ok(Said::Nothing);
+        };
+        if first.text.starts_with('$') {
+            return self.directive(entry, &first);
+        }
+        // RFC 1035 §5.1: a line that begins with a blank belongs to the last owner.
+        if entry.flat.starts_with(is_blank) {
+            let Some(owner) = self.owner.clone() else {
+                let remedy = "write the owner name at the start of the line, \"@\" for the zone itself";
+                return Err(Typo::new(
+                    first.span,
+                    "no owner name before the first record",
+                    remedy,
+                ));
+            };
+            self.record(entry, 0, owner)
+        } else {
+            let owner = self.name(&first)?;
+            self.owner = Some(owner.clone());
+            self.record(entry, first.end, owner)
+        }
+    }
+
+    fn directive(&mut self, entry: &Entry, first: &Token<'_>) -> Result<Said, Typo> {
+        let words: Vec<Token<'_>> = entry.tokens(first.end).collect();
+        let directive = first.text.to_ascii_uppercase();
+        match (directive.as_str(), words.as_slice()) {
+            ("$ORIGIN", [name]) => {
+                self.origin = self.absolute(name)?;
+                Ok(Said::Nothing)
+            }
+            ("$TTL", [ttl]) => {
+                let value = duration(ttl.text).ok_or_else(|| {
+                    let message = format!("{:?} is no TTL", ttl.text);
+                    Typo::new(
+                        ttl.span.clone(),
+                        message,
+                        "write seconds, or units as in 1h30m; at most 2147483647",
+                    )
+                })?;
+                self.default_ttl = Some(value);
+                Ok(Said::Nothing)
+            }
+            ("$INCLUDE", [path, origin @ ..]) if origin.len() < 2 => {
+                let origin = match origin.first() {
+                    Some(name) => self.absolute(name)?,
+                    None => self.origin.clone(),
+                };
+                Ok(Said::Include {
+                    path: path.text.trim_matches('"').to_owned(),
+                    origin,
+                    span: entry.span(),
+                })
+            }
+            ("$ORIGIN", _) => Err(Typo::new(
+                entry.span(),
+                "$ORIGIN takes one name",
+                "write $ORIGIN example.com.",
+            )),
+            ("$TTL", _) => Err(Typo::new(
+                entry.span(),
+                "$TTL takes one number",
+                "write $TTL 3600",
+            )),
+            ("$INCLUDE", _) => Err(Typo::new(
+                entry.span(),
+                "$INCLUDE takes a file and perhaps an origin",
+                "write $INCLUDE FILE [ORIGIN]",
+            )),
+            // Gap: BIND's $GENERATE is not known.
+            _ => {
+                let message = format!("{:?} is no directive", first.text);
+                Err(Typo::new(
+                    first.span.clone(),
+                    message,
+                    "$ORIGIN, $TTL and $INCLUDE are possible",
+                ))
+            }
+        }
+    }
+
+    /// `[TTL] [class] type data`, TTL and class in either order.
+    fn record(&mut self, entry: &Entry, mut from: usize, owner: Vec<u8>) -> Result<Said, Typo> {
+        let mut ttl = None;
+        let (rtype, data_at) = loop {
+            let Some(word) = entry.token(from) else {
+                return Err(Typo::new(
+                    entry.span(),
+                    "no record type",
+                    "write OWNER [TTL] [IN] TYPE DATA",
+                ));
+            };
+            from = word.end;
+            if ttl.is_none()
+                && let Some(value) = duration(word.text)
+            {
+                ttl = Some(value);
+            } else if is_class(word.text) {
+                if !word.text.eq_ignore_ascii_case("IN") && !word.text.eq_ignore_ascii_case("CLASS1") {
+                    return Err(Typo::new(
+                        word.span,
+                        format!("class {} is not served", word.text),
+                        "use class IN",
+                    ));
+                }
+            } else if let Ok(rtype) = word.text.parse::<Rtype>() {
+                if !may_be_stored(rtype) {
+                    let message = format!("{} cannot stand in a zone", word.text);
+                    return Err(Typo::new(word.span, message, "remove the record"));
+                }
+                break (rtype, word.end);
+            } else {
+                let message = format!("{:?} is no record type", word.text);
+                let remedy = "write OWNER [TTL] [IN] TYPE DATA; for a type without a name TYPEnnn \\# LENGTH HEX (RFC 3597)";
+                return Err(Typo::new(word.span, message, remedy));
+            }
+        };
+        if ttl.is_some() {
+            self.last_ttl = ttl;
+        }
+        // RFC 2308 §4: $TTL; else RFC 1035 §5.1: the last one stated.
+        let ttl = ttl.or(self.default_ttl).or(self.last_ttl);
+        let data = self.data(entry, rtype, data_at)?;
+        let name = wire::name_of(&owner).ok_or_else(|| {
+            Typo::new(
+                entry.span(),
+                "the owner name is too long",
+                "a name has at most 255 octets",
+            )
+        })?;
+        let key = owner.to_ascii_lowercase().into();
+        Ok(Said::Record {
+            name,
+            key,
+            ttl,
+            data,
+            span: entry.span(),
+        })
+    }
+
+    fn data(&self, entry: &Entry, rtype: Rtype, from: usize) -> Result<RData, Typo> {
+        let text = entry.flat.get(from..).unwrap_or_default();
+        let begin = entry.start + from + (text.len() - text.trim_start().len());
+        let text = text.trim();
+        let span = begin..begin + text.len();
+        let fault = |why: &str| {
+            let message = format!("{:?} is no {rtype} data: {why}", shorten(text));
+            Typo::new(span.clone(), message, data_remedy(rtype))
+        };
+        if text.is_empty() {
+            return Err(fault("there is none"));
+        }
+        let (_, octets) = self.scan(". 0 IN", rtype, text).map_err(|why| fault(&why))?;
+        rdata(rtype, octets).ok_or_else(|| fault("its length does not fit the type"))
+    }
+
+    /// The octets of a name relative to the origin.
+    fn name(&self, word: &Token<'_>) -> Result<Vec<u8>, Typo> {
+        if word.text == "@" {
+            return Ok(self.origin.as_slice().to_vec());
+        }
+        let read = self.scan(&format!("{} 0 IN", word.text), Rtype::TXT, "x");
+        read.map(|(owner, _)| owner).map_err(|why| {
+            let remedy = "labels have 1 to 63 octets, a name at most 255; write other octets as \\DDD";
+            Typo::new(
+                word.span.clone(),
+                format!("{:?} is no domain name: {why}", shorten(word.text)),
+                remedy,
+            )
+        })
+    }
+
+    fn absolute(&self, word: &Token<'_>) -> Result<WireName<Bytes>, Typo> {
+        let octets = self.name(word)?;
+        WireName::from_octets(Bytes::from(octets)).map_err(|error| {
+            Typo::new(
+                word.span.clone(),
+                format!("{:?}: {error}", word.text),
+                "write an absolute domain name",
+            )
+        })
+    }
+
+    /// Lets `domain` read one record; gives owner and data in wire format.
+    fn scan(&self, head: &str, rtype: Rtype, data: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
+        let line = format!("{head} TYPE{} {data}\n", rtype.to_int());
+        let mut zone = Zonefile::from(&*ascii(&line));
+        zone.set_origin(self.origin.clone());
+        match zone.next_entry() {
+            Ok(Some(Scanned::Record(record))) => {
+                let mut owner = Vec::new();
+                let mut data = Vec::new();
+                record.owner().compose(&mut owner).map_err(|_| "too long")?;
+                record.data().compose_rdata(&mut data).map_err(|_| "too long")?;
+                Ok((owner, data))
+            }
+            Ok(Some(Scanned::Include { .. }) | None) => Err("nothing readable".to_owned()),
+            // The position in the error is one of our own line, and of no use to the operator.
+            Err(error) => Err(error
+                .to_string()
+                .splitn(3, ':')
+                .last()
+                .unwrap_or("unreadable")
+                .trim()
+                .to_owned()),
+        }
+    }
+}
+
+/// `domain` reads ASCII; octets beyond go in as `\DDD`, so that UTF-8 in a TXT record is taken as it stands.
+fn ascii(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            let mut octets = [0; 4];
+            out.extend(
+                c.encode_utf8(&mut octets)
+                    .bytes()
+                    .map(|octet| format!("\\{octet:03}")),
+            );
+        }
+    }
+    out
+}
+
+/// Seconds, or numbers with the units that BIND knows: `1h30m`. RFC 2181 §8: at most 2^31 - 1.
+fn duration(text: &str) -> Option<u32> {
+    let mut total = 0_u32;
+    let mut number: Option<u32> = None;
+    for c in text.chars() {
+        if let Some(digit) = c.to_digit(10) {
+            number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(digit)?);
+            continue;
+        }
+        let unit = match c.to_ascii_lowercase() {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            'w' => 604_800,
+            _ => return None,
+        };
+        total = total.checked_add(number.take()?.checked_mul(unit)?)?;
+    }
+    let rest = match (number, text.ends_with(|c: char| c.is_ascii_alphabetic())) {
+        (Some(rest), false) => rest,
+        (None, true) => 0,
+        (Some(_), true) | (None, false) => return None,
+    };
+    total
+        .checked_add(rest)
+        .filter(|ttl| *ttl <= i32::MAX.unsigned_abs())
+}
+
+fn is_class(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    matches!(upper.as_str(), "IN" | "CH" | "CS" | "HS")
+        || upper
+            .strip_prefix("CLASS")
+            .is_some_and(|number| number.parse::<u16>().is_ok())
+}
+
+/// RFC 6895 §3.1: 0, OPT, and the range of query and meta types are no data.
+fn may_be_stored(rtype: Rtype) -> bool {
+    !matches!(rtype.to_int(), 0 | 41 | 128..=255)
+}
+
+/// RFC 3597 §4: only types of RFC 1035 may have their names compressed, so only those (and the addresses) are
+/// kept by field; all others are kept as octets.
+fn rdata(rtype: Rtype, octets: Vec<u8>) -> Option<RData> {
+    let known = RecordType::from(rtype.to_int());
+    if is_by_field(known) {
+        let length = u16::try_from(octets.len()).ok()?;
+        return RData::read(&mut BinDecoder::new(&octets), known, Restrict::new(length)).ok();
+    }
+    Some(RData::Unknown {
+        code: known,
+        rdata: NULL::with(octets),
+    })
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an open list of types; octets are right for all others"
+)]
+fn is_by_field(rtype: RecordType) -> bool {
+    match rtype {
+        RecordType::A | RecordType::AAAA | RecordType::NS | RecordType::CNAME => true,
+        RecordType::SOA | RecordType::PTR | RecordType::MX => true,
+        _ => false,
+    }
+}
+
+fn data_remedy(rtype: Rtype) -> String {
+    match rtype {
+        Rtype::A => "write an IPv4 address such as 192.0.2.1",
+        Rtype::AAAA => "write an IPv6 address such as 2001:db8::1",
+        Rtype::NS | Rtype::CNAME | Rtype::PTR | Rtype::DNAME => {
+            "write one domain name, with a final dot if absolute"
+        }
+        Rtype::MX => "write PREFERENCE HOST, such as 10 mail.example.com.",
+        Rtype::TXT => "write strings of at most 255 octets, in quotes",
+        Rtype::SRV => "write PRIORITY WEIGHT PORT HOST",
+        Rtype::CAA => "write FLAGS TAG VALUE, such as 0 issue \"ca.example\"",
+        Rtype::SOA => "write PRIMARY CONTACT SERIAL REFRESH RETRY EXPIRE MINIMUM, the last four in seconds",
+        _ => return format!("see the specification of {rtype}, or write it as \\# LENGTH HEX (RFC 3597)"),
+    }
+    .to_owned()
+}
+
+fn shorten(text: &str) -> String {
+    let words = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    if words.chars().count() <= 60 {
+        words
+    } else {
+        words.chars().take(57).chain("...".chars()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Master {
+        Master::of_text(
+            Path::new("test.zone"),
+            text,
+            &Name::from_ascii("example.com.").unwrap(),
+        )
+    }
+
+    fn records(text: &str) -> Vec<String> {
+        let master = read(text);
+        assert_eq!(master.faults, []);
+        let show = |r: &Written| format!("{} {:?} {} {}", r.name, r.ttl, r.data.record_type(), r.data);
+        master.records.iter().map(show).collect()
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        read(text).faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn origin_ttl_blank_owner_and_parentheses_are_understood() {
+        let text = "$TTL 1h30m\n@ IN SOA ns host ( 1 ; serial\n 2 3\n 4 5 )\n\tNS ns\nns 60 A 192.0.2.1\n\
+                    $ORIGIN sub\nx IN 30 A 192.0.2.2\n  AAAA 2001:db8::1\n";
+        assert_eq!(
+            records(text),
+            [
+                "example.com. Some(5400) SOA ns.example.com. host.example.com. 1 2 3 4 5",
+                "example.com. Some(5400) NS ns.example.com.",
+                "ns.example.com. Some(60) A 192.0.2.1",
+                "x.sub.example.com. Some(30) A 192.0.2.2",
+                "x.sub.example.com. Some(5400) AAAA 2001:db8::1",
+            ]
+        );
+    }
+
+    #[test]
+    fn unknown_types_and_known_types_in_generic_form_are_understood() {
+        let master =
+            read("a 1 TYPE65280 \\# 3 ( 0102 03 )\nb 1 TYPE1 \\# 4 c0000201\nc 1 A \\# 4 c0000202\n");
+        assert_eq!(master.faults, []);
+        let types: Vec<_> = master
+            .records
+            .iter()
+            .map(|r| u16::from(r.data.record_type()))
+            .collect();
+        assert_eq!(types, [65_280, 1, 1]);
+        assert_eq!(faults("b 1 TYPE1 \\# 3 c00002\n").len(), 1);
+    }
+
+    #[test]
+    fn escapes_quotes_and_utf_8_are_taken_as_they_stand() {
+        let master = read("a\\.b 1 TXT \"semi;colon (x)\" \"\\\"\" b\u{fc}\n");
+        assert_eq!(master.faults, []);
+        assert_eq!(&*master.records[0].key, b"\x03a.b\x07example\x03com\x00");
+        let RData::Unknown { rdata, .. } = &master.records[0].data else {
+            panic!("by field")
+        };
+        assert_eq!(rdata.anything, b"\x0esemi;colon (x)\x01\"\x03b\xc3\xbc");
+    }
+
+    #[test]
+    fn each_typo_is_told_with_line_value_and_remedy() {
+        let text = "@ 60 IN SOA ns host 1 2 3 4 5\nwww 60 A 192.0.2.256\nwww 60 AA 192.0.2.1\n\
+                    x 60 MX mail\n$TTL soon\n$GENERATE 1-2 a A 192.0.2.$\ny 60 TXT \"open\nz 60 A 192.0.2.1 )\n";
+        let faults = faults(text);
+        let expected = [
+            (
+                "test.zone:2:10: \"192.0.2.256\" is no A data: ",
+                "; write an IPv4 address such as 192.0.2.1",
+            ),
+            ("test.zone:3:8: \"AA\" is no record type; ", ""),
+            (
+                "test.zone:4:9: \"mail\" is no MX data: ",
+                "; write PREFERENCE HOST, such as 10 mail.example.com.",
+            ),
+            ("test.zone:5:6: \"soon\" is no TTL; ", ""),
+            ("test.zone:6:1: \"$GENERATE\" is no directive; ", ""),
+            ("test.zone:7:15: the line ends inside a quoted string; ", ""),
+            ("test.zone:8:18: \")\" without \"(\"; ", ""),
+        ];
+        assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+        for (fault, (start, end)) in faults.iter().zip(expected) {
+            assert!(fault.starts_with(start) && fault.ends_with(end), "{fault}");
+        }
+    }
+
+    #[test]
+    fn an_open_parenthesis_is_told_at_its_line() {
+        let faults = faults("@ 60 IN SOA ns host ( 1 2 3 4 5\nwww 60 A 192.0.2.1\n");
+        assert_eq!(faults.len(), 1);
+        assert!(
+            faults[0].starts_with("test.zone:1:21: \"(\" is never closed; "),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_includes_itself_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("loop.zone");
+        std::fs::write(&path, "a 60 A 192.0.2.1\n$INCLUDE loop.zone sub\n").unwrap();
+        let master = Master::read(&path, &Name::from_ascii("example.com.").unwrap());
+        assert_eq!(master.records.len(), MAX_DEPTH + 1);
+        assert_eq!(master.faults.len(), 1);
+        assert!(master.faults[0].message.contains("nests deeper"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[ \\t\\n\"();\\\\$@.a-c0-9#é]{0,80}") {
+            read(&text);
+        }
+
+        #[test]
+        fn no_damage_to_a_record_makes_it_panic(at in 0_usize..90, with in any::<char>()) {
+            let text = "@ 60 IN SOA ns host ( 1 2 3 4 5 )\na TXT \"x\" \\# y\nb SVCB 1 . alpn=\"h2\" port=53\nc CAA 0 issue x";
+            let damaged: String =
+                text.chars().enumerate().map(|(n, c)| if n == at { with } else { c }).collect();
+            read(&damaged);
+        }
+    }
+}

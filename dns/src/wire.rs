@@ -1,0 +1,388 @@
+//! What a query says, read once from its octets. RFC 1035 §4.1, RFC 6891 §6.1, RFC 7871 §6.
+//!
+//! The reader is strict where leniency would hide a fault (counts, lengths, trailing octets) and never follows
+//! a compression pointer forward, so that it ends after at most one pass over the message.
+
+use hickory_proto::rr::Name;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use crate::subnet::{InvalidSubnet, Subnet};
+
+/// RFC 1035 §4.1.1: the header is always this long.
+const HEADER: usize = 12;
+/// RFC 6891 §6.1.1
+const OPT: u16 = 41;
+/// RFC 7871 §6
+pub(crate) const CLIENT_SUBNET: u16 = 8;
+
+/// What became of the octets of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Parsed {
+    /// A question that can be answered.
+    Query(Query),
+    /// Not a query, or too short to be answered. No reply, so that two servers cannot be made to talk to each other.
+    Drop(Malformed),
+    /// To be refused; the reply carries what could be read.
+    Refuse(Head, Option<Question>, Option<Edns>, Refusal),
+}
+
+/// Why a message is refused before its question is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// FORMERR
+    Malformed(Malformed),
+    /// NOTIMP: an opcode other than QUERY.
+    Opcode,
+    /// BADVERS: an EDNS version above 0 (RFC 6891 §6.1.3).
+    Version,
+}
+
+/// What is wrong with a message. The text labels a metric, so the set is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("shorter than a header")]
+    Short,
+    #[error("a response, not a query")]
+    Response,
+    #[error("not exactly one question")]
+    QuestionCount,
+    #[error("bad question")]
+    Question,
+    #[error("bad record")]
+    Record,
+    #[error("octets after the last record")]
+    Trailing,
+    #[error("misplaced or second OPT record")]
+    Opt,
+    #[error("bad EDNS option")]
+    Option,
+    #[error("bad client subnet option")]
+    Subnet,
+}
+
+/// The part of the header that a reply repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) id: u16,
+    pub(crate) opcode: u8,
+    pub(crate) recursion_desired: bool,
+    pub(crate) checking_disabled: bool,
+}
+
+/// The one question of a query.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// In the case in which it was asked (RFC 4343 §4.1).
+    pub(crate) name: Name,
+    /// The same name as look-ups want it, see [`key`].
+    pub(crate) key: Box<[u8]>,
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
+}
+
+/// What the OPT record of a query says (RFC 6891 §6.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edns {
+    /// The largest UDP payload that the sender takes, in octets.
+    pub(crate) payload: u16,
+    pub(crate) version: u8,
+    pub(crate) dnssec_ok: bool,
+    /// Absent when none was sent or when it is at fault.
+    pub(crate) subnet: Option<Subnet>,
+}
+
+/// A question that can be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Query {
+    pub(crate) head: Head,
+    pub(crate) question: Question,
+    pub(crate) edns: Option<Edns>,
+}
+
+/// Reads one message.
+pub(crate) fn parse(message: &[u8]) -> Parsed {
+    let Some(Header {
+        head,
+        response,
+        counts,
+    }) = Header::read(message)
+    else {
+        return Parsed::Drop(Malformed::Short);
+    };
+    if response {
+        return Parsed::Drop(Malformed::Response);
+    }
+    let mut reader = Reader { message, at: HEADER };
+    let question = (counts[0] == 1).then(|| reader.question()).flatten();
+    if head.opcode != 0 {
+        // Other opcodes give the sections another meaning: nothing behind the question is read.
+        return Parsed::Refuse(head, question, None, Refusal::Opcode);
+    }
+    let refuse = |question, edns, what| Parsed::Refuse(head, question, edns, Refusal::Malformed(what));
+    // RFC 9619 §4: a query has exactly one question.
+    if counts[0] != 1 {
+        return refuse(None, None, Malformed::QuestionCount);
+    }
+    let Some(question) = question else {
+        return refuse(None, None, Malformed::Question);
+    };
+    let mut edns = None;
+    let result = reader.records(&counts, &mut edns);
+    match (result, edns) {
+        (Err(what), edns) => refuse(Some(question), edns, what),
+        (Ok(()), Some(edns)) if edns.version > 0 => {
+            Parsed::Refuse(head, Some(question), Some(edns), Refusal::Version)
+        }
+        (Ok(()), edns) => Parsed::Query(Query { head, question, edns }),
+    }
+}
+
+struct Header {
+    head: Head,
+    response: bool,
+    counts: [u16; 4],
+}
+
+impl Header {
+    fn read(message: &[u8]) -> Option<Self> {
+        let (header, _) = message.split_first_chunk::<HEADER>()?;
+        let [id0, id1, flags0, flags1, counts @ ..] = *header;
+        let [qd0, qd1, an0, an1, ns0, ns1, ar0, ar1] = counts;
+        let counts = [[qd0, qd1], [an0, an1], [ns0, ns1], [ar0, ar1]].map(u16::from_be_bytes);
+        let head = Head {
+            id: u16::from_be_bytes([id0, id1]),
+            opcode: (flags0 >> 3) & 0xf,
+            recursion_desired: flags0 & 1 != 0,
+            checking_disabled: flags1 & 0x10 != 0,
+        };
+        Some(Self {
+            head,
+            response: flags0 & 0x80 != 0,
+            counts,
+        })
+    }
+}
+
+struct Reader<'m> {
+    message: &'m [u8],
+    at: usize,
+}
+
+impl<'m> Reader<'m> {
+    fn take(&mut self, count: usize) -> Option<&'m [u8]> {
+        let end = self.at.checked_add(count)?;
+        let taken = self.message.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        let octets = self.take(2)?;
+        Some(u16::from_be_bytes([*octets.first()?, *octets.get(1)?]))
+    }
+
+    /// A name that nothing can stand before, so a compression pointer in it has no sense.
+    fn question(&mut self) -> Option<Question> {
+        let start = self.at;
+        loop {
+            match *self.take(1)?.first()? {
+                0 => break,
+                length @ 1..=63 => self.take(usize::from(length))?,
+                64.. => return None,
+            };
+        }
+        let octets = self.message.get(start..self.at)?;
+        let name = name_of(octets)?;
+        let (rtype, class) = (self.u16()?, self.u16()?);
+        Some(Question {
+            name,
+            key: octets.to_ascii_lowercase().into(),
+            rtype,
+            class,
+        })
+    }
+
+    /// Steps over a name that may end in a pointer. `Some(true)`: it is the root.
+    fn skip_name(&mut self) -> Option<bool> {
+        let start = self.at;
+        loop {
+            let here = self.at;
+            match *self.take(1)?.first()? {
+                0 => return Some(here == start),
+                length @ 1..=63 => {
+                    self.take(usize::from(length))?;
+                }
+                high @ 192.. => {
+                    let low = *self.take(1)?.first()?;
+                    let target = usize::from(u16::from_be_bytes([high & 0x3f, low]));
+                    // RFC 1035 §4.1.4: a pointer points to a prior occurrence.
+                    return (HEADER..here).contains(&target).then_some(false);
+                }
+                64..192 => return None,
+            }
+        }
+    }
+
+    /// Everything behind the question. Only the OPT record is looked at.
+    fn records(&mut self, counts: &[u16; 4], edns: &mut Option<Edns>) -> Result<(), Malformed> {
+        let [_, answers, authorities, additionals] = counts.map(u32::from);
+        let before_additional = answers + authorities;
+        for index in 0..before_additional + additionals {
+            let is_root = self.skip_name().ok_or(Malformed::Record)?;
+            let rtype = self.u16().ok_or(Malformed::Record)?;
+            let payload = self.u16().ok_or(Malformed::Record)?;
+            let ttl = self.take(4).ok_or(Malformed::Record)?;
+            let length = self.u16().ok_or(Malformed::Record)?;
+            let data = self.take(usize::from(length)).ok_or(Malformed::Record)?;
+            if rtype != OPT {
+                continue;
+            }
+            // RFC 6891 §6.1.1: at most one, in the additional section; §6.1.2: its owner is the root.
+            if !is_root || index < before_additional || edns.is_some() {
+                return Err(Malformed::Opt);
+            }
+            let &[_, version, flags, _] = ttl else {
+                return Err(Malformed::Record);
+            };
+            let parsed = edns.insert(Edns {
+                payload,
+                version,
+                dnssec_ok: flags & 0x80 != 0,
+                subnet: None,
+            });
+            // RFC 6891 §6.1.3: what a higher version puts there is not ours to judge.
+            if version == 0 {
+                parsed.subnet = options(data)?;
+            }
+        }
+        if self.at == self.message.len() {
+            Ok(())
+        } else {
+            Err(Malformed::Trailing)
+        }
+    }
+}
+
+/// RFC 6891 §6.1.2: options that we do not know are ignored. The first client subnet counts.
+fn options(data: &[u8]) -> Result<Option<Subnet>, Malformed> {
+    let mut reader = Reader { message: data, at: 0 };
+    let mut subnet = None;
+    while reader.at < data.len() {
+        let code = reader.u16().ok_or(Malformed::Option)?;
+        let length = reader.u16().ok_or(Malformed::Option)?;
+        let value = reader.take(usize::from(length)).ok_or(Malformed::Option)?;
+        if code == CLIENT_SUBNET && subnet.is_none() {
+            subnet = Some(Subnet::read(value).map_err(|_: InvalidSubnet| Malformed::Subnet)?);
+        }
+    }
+    Ok(subnet)
+}
+
+/// A name from its uncompressed octets. `None` above 255 octets.
+pub(crate) fn name_of(octets: &[u8]) -> Option<Name> {
+    Name::read(&mut BinDecoder::new(octets)).ok()
+}
+
+/// A name as look-ups want it: uncompressed octets in lower case. Every ancestor is a tail of it, see [`parent`].
+pub(crate) fn key(name: &Name) -> Box<[u8]> {
+    let mut octets = Vec::with_capacity(name.len() + 1);
+    for label in name.iter() {
+        octets.push(label.len() as u8); // a label has at most 63 octets
+        octets.extend(label.iter().map(u8::to_ascii_lowercase));
+    }
+    octets.push(0);
+    octets.into()
+}
+
+/// The name above, without allocation; `None` above the root.
+pub(crate) fn parent(key: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(*key.first()?);
+    if length == 0 { None } else { key.get(1 + length..) }
+}
+
+/// The name itself and all above it, longest first.
+pub(crate) fn upwards(key: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(key), |key| parent(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn query(options: &[u8], version: u8) -> Vec<u8> {
+        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+        message.extend(b"\x03WWW\x07example\x00\x00\x01\x00\x01");
+        message.extend([0, 0, 41, 4, 208, 0, version, 0, 0]);
+        message.extend((options.len() as u16).to_be_bytes());
+        message.extend(options);
+        message
+    }
+
+    fn refusal(message: &[u8]) -> Option<Malformed> {
+        match parse(message) {
+            Parsed::Refuse(_, _, _, Refusal::Malformed(what)) | Parsed::Drop(what) => Some(what),
+            Parsed::Refuse(_, _, _, Refusal::Opcode | Refusal::Version) | Parsed::Query(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_query_is_read_and_its_case_is_kept() {
+        let Parsed::Query(query) = parse(&query(&[], 0)) else {
+            panic!("refused")
+        };
+        assert_eq!(query.question.name.to_string(), "WWW.example.");
+        assert_eq!(&*query.question.key, b"\x03www\x07example\x00");
+        assert_eq!(query.edns.map(|edns| edns.payload), Some(1232));
+    }
+
+    #[test]
+    fn every_truncation_is_refused_or_dropped() {
+        let whole = query(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2], 0);
+        assert_eq!(refusal(&whole), None);
+        for length in 0..whole.len() {
+            assert!(refusal(&whole[..length]).is_some(), "{length}");
+        }
+    }
+
+    #[test]
+    fn trailing_octets_second_opt_and_lying_counts_are_refused() {
+        let mut trailing = query(&[], 0);
+        trailing.push(0);
+        assert_eq!(refusal(&trailing), Some(Malformed::Trailing));
+        let mut twice = query(&[], 0);
+        twice.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        twice[11] = 2;
+        assert_eq!(refusal(&twice), Some(Malformed::Opt));
+        let mut lies = query(&[], 0);
+        lies[11] = 200;
+        assert_eq!(refusal(&lies), Some(Malformed::Record));
+        let mut two_questions = query(&[], 0);
+        two_questions[5] = 2;
+        assert_eq!(refusal(&two_questions), Some(Malformed::QuestionCount));
+    }
+
+    #[test]
+    fn a_higher_edns_version_is_told_apart_from_a_fault() {
+        // RFC 8906 §8.2.3: unknown version with an option that version 0 could not read
+        let parsed = parse(&query(&[0, 8, 0, 1, 9], 1));
+        assert!(matches!(
+            parsed,
+            Parsed::Refuse(_, Some(_), Some(_), Refusal::Version)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn garbled_messages_never_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            parse(&octets);
+        }
+
+        #[test]
+        fn flipped_octets_never_panic(at in 0_usize..60, with in any::<u8>()) {
+            let mut message = query(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2], 0);
+            if let Some(octet) = message.get_mut(at) { *octet = with; }
+            parse(&message);
+        }
+    }
+}
