@@ -110,7 +110,7 @@ impl<P: Prober> Driver<P> {
     }
 
     fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
-        self.judge.probing_begins(start);
+        self.judge.probing_begins(start, self.cell.peek().number);
         for endpoint in self.fleet.endpoint_ids() {
             let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
             let verdict = self.judge.verdict(endpoint);
@@ -238,8 +238,14 @@ impl<P: Prober> Driver<P> {
             .collect();
         if let Some(next) = self.judge.on_verdicts(changes, now, Timestamp::now()) {
             let number = next.number;
-            self.cell.publish(next);
-            tracing::info!(snapshot = number, "snapshot published");
+            if self.cell.publish(next) {
+                tracing::info!(snapshot = number, "snapshot published");
+            } else {
+                tracing::error!(
+                    snapshot = number,
+                    "snapshot not published: somebody published a newer one"
+                );
+            }
             metrics::gauge!("steer_health_snapshot").set(number as f64);
         }
         for (endpoint, verdict) in changed {

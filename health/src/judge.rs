@@ -133,9 +133,11 @@ impl Judge {
             .map_or(Verdict::Unknown, |entry| entry.verdict)
     }
 
-    /// Probing begins now: the time in which every endpoint must get its verdict starts here.
-    pub(crate) fn probing_begins(&mut self, now: Instant) {
+    /// Probing begins now: the time in which every endpoint must get its verdict starts here, and the next
+    /// snapshot is newer than `published`, whoever published that.
+    pub(crate) fn probing_begins(&mut self, now: Instant, published: u64) {
         self.settle_by = now + time_to_settle(&self.fleet);
+        self.number = self.number.max(published);
     }
 
     /// Goes on with a new fleet and returns its first snapshot, one number on.

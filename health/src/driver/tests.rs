@@ -238,6 +238,59 @@ async fn shutdown_does_not_wait_for_probes_that_hang() {
     assert!(now() - asked < Duration::from_secs(1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reload_probes_the_new_fleet_and_goes_on_from_the_old_numbers() {
+    let (fleet, world) = (three_sites().build(), World::default());
+    world.set(0, Manner::Refuses);
+    let running = start(&fleet, world.clone(), 1, IN_FLIGHT_MAX);
+    let before = running.wait_for("settled", |s| s.settled).await;
+    let cell = Arc::clone(&running.cell);
+    let judge = running.stop().await;
+
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .pool(&[Some(1), Some(0), Some(3)])
+        .build();
+    let (judge, first) = judge.reload(Arc::clone(&fleet), now(), Timestamp::now());
+    assert_eq!(first.number, before.number + 1);
+    assert!(cell.publish(first));
+    world.set(0, Manner::Answers);
+    world.set(2, Manner::Refuses);
+    let shutdown = CancellationToken::new();
+    let driver = Driver::new(&fleet, Arc::clone(&cell), judge, 2, world);
+    let task = tokio::spawn(driver.run(shutdown.clone()));
+    let running = Running { cell, shutdown, task };
+    let wanted = [Verdict::Up, Verdict::Up, Verdict::Down];
+    let is_so = |s: &Snapshot| s.endpoints.iter().map(|state| state.verdict).eq(wanted);
+    let after = running.wait_for("the new fleet judged", is_so).await;
+    assert_eq!(
+        after.endpoint(EndpointId(1)).service,
+        Service::In,
+        "fra, which was out, came back"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_judge_never_publishes_numbers_that_were_used() {
+    let (fleet, world) = (three_sites().build(), World::default());
+    let judge = || Judge::new(Arc::clone(&fleet), now(), Timestamp::now());
+    let used = Snapshot {
+        number: 41,
+        ..judge().first_snapshot()
+    };
+    let cell = Arc::new(SnapshotCell::new(used));
+    let shutdown = CancellationToken::new();
+    let driver = Driver::new(&fleet, Arc::clone(&cell), judge(), 2, world);
+    let running = Running {
+        cell,
+        task: tokio::spawn(driver.run(shutdown.clone())),
+        shutdown,
+    };
+    let settled = running.wait_for("settled", |s| s.settled).await;
+    assert_eq!(settled.number, 42);
+    running.stop().await;
+}
+
 /// A run of ten minutes in a world that changes at random; what was probed when, and what was published.
 async fn random_run(seed: u64) -> Vec<String> {
     let began = now();
