@@ -184,6 +184,7 @@ impl Reader<'_> {
         );
         let topology = self.need(
             topology,
+            has_key(root, "topology"),
             root,
             "`topology` is missing",
             "write `topology:` with nodes and links",
