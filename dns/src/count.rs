@@ -70,7 +70,7 @@ fn type_label(rtype: RecordType) -> &'static str {
     clippy::wildcard_enum_match_arm,
     reason = "an open list of codes; the rest shares a label"
 )]
-fn rcode_label(rcode: ResponseCode) -> &'static str {
+pub(crate) fn rcode_label(rcode: ResponseCode) -> &'static str {
     match rcode {
         ResponseCode::NoError => "NOERROR",
         ResponseCode::FormErr => "FORMERR",

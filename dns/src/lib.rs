@@ -32,7 +32,7 @@ mod zone;
 mod zones;
 
 pub use engine::Engine;
-pub use explain::Explanation;
+pub use explain::{AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note, StepView};
 pub use reply::{MAX_UDP_PAYLOAD, Reply, Transport};
 pub use server::{Server, TCP_BACKLOG, TCP_IDLE};
 pub use tables::Tables;

@@ -32,6 +32,8 @@ pub struct Tables {
 /// One `[[steer]]` entry.
 #[derive(Debug)]
 struct SteeredName {
+    /// Index into the fleet's `steers`.
+    index: usize,
     ttl: u32,
     v4: Family,
     v6: Family,
@@ -89,15 +91,22 @@ impl Tables {
         classes: Arc<Classes>,
         geography: Option<Arc<Geography>>,
     ) -> Self {
-        let compile = |steer: &Steer| {
+        let compile = |(index, steer): (usize, &Steer)| {
             let name = SteeredName {
+                index,
                 ttl: u32::try_from(steer.ttl.as_secs()).unwrap_or(u32::MAX),
                 v4: Family::compile(&snapshot, steer, &classes, RecordType::A),
                 v6: Family::compile(&snapshot, steer, &classes, RecordType::AAAA),
             };
             Some((key_of(&steer.name)?, name))
         };
-        let names = snapshot.fleet.steers.iter().filter_map(compile).collect();
+        let names = snapshot
+            .fleet
+            .steers
+            .iter()
+            .enumerate()
+            .filter_map(compile)
+            .collect();
         Self {
             snapshot,
             zones,
@@ -111,6 +120,18 @@ impl Tables {
     #[must_use]
     pub fn snapshot_number(&self) -> u64 {
         self.snapshot.number
+    }
+
+    /// The entry behind a steered name.
+    pub(crate) fn steer(&self, key: &[u8]) -> Option<&Steer> {
+        self.names
+            .get(key)
+            .and_then(|name| self.snapshot.fleet.steers.get(name.index))
+    }
+
+    /// The TTL of a steered name's answers, in seconds.
+    pub(crate) fn ttl(&self, key: &[u8]) -> Option<u32> {
+        self.names.get(key).map(|name| name.ttl)
     }
 
     /// The answer for a client, and its scope: the length of the network around the client for which it holds;

@@ -1,0 +1,135 @@
+//! An explanation as text for a terminal.
+
+use std::fmt;
+
+use steer_health::{Service, Verdict};
+
+use super::{AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note};
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} for {}, by snapshot {}",
+            self.name, self.client, self.snapshot
+        )?;
+        writeln!(f)?;
+        match &self.location {
+            Some(location) => writeln!(f, "  location  {location}")?,
+            None => writeln!(f, "  location  not looked up: no chain needs it")?,
+        }
+        writeln!(f, "  class     {}", self.class)?;
+        match &self.zone {
+            Some(zone) => writeln!(f, "  zone      {zone}")?,
+            None => writeln!(f, "  zone      none of ours")?,
+        }
+        for answer in &self.answers {
+            write!(f, "\n{answer}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place.country {
+            Some(country) => write!(f, "{country}")?,
+            None => write!(f, "no country known")?,
+        }
+        if let Some(continent) = self.place.continent {
+            write!(f, " ({continent})")?;
+        }
+        if let Some(position) = self.place.position {
+            write!(f, " at {:.2}, {:.2}", position.latitude(), position.longitude())?;
+        }
+        write!(f, ", by {}", self.network)?;
+        if self.database.is_empty() {
+            write!(f, " in no database")
+        } else {
+            write!(f, " in {}", self.database)
+        }
+    }
+}
+
+impl fmt::Display for ClassView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bits wide here; ", self.id.0, self.scope)?;
+        let how = if self.distance_known {
+            "nearest first"
+        } else {
+            "distance unknown, in file order"
+        };
+        if self.nearest.is_empty() {
+            write!(f, "no sites")
+        } else {
+            write!(f, "sites {}: {}", how, self.nearest.join(" "))
+        }
+    }
+}
+
+impl fmt::Display for AnswerView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}  {}, scope {}", self.rtype, self.rcode, self.scope)?;
+        for chain in &self.chains {
+            write!(f, "{chain}")?;
+        }
+        writeln!(f, "  answer")?;
+        for record in &self.records {
+            writeln!(f, "    {record}")?;
+        }
+        if self.records.is_empty() {
+            writeln!(f, "    (none)")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ChainView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "  {} is steered: pool {}, ttl {} s, chain {}",
+            self.name,
+            self.pool,
+            self.ttl,
+            self.chain.join(", ")
+        )?;
+        writeln!(f, "  decided by {}", self.rule)?;
+        writeln!(f, "  candidates")?;
+        for candidate in &self.candidates {
+            writeln!(f, "    {candidate}")?;
+        }
+        for step in &self.steps {
+            writeln!(f, "  after {}", step.filter)?;
+            list(f, "", &step.kept)?;
+            list(f, "- ", &step.dropped)?;
+        }
+        Ok(())
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, mark: &str, notes: &[Note]) -> fmt::Result {
+    for Note { endpoint, reason } in notes {
+        writeln!(f, "    {mark}{endpoint}  {reason}")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for CandidateView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Up => "up",
+            Verdict::Down => "down",
+            Verdict::Unknown => "unknown",
+        };
+        write!(f, "{}  {verdict} since {:.0}", self.endpoint, self.since)?;
+        if !self.cause.is_empty() {
+            write!(f, ": {}", self.cause)?;
+        }
+        match &self.service {
+            Service::In => Ok(()),
+            Service::Out => write!(f, "; out of service"),
+            Service::Held { reason } => write!(f, "; held in service: {reason}"),
+        }
+    }
+}
