@@ -241,9 +241,10 @@ impl Reader<'_> {
         defaults: &Fields,
         kinds: &[(Kind, Fields)],
     ) -> Option<NodeSpec> {
-        let own = match &yaml.data {
-            YamlData::Value(Scalar::Null) => Fields::default(), // `client:` with nothing below it
-            _ => self.fields(yaml, "a node"),
+        let own = if matches!(yaml.data, YamlData::Value(Scalar::Null)) {
+            Fields::default() // `client:` with nothing below it
+        } else {
+            self.fields(yaml, "a node")
         };
         let Some(kind) = own.kind.or(defaults.kind) else {
             if !has_key(yaml, "kind") {
@@ -280,9 +281,8 @@ impl Reader<'_> {
         for (key, _, value) in self.entries(yaml, what, &NODE_KEYS) {
             match key {
                 "kind" => {
-                    fields.kind = self
-                        .string(value, "`kind`")
-                        .and_then(|kind| self.kind(&kind, value))
+                    let name = self.string(value, "`kind`");
+                    fields.kind = name.and_then(|kind| self.kind(&kind, value));
                 }
                 "exec" => fields.exec = self.strings(value, "`exec`"),
                 "sysctls" => fields.sysctls = self.sysctls(value),
@@ -447,14 +447,14 @@ impl Reader<'_> {
 
     /// A string, or a number as it would be written.
     fn string(&mut self, yaml: &MarkedYaml<'_>, what: &str) -> Option<String> {
-        match &yaml.data {
-            YamlData::Value(Scalar::String(text)) => Some(text.clone().into_owned()),
-            YamlData::Value(Scalar::Integer(number)) => Some(number.to_string()),
-            _ => {
-                self.fault(yaml, format!("{what} is no text"), "write a string");
-                None
-            }
+        if let YamlData::Value(Scalar::String(text)) = &yaml.data {
+            return Some(text.clone().into_owned());
         }
+        if let YamlData::Value(Scalar::Integer(number)) = &yaml.data {
+            return Some(number.to_string());
+        }
+        self.fault(yaml, format!("{what} is no text"), "write a string");
+        None
     }
 
     fn boolean(&mut self, yaml: &MarkedYaml<'_>, what: &str) -> Option<bool> {

@@ -16,8 +16,12 @@ pub mod clab;
 mod error;
 pub mod netns;
 pub mod report;
+mod run;
 pub mod scenario;
+mod shipped;
 pub mod wait;
+mod watch;
+mod world;
 
 use std::path::PathBuf;
 
@@ -35,10 +39,9 @@ pub struct LabOptions {
     pub out: Option<PathBuf>,
 }
 
-/// Runs a shipped lab by its name, or the lab in a folder. Shows progress on stderr.
-pub fn run(lab: &str, _options: LabOptions) -> Result<Report, LabError> {
-    Err(LabError::Unknown {
-        name: lab.to_owned(),
-        shipped: String::new(),
-    })
+/// Runs a shipped lab by its name, or the lab in a folder. Shows progress on stderr. Nothing is left behind but
+/// what `out` asks for; when the run fails, logs and routes of every node are kept and the error names the place.
+#[expect(clippy::needless_pass_by_value, reason = "options belong to one run")]
+pub fn run(lab: &str, options: LabOptions) -> Result<Report, LabError> {
+    run::run(lab, &options)
 }

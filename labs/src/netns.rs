@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use error::NetError;
 pub use node::Node;
 pub use process::Proc;
+pub(crate) use process::package_of;
 pub use sweep::sweep;
 
 use sweep::Owner;

@@ -7,6 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use steer_topology::fault::{Fault, Faults, Place};
 
+use crate::clab::Topology;
+use crate::watch::capture;
+
 /// A checked scenario.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +67,7 @@ pub struct FaultSpec {
 #[serde(rename_all = "kebab-case")]
 pub enum FaultKind {
     /// `SIGKILL`: the kernel closes its sockets, new connections are refused.
+    #[serde(rename = "kill-9")]
     Kill9,
 }
 
@@ -162,6 +166,56 @@ impl Scenario {
             };
             Faults::from(fault)
         })
+    }
+}
+
+impl Scenario {
+    /// Every node that is named must be in the topology, every process that is hit or read must be there.
+    pub fn fits(&self, file: &Path, topology: &Topology) -> Result<(), Faults> {
+        let nodes: Vec<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
+        let mut faults = Vec::new();
+        let named = [
+            &self.fault.node,
+            &self.client.node,
+            &self.anycast.router,
+            &self.wait.verdict_node,
+        ];
+        for node in self.processes.iter().map(|process| &process.node).chain(named) {
+            if !nodes.contains(&node.as_str()) {
+                let remedy = format!("the topology has {}", nodes.join(", "));
+                faults.push(Fault::of_file(file, format!("there is no node `{node}`"), remedy));
+            }
+        }
+        for (node, name) in [
+            (&self.fault.node, &self.fault.process),
+            (&self.wait.verdict_node, &self.wait.verdict_process),
+        ] {
+            if self.process(node, name).is_none() {
+                let message = format!("node `{node}` runs no process `{name}`");
+                faults.push(Fault::of_file(file, message, "name one of `[[process]]`"));
+            }
+        }
+        if let Some(process) = self.processes.iter().find(|process| process.run.is_empty()) {
+            let message = format!("`run` of `{}` is empty", process.name);
+            faults.push(Fault::of_file(file, message, "write program and arguments"));
+        }
+        if capture::wire_prefix(&self.anycast.prefix).is_none() {
+            let message = format!("`{}` is no IPv4 prefix", self.anycast.prefix);
+            faults.push(Fault::of_file(file, message, "write `192.0.2.53/32`"));
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Faults(faults))
+        }
+    }
+
+    /// The process called `name` on `node`.
+    #[must_use]
+    pub fn process(&self, node: &str, name: &str) -> Option<&Process> {
+        self.processes
+            .iter()
+            .find(|process| process.node == node && process.name == name)
     }
 }
 

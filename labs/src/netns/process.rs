@@ -185,18 +185,22 @@ pub(super) fn output(command: &mut Command, limit: Duration) -> io::Result<Outpu
 }
 
 pub(super) fn start_error(program: &str, source: io::Error) -> NetError {
-    let base = program.rsplit('/').next().unwrap_or(program);
-    let package = PACKAGES
-        .iter()
-        .find(|(name, _)| *name == base)
-        .map(|(_, package)| *package);
-    match (source.kind(), package) {
-        (io::ErrorKind::NotFound, Some(package)) => NetError::NoProgram {
+    match package_of(program) {
+        Some(package) if source.kind() == io::ErrorKind::NotFound => NetError::NoProgram {
             program: program.to_owned(),
             package,
         },
-        _ => NetError::io("start", program, source),
+        Some(_) | None => NetError::io("start", program, source),
     }
+}
+
+/// The Debian package that has a program, by name or path.
+pub(crate) fn package_of(program: &str) -> Option<&'static str> {
+    let base = program.rsplit('/').next().unwrap_or(program);
+    PACKAGES
+        .iter()
+        .find(|(name, _)| *name == base)
+        .map(|(_, package)| *package)
 }
 
 fn wait_child(child: &mut Child, limit: Duration) -> io::Result<ExitStatus> {

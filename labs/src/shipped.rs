@@ -1,0 +1,101 @@
+//! The labs that ship inside the binary, and unpacking them.
+
+use std::fs;
+use std::path::Path;
+
+use crate::LabError;
+
+/// One lab's files, by path within its folder.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    pub(crate) name: &'static str,
+    files: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! files {
+    ($lab:literal, $($path:literal),+ $(,)?) => {
+        &[$(($path, include_str!(concat!("../", $lab, "/", $path)))),+]
+    };
+}
+
+/// Every shipped lab.
+pub(crate) const LABS: [Shipped; 1] = [Shipped {
+    name: "first-failover",
+    files: files!(
+        "first-failover",
+        "README.md",
+        "edge/steer.toml",
+        "edge/zones/example.com.zone",
+        "first-failover.clab.yml",
+        "resolver/unbound.conf",
+        "router/bird.conf",
+        "scenario.toml",
+    ),
+}];
+
+impl Shipped {
+    /// Writes the files below `folder`, which is created.
+    pub(crate) fn unpack(&self, folder: &Path) -> Result<(), LabError> {
+        for (path, text) in self.files {
+            let target = folder.join(path);
+            if let Some(parent) = target.parent() {
+                fs::create_dir_all(parent).map_err(|source| LabError::io("create", parent, source))?;
+            }
+            fs::write(&target, text).map_err(|source| LabError::io("write", &target, source))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clab, scenario::Scenario};
+
+    fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, root, found);
+            } else {
+                found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_a_lab_is_embedded() {
+        for lab in &LABS {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(lab.name);
+            let mut found = Vec::new();
+            walk(&root, &root, &mut found);
+            found.sort();
+            let embedded: Vec<_> = lab.files.iter().map(|(path, _)| (*path).to_owned()).collect();
+            assert_eq!(found, embedded, "{}", lab.name);
+        }
+    }
+
+    #[test]
+    fn topology_and_scenario_of_every_lab_agree() {
+        for lab in &LABS {
+            let text = |wanted: &str| lab.files.iter().find(|(path, _)| *path == wanted).unwrap().1;
+            let file = format!("{}.clab.yml", lab.name);
+            let topology = clab::parse(Path::new(&file), text(&file)).unwrap();
+            assert_eq!(topology.name, lab.name);
+            let scenario = Scenario::parse(Path::new("scenario.toml"), text("scenario.toml")).unwrap();
+            scenario.fits(Path::new("scenario.toml"), &topology).unwrap();
+            for node in topology
+                .nodes
+                .iter()
+                .filter(|node| node.kind == clab::Kind::Linux)
+            {
+                assert_eq!(
+                    node.container.privileged,
+                    Some(false),
+                    "{}: least privilege",
+                    node.name
+                );
+            }
+        }
+    }
+}
