@@ -28,6 +28,10 @@ const CLOCK_STEP_MAX: Duration = Duration::from_micros(500);
 pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
     let start = Instant::now();
     let say = |what: &str| eprintln!("[{:7.2} s] {what}", start.elapsed().as_secs_f64());
+    let is_shipped = shipped::LABS.iter().any(|shipped| shipped.name == lab);
+    if !is_shipped && !Path::new(lab).is_dir() {
+        return Err(unknown(lab));
+    }
     let world = World::new(&world_name(lab))?;
     let folder = unpack(lab, world.dir())?;
     let (topology, scenario) = read(&folder)?;
@@ -118,15 +122,14 @@ fn unpack(lab: &str, run: &Path) -> Result<PathBuf, LabError> {
         shipped.unpack(&folder)?;
         return Ok(folder);
     }
-    let folder = Path::new(lab);
-    if folder.is_dir() {
-        return fs::canonicalize(folder).map_err(|source| LabError::io("find", folder, source));
-    }
-    let shipped: Vec<_> = shipped::LABS.iter().map(|shipped| shipped.name).collect();
-    Err(LabError::Unknown {
+    fs::canonicalize(lab).map_err(|source| LabError::io("find", lab, source))
+}
+
+fn unknown(lab: &str) -> LabError {
+    LabError::Unknown {
         name: lab.to_owned(),
-        shipped: shipped.join(", "),
-    })
+        shipped: shipped::LABS.map(|lab| lab.name).join(", "),
+    }
 }
 
 fn read(folder: &Path) -> Result<(Topology, Scenario), LabError> {
@@ -134,10 +137,7 @@ fn read(folder: &Path) -> Result<(Topology, Scenario), LabError> {
     let entries = fs::read_dir(folder).map_err(|source| LabError::io("read", folder, source))?;
     let is_topology = |path: &PathBuf| path.to_string_lossy().ends_with(".clab.yml");
     let file = entries.flatten().map(|entry| entry.path()).find(is_topology);
-    let file = file.ok_or_else(|| LabError::Unknown {
-        name: folder.display().to_string(),
-        shipped: shipped::LABS.map(|lab| lab.name).join(", "),
-    })?;
+    let file = file.ok_or_else(|| unknown(&folder.display().to_string()))?;
     let topology = clab::parse(&file, &text(&file)?)?;
     let file = folder.join("scenario.toml");
     let scenario = Scenario::parse(&file, &text(&file)?)?;
