@@ -186,7 +186,7 @@ pub struct Steer {
     pub pool: PoolId,
     /// TTL of the answers. Default 30 s.
     pub ttl: Duration,
-    /// Filters, in order. Default `["up", "nearest", "take 1"]`.
+    /// Filters, in order. Default `["up", "nearest", "take 1"]`; in a fleet without sites `["up", "take 1"]`.
     pub chain: Vec<Filter>,
     /// What to answer when every candidate is down.
     pub if_all_down: AllDown,

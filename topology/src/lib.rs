@@ -8,16 +8,20 @@
 //! This crate opens no socket and asks no clock. Reading files is all the I/O it does; resolving a host name
 //! is a function that the caller hands in.
 
+pub mod airports;
 pub mod class;
+pub mod config;
 pub mod country;
 pub mod fault;
 pub mod fleet;
 pub mod geography;
 pub mod name;
 pub mod prefix;
+pub mod report;
 
 pub use class::{Class, ClassId, Classes, Found};
 pub use country::{Continent, CountryCode, Position, distance_km};
+pub use config::{Resolve, UnknownSite};
 pub use fault::{Fault, Faults};
 pub use fleet::*;
 pub use geography::{Geography, Located, Place};

@@ -1,0 +1,112 @@
+//! Raw shape in, checked shape out. Every raw struct is taken apart without `..`, so that a new key must be
+//! dealt with. Every function looks at all its keys before it gives up, so that one run tells everything.
+
+mod bgp;
+mod context;
+mod dns;
+mod health;
+mod names;
+mod sites;
+mod values;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::Resolve;
+use super::raw::RawFile;
+use super::sink::{Reported, Sink};
+use crate::{EndpointId, Fleet, SiteId};
+
+use context::Context;
+use names::Names;
+
+/// Checks the whole file. `Err` when something was faulted; `Ok` may come with faults in `sink` as well, and
+/// then must not be used either.
+pub(super) fn fleet(
+    sink: &Sink<'_>,
+    base: &Path,
+    resolver: &dyn Resolve,
+    raw: RawFile<'_>,
+) -> Result<Fleet, Reported> {
+    let RawFile {
+        fleet,
+        site,
+        check,
+        pool,
+        dns,
+        zone,
+        steer,
+        anycast,
+        bgp,
+        admin,
+    } = raw;
+    let cx = Context::new(
+        sink,
+        base,
+        resolver,
+        Names::gather(sink, "site", site.whole, site.items.iter().map(|site| &site.name)),
+        Names::gather(
+            sink,
+            "check",
+            check.whole,
+            check.items.iter().map(|check| &check.name),
+        ),
+        Names::gather(sink, "pool", pool.whole, pool.items.iter().map(|pool| &pool.name)),
+    );
+
+    let general = sites::general(&cx, fleet);
+    let sites = sites::sites(&cx, site);
+    let checks = health::checks(&cx, check);
+    let drafts: Vec<_> = (0..)
+        .zip(pool.items)
+        .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), raw))
+        .collect();
+    let places: Vec<Option<HashSet<SiteId>>> = drafts.iter().map(health::places).collect();
+    let dns = dns::server(&cx, dns, zone.span.is_some());
+    let zones = dns::zones(&cx, zone);
+    let steers = dns::steers(&cx, &zones, steer);
+    let missing_bgp = matches!(bgp, Ok(None)).then(|| anycast.items.first().map(|first| first.span.clone()));
+    let bgp = bgp::speaker(&cx, bgp);
+    let anycast = bgp::anycast(&cx, &places, anycast);
+    let admin = sites::admin(&cx, admin);
+
+    if let Some(Some(span)) = missing_bgp {
+        sink.conflict(
+            span,
+            "[[anycast]] without [bgp]: nobody could announce it",
+            "add [bgp] with `asn`",
+        );
+    }
+    bgp::relations(
+        &cx,
+        sites.as_deref().ok(),
+        bgp.as_ref().ok(),
+        anycast.as_deref().ok(),
+    );
+
+    let (name, geo, guard) = general?;
+    let mut pools = Vec::with_capacity(drafts.len());
+    let mut endpoints = Vec::new();
+    for draft in drafts {
+        let (mut pool, members) = draft?;
+        let first = endpoints.len() as u32;
+        pool.endpoints = (first..).take(members.len()).map(EndpointId).collect();
+        endpoints.extend(members);
+        pools.push(pool);
+    }
+    Ok(Fleet {
+        name,
+        geo,
+        guard,
+        sites: sites?,
+        checks: checks?,
+        pools,
+        endpoints,
+        dns: dns?,
+        zones: zones?.list,
+        steers: steers?,
+        anycast: anycast?.into_iter().map(|(_, anycast)| anycast).collect(),
+        bgp: bgp?.map(|(_, bgp)| bgp),
+        admin: admin?,
+    })
+}

@@ -1,0 +1,321 @@
+//! `[dns]`, `[[zone]]`, `[[steer]]`.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::context::Context;
+use super::values;
+use crate::config::raw::{Maybe, Needed, RawDns, RawSteer, RawZone};
+use crate::config::read::{Field, List, OneOrMany, all};
+use crate::config::sink::{Reported, Sink};
+use crate::config::suggest::{did_you_mean, list};
+use crate::{AllDown, Dns, Filter, Name, PoolId, Steer, ZoneFile};
+
+pub(super) fn server(
+    cx: &Context<'_, '_>,
+    raw: Maybe<RawDns<'_>>,
+    has_zones: bool,
+) -> Result<Option<Dns>, Reported> {
+    let Some(RawDns { listen }) = raw? else {
+        return Ok(has_zones.then(|| Dns {
+            listen: default_listen(),
+        }));
+    };
+    let Some(written) = listen? else {
+        return Ok(Some(Dns {
+            listen: default_listen(),
+        }));
+    };
+    let listen = &written.get_ref().0;
+    if listen.is_empty() {
+        let remedy = "write an address, or remove `listen` for all addresses at port 53";
+        return Err(cx.sink.fault(written.span(), "[dns] listens nowhere", remedy));
+    }
+    let listen = all(listen
+        .iter()
+        .map(|written| cx.listen("listen", written))
+        .collect())?;
+    Ok(Some(Dns { listen }))
+}
+
+fn default_listen() -> Vec<SocketAddr> {
+    vec![
+        (Ipv4Addr::UNSPECIFIED, 53).into(),
+        (Ipv6Addr::UNSPECIFIED, 53).into(),
+    ]
+}
+
+/// The zones, and finding the one that holds a name.
+#[derive(Debug)]
+pub(super) struct Zones {
+    pub(super) list: Vec<ZoneFile>,
+    index: HashMap<String, usize>,
+}
+
+impl Zones {
+    /// Index of the closest zone at or above `name`.
+    fn enclosing(&self, name: &Name) -> Option<usize> {
+        let mut rest = name.as_str();
+        loop {
+            if let Some(index) = self.index.get(if rest.is_empty() { "." } else { rest }) {
+                return Some(*index);
+            }
+            if rest.is_empty() || rest == "." {
+                return None;
+            }
+            rest = rest.split_once('.').map_or("", |(_, parent)| parent);
+        }
+    }
+}
+
+pub(super) fn zones(cx: &Context<'_, '_>, raw: List<RawZone<'_>>) -> Result<Zones, Reported> {
+    let List {
+        span: _,
+        items,
+        whole,
+    } = raw;
+    let mut seen = HashMap::new();
+    let zones = all(items.into_iter().map(|raw| zone(cx, &mut seen, raw)).collect());
+    whole?;
+    let list = zones?;
+    let index = list
+        .iter()
+        .enumerate()
+        .map(|(index, zone)| (zone.name.as_str().to_owned(), index))
+        .collect();
+    Ok(Zones { list, index })
+}
+
+fn zone(
+    cx: &Context<'_, '_>,
+    seen: &mut HashMap<Name, usize>,
+    raw: RawZone<'_>,
+) -> Result<ZoneFile, Reported> {
+    let RawZone { name, file } = raw;
+    let name = name.and_then(|written| {
+        let name = domain_name(cx.sink, &written)?;
+        if name.as_str().starts_with('*') {
+            let remedy = "write the name without it; a wildcard stands inside the zone file";
+            return Err(cx.sink.fault(
+                written.span(),
+                format!("zone `{name}` begins with a wildcard"),
+                remedy,
+            ));
+        }
+        once(cx.sink, seen, "zone", &written, &name)?;
+        Ok(name)
+    });
+    let file = file.and_then(|file| cx.file("file", &file));
+    Ok(ZoneFile {
+        name: name?,
+        file: file?,
+    })
+}
+
+fn domain_name(sink: &Sink<'_>, written: &Spanned<&str>) -> Result<Name, Reported> {
+    written
+        .get_ref()
+        .parse()
+        .map_err(|invalid: crate::name::InvalidName| {
+            let message = format!("`name` is {:?}: {invalid}", written.get_ref());
+            sink.fault(
+                written.span(),
+                message,
+                "write a domain name, for example \"www.example.com\"",
+            )
+        })
+}
+
+fn once(
+    sink: &Sink<'_>,
+    seen: &mut HashMap<Name, usize>,
+    kind: &str,
+    written: &Spanned<&str>,
+    name: &Name,
+) -> Result<(), Reported> {
+    match seen.entry(name.clone()) {
+        Entry::Vacant(entry) => {
+            entry.insert(sink.line(written.span().start));
+            Ok(())
+        }
+        Entry::Occupied(entry) => Err(sink.conflict(
+            written.span(),
+            format!("{kind} `{name}` is declared twice, first in line {}", entry.get()),
+            "remove one of them",
+        )),
+    }
+}
+
+pub(super) fn steers(
+    cx: &Context<'_, '_>,
+    zones: &Result<Zones, Reported>,
+    raw: List<RawSteer<'_>>,
+) -> Result<Vec<Steer>, Reported> {
+    let List {
+        span: _,
+        items,
+        whole,
+    } = raw;
+    let mut seen = HashMap::new();
+    let steers = all(items
+        .into_iter()
+        .map(|raw| steer(cx, zones, &mut seen, raw))
+        .collect());
+    whole?;
+    steers
+}
+
+fn steer(
+    cx: &Context<'_, '_>,
+    zones: &Result<Zones, Reported>,
+    seen: &mut HashMap<Name, usize>,
+    raw: RawSteer<'_>,
+) -> Result<Steer, Reported> {
+    let RawSteer {
+        name,
+        pool,
+        ttl,
+        chain,
+        if_all_down,
+    } = raw;
+    let name = steered_name(cx.sink, zones, seen, name);
+    let pool = pool.and_then(|pool| cx.pools.find(cx.sink, &pool));
+    let ttl = seconds(cx.sink, ttl);
+    let chain = filters(cx, chain);
+    let if_all_down = all_down(cx.sink, if_all_down);
+    let (name, zone) = name?;
+    Ok(Steer {
+        name,
+        zone,
+        pool: PoolId(pool?),
+        ttl: ttl?,
+        chain: chain?,
+        if_all_down: if_all_down?,
+    })
+}
+
+fn steered_name(
+    sink: &Sink<'_>,
+    zones: &Result<Zones, Reported>,
+    seen: &mut HashMap<Name, usize>,
+    name: Needed<&str>,
+) -> Result<(Name, usize), Reported> {
+    let written = name?;
+    let name = domain_name(sink, &written)?;
+    once(sink, seen, "steered name", &written, &name)?;
+    // The zone that is meant may be the one that could not be read.
+    let zones = zones.as_ref().map_err(|reported| *reported)?;
+    match zones.enclosing(&name) {
+        Some(zone) => Ok((name, zone)),
+        None => {
+            let known = list(zones.list.iter().map(|zone| zone.name.as_str()));
+            let message = format!("`{name}` lies in no zone of the file");
+            Err(sink.conflict(
+                written.span(),
+                message,
+                format!("add a [[zone]] for it; declared: {known}"),
+            ))
+        }
+    }
+}
+
+/// RFC 2181 §8 allows 2^31 - 1 s; nobody steers with more than a week.
+fn seconds(sink: &Sink<'_>, ttl: Field<Duration>) -> Result<Duration, Reported> {
+    let span: Option<Range<usize>> = ttl.as_ref().ok().and_then(|ttl| ttl.as_ref().map(Spanned::span));
+    let range = Duration::ZERO..=Duration::from_hours(7 * 24);
+    let ttl = values::duration(sink, "ttl", ttl, range, Duration::from_secs(30))?;
+    match span {
+        Some(span) => values::whole_seconds(sink, "ttl", span, ttl),
+        None => Ok(ttl),
+    }
+}
+
+fn filters(cx: &Context<'_, '_>, chain: Field<OneOrMany<&str>>) -> Result<Vec<Filter>, Reported> {
+    let Some(written) = chain? else {
+        let take = Filter::Take(NonZeroU8::MIN);
+        let with_sites = cx.sites.declared();
+        return Ok(if with_sites {
+            vec![Filter::Up, Filter::Nearest, take]
+        } else {
+            vec![Filter::Up, take]
+        });
+    };
+    all(written
+        .get_ref()
+        .0
+        .iter()
+        .map(|written| filter(cx, written))
+        .collect())
+}
+
+fn filter(cx: &Context<'_, '_>, written: &Spanned<&str>) -> Result<Filter, Reported> {
+    const FILTERS: [&str; 5] = ["up", "nearest", "weighted", "failover", "take N"];
+    let mut words = written.get_ref().split_whitespace();
+    let (word, argument, surplus) = (words.next().unwrap_or_default(), words.next(), words.next());
+    let filter = match word {
+        "up" => Filter::Up,
+        "nearest" if !cx.sites.declared() => {
+            return Err(cx.sink.conflict(
+                written.span(),
+                "filter `nearest` needs to know where endpoints stand, but the file declares no site",
+                "add [[site]] tables and `site` to the endpoints, or remove `nearest`",
+            ));
+        }
+        "nearest" => Filter::Nearest,
+        "weighted" => Filter::Weighted,
+        "failover" => Filter::Failover,
+        "take" => {
+            let count = argument.and_then(|count| count.parse::<NonZeroU8>().ok());
+            match (count, surplus) {
+                (Some(count), None) => return Ok(Filter::Take(count)),
+                (Some(_) | None, _) => {
+                    let message = format!("filter {:?} does not say how many", written.get_ref());
+                    return Err(cx.sink.fault(
+                        written.span(),
+                        message,
+                        "write \"take N\" with N from 1 to 255",
+                    ));
+                }
+            }
+        }
+        other => {
+            let remedy = did_you_mean(other, FILTERS, "the filters are");
+            return Err(cx
+                .sink
+                .fault(written.span(), format!("there is no filter `{other}`"), remedy));
+        }
+    };
+    if argument.is_some() {
+        let message = format!(
+            "filter `{word}` takes nothing, but {:?} is written",
+            written.get_ref()
+        );
+        return Err(cx
+            .sink
+            .fault(written.span(), message, format!("write \"{word}\"")));
+    }
+    Ok(filter)
+}
+
+fn all_down(sink: &Sink<'_>, field: Field<&str>) -> Result<AllDown, Reported> {
+    const RULES: [&str; 3] = ["serve-all", "nodata", "servfail"];
+    let Some(written) = field? else {
+        return Ok(AllDown::ServeAll);
+    };
+    match *written.get_ref() {
+        "serve-all" => Ok(AllDown::ServeAll),
+        "nodata" => Ok(AllDown::Nodata),
+        "servfail" => Ok(AllDown::Servfail),
+        other => Err(sink.fault(
+            written.span(),
+            format!("`if_all_down` is {other:?}"),
+            did_you_mean(other, RULES, "write one of"),
+        )),
+    }
+}

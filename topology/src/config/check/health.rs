@@ -1,0 +1,356 @@
+//! `[[check]]` and `[[pool]]`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::context::{Context, Located};
+use super::values::{self, show};
+use crate::config::raw::{Needed, RawCheck, RawEndpoint, RawPool};
+use crate::config::read::{Field, List, TextOrInt, all};
+use crate::config::sink::{Reported, Sink};
+use crate::config::suggest::did_you_mean;
+use crate::{Check, CheckId, CheckKind, Endpoint, Name, Pool, PoolId, SiteId};
+
+pub(super) fn checks(cx: &Context<'_, '_>, raw: List<RawCheck<'_>>) -> Result<Vec<Check>, Reported> {
+    let List {
+        span: _,
+        items,
+        whole,
+    } = raw;
+    let checks = all(items.into_iter().map(|raw| check(cx.sink, raw)).collect());
+    whole?;
+    checks
+}
+
+fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
+    let RawCheck {
+        name,
+        kind,
+        path,
+        host,
+        status,
+        interval,
+        timeout,
+        fall,
+        rise,
+    } = raw;
+    let name = values::label(sink, name);
+    let kind = check_kind(sink, kind, path, host, status);
+    let times = times(sink, interval, timeout);
+    let fall = count(sink, "fall", fall, 3);
+    let rise = count(sink, "rise", rise, 2);
+    let (interval, timeout) = times?;
+    Ok(Check {
+        name: name?,
+        kind: kind?,
+        interval,
+        timeout,
+        fall: fall?,
+        rise: rise?,
+    })
+}
+
+fn check_kind(
+    sink: &Sink<'_>,
+    kind: Needed<&str>,
+    path: Field<&str>,
+    host: Field<&str>,
+    status: Field<TextOrInt<'_>>,
+) -> Result<CheckKind, Reported> {
+    const KINDS: [&str; 2] = ["http", "tcp"];
+    let http_keys = [
+        ("path", span_of(&path)),
+        ("host", span_of(&host)),
+        ("status", span_of(&status)),
+    ];
+    let path = http_path(sink, path);
+    let host = http_host(sink, host);
+    let status = http_status(sink, status);
+    let kind = kind?;
+    match *kind.get_ref() {
+        "http" => Ok(CheckKind::Http {
+            path: path?,
+            host: host?,
+            status: status?,
+        }),
+        "tcp" => {
+            for (key, span) in http_keys {
+                if let Some(span) = span {
+                    sink.conflict(
+                        span,
+                        format!("`{key}` means nothing to a check of kind \"tcp\""),
+                        "remove it, or write kind = \"http\"",
+                    );
+                }
+            }
+            Ok(CheckKind::Tcp)
+        }
+        other => Err(sink.fault(
+            kind.span(),
+            format!("`kind` is {other:?}"),
+            did_you_mean(other, KINDS, "write one of"),
+        )),
+    }
+}
+
+fn span_of<T>(field: &Field<T>) -> Option<Range<usize>> {
+    field
+        .as_ref()
+        .ok()
+        .and_then(|value| value.as_ref().map(Spanned::span))
+}
+
+fn http_path(sink: &Sink<'_>, field: Field<&str>) -> Result<String, Reported> {
+    let Some(written) = field? else {
+        return Ok("/".to_owned());
+    };
+    let path = *written.get_ref();
+    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Ok(path.to_owned());
+    }
+    Err(sink.fault(
+        written.span(),
+        format!("`path` is {path:?}"),
+        "start it with '/', and write other than visible ASCII as %XX",
+    ))
+}
+
+fn http_host(sink: &Sink<'_>, field: Field<&str>) -> Result<Option<String>, Reported> {
+    let Some(written) = field? else { return Ok(None) };
+    let host = *written.get_ref();
+    let bare = match host.rsplit_once(':') {
+        Some((bare, port)) if !bare.contains(':') && port.parse::<u16>().is_ok() => bare,
+        Some(_) | None => host,
+    };
+    let is_host = bare.parse::<Name>().is_ok() || host.parse::<IpAddr>().is_ok();
+    if is_host || host.parse::<SocketAddr>().is_ok() {
+        return Ok(Some(host.to_owned()));
+    }
+    Err(sink.fault(
+        written.span(),
+        format!("`host` is {host:?}, which cannot stand in a Host header"),
+        "write a host name, for example \"www.example.com\"",
+    ))
+}
+
+fn http_status(sink: &Sink<'_>, field: Field<TextOrInt<'_>>) -> Result<(u16, u16), Reported> {
+    let Some(written) = field? else {
+        return Ok((200, 299));
+    };
+    let (shown, range) = match *written.get_ref() {
+        TextOrInt::Int(status) => (
+            status.to_string(),
+            u16::try_from(status).ok().map(|one| (one, one)),
+        ),
+        TextOrInt::Text(text) => (format!("{text:?}"), status_range(text)),
+    };
+    match range {
+        Some((low, high)) if 100 <= low && low <= high && high <= 599 => Ok((low, high)),
+        Some(_) | None => Err(sink.fault(
+            written.span(),
+            format!("`status` is {shown}"),
+            "write one status or a range within 100 to 599, for example 204 or \"200-299\"",
+        )),
+    }
+}
+
+fn status_range(text: &str) -> Option<(u16, u16)> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
+}
+
+/// Interval and time-out.
+fn times(
+    sink: &Sink<'_>,
+    interval: Field<Duration>,
+    timeout: Field<Duration>,
+) -> Result<(Duration, Duration), Reported> {
+    const HOUR: Duration = Duration::from_hours(1);
+    let written = span_of(&timeout);
+    let interval = values::duration(
+        sink,
+        "interval",
+        interval,
+        Duration::from_millis(10)..=HOUR,
+        Duration::from_secs(1),
+    );
+    // The default of one follows the other; with a bad interval any will do.
+    let default = Duration::from_millis(300).min(interval.unwrap_or(HOUR));
+    let timeout = values::duration(sink, "timeout", timeout, Duration::from_millis(1)..=HOUR, default);
+    let (interval, timeout) = (interval?, timeout?);
+    match written {
+        Some(span) if timeout > interval => {
+            let (interval, timeout) = (show(interval), show(timeout));
+            Err(sink.conflict(
+                span,
+                format!("`timeout` is {timeout}, longer than `interval`, which is {interval}"),
+                format!("write at most {interval}, or a longer `interval`"),
+            ))
+        }
+        Some(_) | None => Ok((interval, timeout)),
+    }
+}
+
+fn count(sink: &Sink<'_>, key: &str, field: Field<i128>, default: u8) -> Result<NonZeroU8, Reported> {
+    let count = values::int(sink, key, field, 1..=u8::MAX, default)?;
+    Ok(NonZeroU8::new(count).unwrap_or(NonZeroU8::MIN))
+}
+
+/// A pool and its endpoints, which have no ids yet.
+pub(super) type Draft = (Pool, Vec<Endpoint>);
+
+/// The sites where a pool has endpoints; `None` where the pool could not be read.
+pub(super) fn places(draft: &Result<Draft, Reported>) -> Option<std::collections::HashSet<SiteId>> {
+    let (_, endpoints) = draft.as_ref().ok()?;
+    Some(endpoints.iter().filter_map(|endpoint| endpoint.site).collect())
+}
+
+/// `failover` counts tiers in 16 bits, and without `tier` each endpoint has its own.
+const MAX_ENDPOINTS: usize = 65_536;
+
+pub(super) fn pool(cx: &Context<'_, '_>, id: PoolId, raw: RawPool<'_>) -> Result<Draft, Reported> {
+    let RawPool {
+        span,
+        name,
+        check,
+        endpoints,
+    } = raw;
+    let name = values::label(cx.sink, name);
+    let check = check.and_then(|check| check.map(|check| cx.checks.find(cx.sink, &check)).transpose());
+    let endpoints = pool_endpoints(cx, id, span, endpoints);
+    let pool = Pool {
+        name: name?,
+        check: check?.map(CheckId),
+        endpoints: Vec::new(),
+    };
+    Ok((pool, endpoints?))
+}
+
+fn pool_endpoints(
+    cx: &Context<'_, '_>,
+    pool: PoolId,
+    pool_span: Range<usize>,
+    raw: List<RawEndpoint<'_>>,
+) -> Result<Vec<Endpoint>, Reported> {
+    let List { span, items, whole } = raw;
+    whole?;
+    let span = span.unwrap_or(pool_span);
+    if items.is_empty() {
+        return Err(cx.sink.conflict(
+            span,
+            "the pool has no endpoints",
+            "add for example endpoints = [{ address = \"198.51.100.10:443\" }]",
+        ));
+    }
+    let tiers = tiers_agree(cx.sink, &items);
+    let mut seen = HashMap::new();
+    let drafts = (0..)
+        .zip(items)
+        .map(|(place, raw)| endpoint(cx, pool, place, &mut seen, raw))
+        .collect();
+    let endpoints: Vec<Endpoint> = all(drafts)?.into_iter().flatten().collect();
+    if endpoints.len() > MAX_ENDPOINTS {
+        let message = format!("the pool has {} endpoints", endpoints.len());
+        return Err(cx
+            .sink
+            .fault(span, message, format!("at most {MAX_ENDPOINTS} are possible")));
+    }
+    tiers?;
+    Ok(endpoints)
+}
+
+/// `tier` is written for all endpoints of a pool or for none.
+fn tiers_agree(sink: &Sink<'_>, items: &[RawEndpoint<'_>]) -> Result<(), Reported> {
+    let is_without = |item: &&RawEndpoint<'_>| matches!(item.tier, Ok(None));
+    let with = items.iter().any(|item| !matches!(item.tier, Ok(None)));
+    match items.iter().find(is_without) {
+        Some(without) if with => Err(sink.conflict(
+            without.span.clone(),
+            "this endpoint has no `tier`, but others of the pool have",
+            "write `tier` for all endpoints of the pool or for none",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+type Seen = HashMap<(SocketAddr, Option<SiteId>), usize>;
+
+fn endpoint(
+    cx: &Context<'_, '_>,
+    pool: PoolId,
+    place: usize,
+    seen: &mut Seen,
+    raw: RawEndpoint<'_>,
+) -> Result<Vec<Endpoint>, Reported> {
+    let RawEndpoint {
+        span,
+        site,
+        address,
+        probe,
+        weight,
+        tier,
+    } = raw;
+    let site = endpoint_site(cx, span, site);
+    let located = address.and_then(|written| Ok((written.span(), cx.locate("address", &written)?)));
+    let probe = probe.and_then(|probe| probe.map(|written| cx.locate("probe", &written)).transpose());
+    let weight = values::int(cx.sink, "weight", weight, 0..=1_000_000_u32, 1);
+    let in_order = u16::try_from(place).unwrap_or(u16::MAX);
+    let tier = values::int(cx.sink, "tier", tier, 0..=u16::MAX, in_order);
+    let (site, (span, Located { host, addresses }), probe) = (site?, located?, probe?);
+    let (weight, tier) = (weight?, tier?);
+    let line = cx.sink.line(span.start);
+    let mut endpoints = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        if let Some(first) = seen.insert((address, site), line) {
+            return Err(cx.sink.conflict(
+                span,
+                format!("{address} is already an endpoint of this pool, written in line {first}"),
+                "remove one of them; for a larger share write `weight`",
+            ));
+        }
+        let probe = probe.as_ref().map_or(address, |probe| probe_of(probe, address));
+        endpoints.push(Endpoint {
+            pool,
+            site,
+            address,
+            host: host.clone(),
+            probe,
+            weight,
+            tier,
+        });
+    }
+    Ok(endpoints)
+}
+
+/// The first probe address of the endpoint's own family, else the first.
+fn probe_of(probe: &Located, address: SocketAddr) -> SocketAddr {
+    let mut same = probe
+        .addresses
+        .iter()
+        .filter(|probe| probe.is_ipv4() == address.is_ipv4());
+    same.next()
+        .or_else(|| probe.addresses.first())
+        .copied()
+        .unwrap_or(address)
+}
+
+fn endpoint_site(
+    cx: &Context<'_, '_>,
+    span: Range<usize>,
+    site: Field<&str>,
+) -> Result<Option<SiteId>, Reported> {
+    match site? {
+        Some(name) => cx.site(&name).map(Some),
+        None if cx.sites.declared() => Err(cx.sink.conflict(
+            span,
+            "the endpoint has no `site`, but the fleet has sites",
+            "add the name of the site where it stands, for example site = \"fra\"",
+        )),
+        None => Ok(None),
+    }
+}

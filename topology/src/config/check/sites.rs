@@ -1,0 +1,189 @@
+//! `[fleet]`, `[[site]]`, `[admin]`.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::context::Context;
+use super::values;
+use crate::airports;
+use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGuard, RawSite};
+use crate::config::read::{Field, List, OneOrMany, all};
+use crate::config::sink::{Reported, Sink};
+use crate::config::suggest::list;
+use crate::{Admin, GeoFiles, GuardPolicy, Site};
+
+/// What `[fleet]` says: name, geography, guard.
+pub(super) type General = (String, Option<GeoFiles>, GuardPolicy);
+
+pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<General, Reported> {
+    let Some(RawFleet { name, geo, guard }) = raw? else {
+        return Ok((DEFAULT_NAME.to_owned(), None, DEFAULT_GUARD));
+    };
+    let name = fleet_name(cx.sink, name);
+    let geo = geo.and_then(|geo| geo.map(|geo| geo_files(cx, geo)).transpose());
+    let guard = guard.and_then(|guard| guard.map_or(Ok(DEFAULT_GUARD), |guard| policy(cx.sink, guard)));
+    Ok((name?, geo?, guard?))
+}
+
+const DEFAULT_NAME: &str = "fleet";
+const DEFAULT_GUARD: GuardPolicy = GuardPolicy {
+    keep_sites: 1,
+    max_withdrawn: 1,
+    window: Duration::from_secs(60),
+};
+
+fn fleet_name(sink: &Sink<'_>, name: Field<&str>) -> Result<String, Reported> {
+    let Some(name) = name? else {
+        return Ok(DEFAULT_NAME.to_owned());
+    };
+    let length = name.get_ref().chars().count();
+    if (1..=255).contains(&length) && !name.get_ref().contains(char::is_control) {
+        return Ok((*name.get_ref()).to_owned());
+    }
+    let message = format!("`name` has {length} characters, or control characters among them");
+    Err(sink.fault(name.span(), message, "write 1 to 255 printable characters"))
+}
+
+fn geo_files(cx: &Context<'_, '_>, raw: RawGeo<'_>) -> Result<GeoFiles, Reported> {
+    let RawGeo { span, country, city } = raw;
+    let country = paths(cx, "country", country);
+    let city = paths(cx, "city", city);
+    let (country, city) = (country?, city?);
+    if country.is_empty() && city.is_empty() {
+        return Err(cx.sink.conflict(
+            span,
+            "`geo` names no database",
+            "add `country` or `city`, or remove `geo` to use the built-in database",
+        ));
+    }
+    Ok(GeoFiles { country, city })
+}
+
+fn paths(cx: &Context<'_, '_>, key: &str, field: Field<OneOrMany<&str>>) -> Result<Vec<PathBuf>, Reported> {
+    let Some(written) = field? else {
+        return Ok(Vec::new());
+    };
+    all(written
+        .get_ref()
+        .0
+        .iter()
+        .map(|path| cx.file(key, path))
+        .collect())
+}
+
+fn policy(sink: &Sink<'_>, raw: RawGuard) -> Result<GuardPolicy, Reported> {
+    let RawGuard {
+        keep_sites,
+        max_withdrawn,
+        window,
+    } = raw;
+    let default = DEFAULT_GUARD;
+    let keep_sites = values::int(sink, "keep_sites", keep_sites, 0..=u16::MAX, default.keep_sites);
+    let max_withdrawn = values::int(
+        sink,
+        "max_withdrawn",
+        max_withdrawn,
+        1..=u16::MAX,
+        default.max_withdrawn,
+    );
+    let range = Duration::from_secs(1)..=Duration::from_hours(24);
+    let window = values::duration(sink, "window", window, range, default.window);
+    Ok(GuardPolicy {
+        keep_sites: keep_sites?,
+        max_withdrawn: max_withdrawn?,
+        window: window?,
+    })
+}
+
+pub(super) fn sites(cx: &Context<'_, '_>, raw: List<RawSite<'_>>) -> Result<Vec<Site>, Reported> {
+    let List {
+        span: _,
+        items,
+        whole,
+    } = raw;
+    let mut ids: HashMap<Ipv4Addr, usize> = HashMap::new();
+    let sites = items
+        .into_iter()
+        .map(|raw| site(cx.sink, &mut ids, raw))
+        .collect();
+    let sites = all(sites);
+    whole?;
+    sites
+}
+
+fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -> Result<Site, Reported> {
+    let RawSite { name, router_id } = raw;
+    let place = router_id
+        .as_ref()
+        .ok()
+        .and_then(|id| id.as_ref().map(toml::Spanned::span));
+    let router_id = values::router_id(sink, router_id);
+    if let (Ok(Some(id)), Some(span)) = (router_id, place) {
+        let line = sink.line(span.start);
+        let first = *ids.entry(id).or_insert(line);
+        if first != line {
+            sink.conflict(
+                span,
+                format!("`router_id` {id} is already the site's of line {first}"),
+                "give every site its own (RFC 6286 §2.1)",
+            );
+        }
+    }
+    let name = name?;
+    let Some(airport) = airports::find(name.get_ref()) else {
+        return Err(unknown_code(sink, &name));
+    };
+    Ok(Site {
+        name: name.get_ref().to_ascii_lowercase(),
+        city: airport.city.to_owned(),
+        country: airport.country.to_owned(),
+        latitude: airport.latitude,
+        longitude: airport.longitude,
+        router_id: router_id?,
+    })
+}
+
+fn unknown_code(sink: &Sink<'_>, name: &toml::Spanned<&str>) -> Reported {
+    let similar = airports::similar(name.get_ref());
+    let shown: Vec<String> = similar.iter().map(airports::Airport::describe).collect();
+    let remedy = if shown.is_empty() {
+        "write the three-letter code of the nearest airport, for example \"fra\"".to_owned()
+    } else {
+        format!(
+            "write the code of the nearest airport; similar: {}",
+            list(shown.iter().map(String::as_str))
+        )
+    };
+    sink.fault(
+        name.span(),
+        format!("{:?} is no IATA airport code", name.get_ref()),
+        remedy,
+    )
+}
+
+pub(super) fn admin(cx: &Context<'_, '_>, raw: Maybe<RawAdmin<'_>>) -> Result<Option<Admin>, Reported> {
+    let Some(RawAdmin { listen }) = raw? else {
+        return Ok(None);
+    };
+    let Some(written) = listen? else {
+        return Ok(Some(Admin {
+            listen: (Ipv4Addr::LOCALHOST, 8053).into(),
+        }));
+    };
+    let listen = cx.listen("listen", &written)?;
+    if !listen.ip().is_loopback() {
+        return Err(cx.sink.fault(
+            written.span(),
+            format!(
+                "[admin] would listen on {listen}, which others can reach, and asks nobody for a password"
+            ),
+            format!(
+                "write a loopback address, for example \"127.0.0.1:{}\"",
+                listen.port()
+            ),
+        ));
+    }
+    Ok(Some(Admin { listen }))
+}

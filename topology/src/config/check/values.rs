@@ -1,0 +1,201 @@
+//! Checks of single values, shared by all tables.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use toml::Spanned;
+
+use crate::Asn;
+use crate::config::raw::Needed;
+use crate::config::read::Field;
+use crate::config::sink::{Reported, Sink};
+
+/// A whole number within `range`, or the default.
+pub(super) fn int<T>(
+    sink: &Sink<'_>,
+    key: &str,
+    field: Field<i128>,
+    range: RangeInclusive<T>,
+    default: T,
+) -> Result<T, Reported>
+where
+    T: TryFrom<i128> + PartialOrd + Display,
+{
+    let Some(written) = field? else { return Ok(default) };
+    let value = *written.get_ref();
+    let (low, high) = (range.start(), range.end());
+    match T::try_from(value) {
+        Ok(value) if range.contains(&value) => Ok(value),
+        Ok(_) | Err(_) => Err(sink.fault(
+            written.span(),
+            format!("`{key}` is {value}"),
+            format!("write a number from {low} to {high}"),
+        )),
+    }
+}
+
+/// A duration within `range`, or the default.
+pub(super) fn duration(
+    sink: &Sink<'_>,
+    key: &str,
+    field: Field<Duration>,
+    range: RangeInclusive<Duration>,
+    default: Duration,
+) -> Result<Duration, Reported> {
+    let Some(written) = field? else { return Ok(default) };
+    let value = *written.get_ref();
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (low, high) = (show(*range.start()), show(*range.end()));
+    Err(sink.fault(
+        written.span(),
+        format!("`{key}` is {}", show(value)),
+        format!("write a duration from {low} to {high}"),
+    ))
+}
+
+/// A duration that goes on the wire in seconds.
+pub(super) fn whole_seconds(
+    sink: &Sink<'_>,
+    key: &str,
+    span: Range<usize>,
+    value: Duration,
+) -> Result<Duration, Reported> {
+    if value.subsec_nanos() == 0 {
+        return Ok(value);
+    }
+    let (value, seconds) = (show(value), value.as_secs());
+    Err(sink.fault(
+        span,
+        format!("`{key}` is {value}, which is not a whole number of seconds"),
+        format!("write \"{seconds}s\" or \"{}s\"", seconds.saturating_add(1)),
+    ))
+}
+
+/// "1m 30s"
+pub(super) fn show(duration: Duration) -> String {
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
+}
+
+/// The name of a check or pool: conditions write it between `pool:` and `@`.
+pub(super) fn label(sink: &Sink<'_>, name: Needed<&str>) -> Result<String, Reported> {
+    let name = name?;
+    let text = *name.get_ref();
+    let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.is_empty() && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(sink.fault(
+        name.span(),
+        format!("`name` is {text:?}"),
+        "write at least one character, and only letters, digits, '-', '_' and '.'",
+    ))
+}
+
+/// `IP:PORT`; port 0 lets the kernel choose.
+pub(super) fn listen(sink: &Sink<'_>, key: &str, written: &Spanned<&str>) -> Result<SocketAddr, Reported> {
+    let text = *written.get_ref();
+    text.parse().map_err(|_| {
+        let remedy = match text.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => format!("write a port too, for example \"{ip}:53\""),
+            Ok(IpAddr::V6(ip)) => format!("write brackets and a port, for example \"[{ip}]:53\""),
+            Err(_) => "write IP:PORT, for example \"192.0.2.53:53\" or \"[2001:db8::53]:53\"".to_owned(),
+        };
+        sink.fault(
+            written.span(),
+            format!("`{key}` has {text:?}, which is no IP address with a port"),
+            remedy,
+        )
+    })
+}
+
+/// An address that is a single host's.
+pub(super) fn ip(sink: &Sink<'_>, key: &str, written: &Spanned<&str>) -> Result<IpAddr, Reported> {
+    let text = *written.get_ref();
+    let ip = text.parse().map_err(|_| {
+        sink.fault(
+            written.span(),
+            format!("`{key}` is {text:?}, which is no IP address"),
+            "write an address without a port or length, for example \"192.0.2.1\" or \"2001:db8::1\"",
+        )
+    })?;
+    host(sink, key, written.span(), ip)?;
+    Ok(ip)
+}
+
+/// An address and port that one host can have.
+pub(super) fn usable(
+    sink: &Sink<'_>,
+    key: &str,
+    span: Range<usize>,
+    address: SocketAddr,
+) -> Result<(), Reported> {
+    host(sink, key, span.clone(), address.ip())?;
+    if address.port() == 0 {
+        return Err(sink.fault(
+            span,
+            format!("`{key}` is {address}"),
+            "write a port from 1 to 65535",
+        ));
+    }
+    Ok(())
+}
+
+fn host(sink: &Sink<'_>, key: &str, span: Range<usize>, ip: IpAddr) -> Result<(), Reported> {
+    let (is, remedy) = if ip.is_unspecified() {
+        (
+            "the unspecified address",
+            "write the address of one host".to_owned(),
+        )
+    } else if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        ("a group address", "write the address of one host".to_owned())
+    } else if let IpAddr::V6(v6) = ip
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        ("an IPv4 address in IPv6 form", format!("write {v4}"))
+    } else {
+        return Ok(());
+    };
+    Err(sink.fault(span, format!("`{key}` is {ip}, {is}"), remedy))
+}
+
+/// A BGP Identifier: any number but zero (RFC 6286 §2.1), written as an IPv4 address.
+pub(super) fn router_id(sink: &Sink<'_>, field: Field<&str>) -> Result<Option<Ipv4Addr>, Reported> {
+    let Some(written) = field? else { return Ok(None) };
+    let text = *written.get_ref();
+    match text.parse::<Ipv4Addr>() {
+        Ok(id) if !id.is_unspecified() => Ok(Some(id)),
+        Ok(_) | Err(_) => Err(sink.fault(
+            written.span(),
+            format!("`router_id` is {text:?}"),
+            "write an IPv4 address other than 0.0.0.0, for example \"192.0.2.10\"",
+        )),
+    }
+}
+
+/// An AS number that a speaker can have.
+pub(super) fn asn(sink: &Sink<'_>, needed: Needed<i128>) -> Result<Asn, Reported> {
+    let written = needed?;
+    let value = *written.get_ref();
+    let asn = u32::try_from(value).ok().and_then(Asn::new).ok_or_else(|| {
+        sink.fault(
+            written.span(),
+            format!("`asn` is {value}"),
+            "write a number from 1 to 4294967295",
+        )
+    })?;
+    if asn == Asn::TRANS {
+        // RFC 6793 §9: reserved, since it stands in for others.
+        return Err(sink.fault(
+            written.span(),
+            "`asn` is 23456 (AS_TRANS), which only stands in for 4-octet numbers",
+            "write the true AS number; 64512 to 65534 and 4200000000 to 4294967294 are for private use",
+        ));
+    }
+    Ok(asn)
+}

@@ -1,0 +1,287 @@
+//! The shape of `steer.toml` as it is written: types are right, nothing else is known yet.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::read::{Field, List, OneOrMany, Reader, TextOrInt};
+use super::reference as section;
+use super::sink::{Reported, Sink};
+
+/// A key that must be there.
+pub(super) type Needed<T> = Result<Spanned<T>, Reported>;
+/// A table that may be there.
+pub(super) type Maybe<T> = Result<Option<T>, Reported>;
+
+#[derive(Debug)]
+pub(super) struct RawFile<'d> {
+    pub(super) fleet: Maybe<RawFleet<'d>>,
+    pub(super) site: List<RawSite<'d>>,
+    pub(super) check: List<RawCheck<'d>>,
+    pub(super) pool: List<RawPool<'d>>,
+    pub(super) dns: Maybe<RawDns<'d>>,
+    pub(super) zone: List<RawZone<'d>>,
+    pub(super) steer: List<RawSteer<'d>>,
+    pub(super) anycast: List<RawAnycast<'d>>,
+    pub(super) bgp: Maybe<RawBgp<'d>>,
+    pub(super) admin: Maybe<RawAdmin<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawFleet<'d> {
+    pub(super) name: Field<&'d str>,
+    pub(super) geo: Maybe<RawGeo<'d>>,
+    pub(super) guard: Maybe<RawGuard>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawGeo<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) country: Field<OneOrMany<&'d str>>,
+    pub(super) city: Field<OneOrMany<&'d str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawGuard {
+    pub(super) keep_sites: Field<i128>,
+    pub(super) max_withdrawn: Field<i128>,
+    pub(super) window: Field<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawSite<'d> {
+    pub(super) name: Needed<&'d str>,
+    pub(super) router_id: Field<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawCheck<'d> {
+    pub(super) name: Needed<&'d str>,
+    pub(super) kind: Needed<&'d str>,
+    pub(super) path: Field<&'d str>,
+    pub(super) host: Field<&'d str>,
+    pub(super) status: Field<TextOrInt<'d>>,
+    pub(super) interval: Field<Duration>,
+    pub(super) timeout: Field<Duration>,
+    pub(super) fall: Field<i128>,
+    pub(super) rise: Field<i128>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawPool<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) name: Needed<&'d str>,
+    pub(super) check: Field<&'d str>,
+    pub(super) endpoints: List<RawEndpoint<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawEndpoint<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) site: Field<&'d str>,
+    pub(super) address: Needed<&'d str>,
+    pub(super) probe: Field<&'d str>,
+    pub(super) weight: Field<i128>,
+    pub(super) tier: Field<i128>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawDns<'d> {
+    pub(super) listen: Field<OneOrMany<&'d str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawZone<'d> {
+    pub(super) name: Needed<&'d str>,
+    pub(super) file: Needed<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawSteer<'d> {
+    pub(super) name: Needed<&'d str>,
+    pub(super) pool: Needed<&'d str>,
+    pub(super) ttl: Field<Duration>,
+    pub(super) chain: Field<OneOrMany<&'d str>>,
+    pub(super) if_all_down: Field<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawAnycast<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) prefix: Needed<&'d str>,
+    pub(super) sites: Field<OneOrMany<&'d str>>,
+    pub(super) while_up: Field<OneOrMany<&'d str>>,
+    pub(super) next_hop: Field<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawBgp<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) asn: Needed<i128>,
+    pub(super) router_id: Field<&'d str>,
+    pub(super) listen: Field<OneOrMany<&'d str>>,
+    pub(super) peer: List<RawPeer<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawPeer<'d> {
+    pub(super) site: Field<&'d str>,
+    pub(super) address: Needed<&'d str>,
+    pub(super) port: Field<i128>,
+    pub(super) asn: Needed<i128>,
+    pub(super) source: Field<&'d str>,
+    pub(super) passive: Field<bool>,
+    pub(super) hold_time: Field<Duration>,
+    pub(super) connect_retry: Field<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawAdmin<'d> {
+    pub(super) listen: Field<&'d str>,
+}
+
+impl<'d> RawFile<'d> {
+    /// Reads the whole document. Wrong types and unknown keys are in `sink` afterwards.
+    pub(super) fn read(sink: &Sink<'d>, document: &'d Spanned<DeTable<'d>>) -> Self {
+        let file = Reader::new(sink, &section::FILE, document.get_ref(), document.span());
+        Self {
+            fleet: file.table("fleet", &section::FLEET, RawFleet::read),
+            site: file.tables("site", &section::SITE, RawSite::read),
+            check: file.tables("check", &section::CHECK, RawCheck::read),
+            pool: file.tables("pool", &section::POOL, RawPool::read),
+            dns: file.table("dns", &section::DNS, |table| RawDns {
+                listen: table.get("listen"),
+            }),
+            zone: file.tables("zone", &section::ZONE, |table| RawZone {
+                name: table.need("name"),
+                file: table.need("file"),
+            }),
+            steer: file.tables("steer", &section::STEER, RawSteer::read),
+            anycast: file.tables("anycast", &section::ANYCAST, RawAnycast::read),
+            bgp: file.table("bgp", &section::BGP, RawBgp::read),
+            admin: file.table("admin", &section::ADMIN, |table| RawAdmin {
+                listen: table.get("listen"),
+            }),
+        }
+    }
+}
+
+impl<'d> RawFleet<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            name: table.get("name"),
+            geo: table.table("geo", &section::GEO, |table| RawGeo {
+                span: table.span(),
+                country: table.get("country"),
+                city: table.get("city"),
+            }),
+            guard: table.table("guard", &section::GUARD, |table| RawGuard {
+                keep_sites: table.get("keep_sites"),
+                max_withdrawn: table.get("max_withdrawn"),
+                window: table.get("window"),
+            }),
+        }
+    }
+}
+
+impl<'d> RawSite<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            name: table.need("name"),
+            router_id: table.get("router_id"),
+        }
+    }
+}
+
+impl<'d> RawCheck<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            name: table.need("name"),
+            kind: table.need("kind"),
+            path: table.get("path"),
+            host: table.get("host"),
+            status: table.get("status"),
+            interval: table.get("interval"),
+            timeout: table.get("timeout"),
+            fall: table.get("fall"),
+            rise: table.get("rise"),
+        }
+    }
+}
+
+impl<'d> RawPool<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            span: table.span(),
+            name: table.need("name"),
+            check: table.get("check"),
+            endpoints: table.tables("endpoints", &section::ENDPOINT, RawEndpoint::read),
+        }
+    }
+}
+
+impl<'d> RawEndpoint<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            span: table.span(),
+            site: table.get("site"),
+            address: table.need("address"),
+            probe: table.get("probe"),
+            weight: table.get("weight"),
+            tier: table.get("tier"),
+        }
+    }
+}
+
+impl<'d> RawSteer<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            name: table.need("name"),
+            pool: table.need("pool"),
+            ttl: table.get("ttl"),
+            chain: table.get("chain"),
+            if_all_down: table.get("if_all_down"),
+        }
+    }
+}
+
+impl<'d> RawAnycast<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            span: table.span(),
+            prefix: table.need("prefix"),
+            sites: table.get("sites"),
+            while_up: table.get("while_up"),
+            next_hop: table.get("next_hop"),
+        }
+    }
+}
+
+impl<'d> RawBgp<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            span: table.span(),
+            asn: table.need("asn"),
+            router_id: table.get("router_id"),
+            listen: table.get("listen"),
+            peer: table.tables("peer", &section::PEER, RawPeer::read),
+        }
+    }
+}
+
+impl<'d> RawPeer<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            site: table.get("site"),
+            address: table.need("address"),
+            port: table.get("port"),
+            asn: table.need("asn"),
+            source: table.get("source"),
+            passive: table.get("passive"),
+            hold_time: table.get("hold_time"),
+            connect_retry: table.get("connect_retry"),
+        }
+    }
+}

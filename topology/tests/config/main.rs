@@ -1,0 +1,223 @@
+//! `steer.toml` as a whole: good files load, bad files get one message per fault.
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use steer_topology::{
+    AllDown, At, Condition, EndpointId, Filter, Fleet, PoolId, SiteId, UnknownSite, report,
+};
+use support::{Hosts, folder, load, parse};
+
+#[test]
+fn the_minimal_dns_server_loads() {
+    let fleet = load("minimal-dns.toml").unwrap();
+    assert_eq!(
+        fleet.dns.unwrap().listen,
+        ["127.0.0.1:5300".parse::<SocketAddr>().unwrap()]
+    );
+    assert_eq!(fleet.zones.len(), 1);
+    assert_eq!(fleet.zones[0].name.as_str(), "example.com.");
+    assert_eq!(fleet.zones[0].file, folder("valid").join("example.com.zone"));
+    assert_eq!(
+        (fleet.name.as_str(), fleet.sites.len(), fleet.bgp, fleet.admin),
+        ("fleet", 0, None, None)
+    );
+}
+
+#[test]
+fn the_minimal_speaker_loads() {
+    let fleet = load("minimal-bgp.toml").unwrap();
+    assert_eq!(fleet.router_id(None), Some(Ipv4Addr::new(10, 0, 0, 1)));
+    assert_eq!(fleet.dns, None);
+    let bgp = fleet.bgp.unwrap();
+    let peer = &bgp.peers[0];
+    assert_eq!(
+        (peer.port, peer.passive, peer.hold_time),
+        (179, false, Duration::from_secs(90))
+    );
+    assert_eq!(fleet.anycast[0].while_up, []);
+    assert_eq!(fleet.anycast[0].sites, []);
+}
+
+#[test]
+fn an_empty_file_is_an_empty_fleet() {
+    let fleet = parse("").unwrap();
+    assert_eq!((fleet.guard.keep_sites, fleet.guard.max_withdrawn), (1, 1));
+    assert_eq!(fleet.dns, None);
+}
+
+#[test]
+fn a_whole_fleet_loads_with_every_reference_resolved_and_every_default_filled_in() {
+    let fleet = load("fleet.toml").unwrap();
+    let names: Vec<&str> = fleet.sites.iter().map(|site| site.name.as_str()).collect();
+    assert_eq!(names, ["fra", "nrt"]);
+    assert_eq!(fleet.sites[1].country, "JP");
+    assert_eq!(
+        fleet.checks[1].timeout,
+        Duration::from_millis(100),
+        "the default follows a shorter interval"
+    );
+    // multi.example has two addresses.
+    assert_eq!(fleet.pools[0].endpoints, [0, 1, 2].map(EndpointId));
+    assert_eq!(fleet.pools[1].endpoints, [3, 4].map(EndpointId));
+    let hosts: Vec<Option<&str>> = fleet
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.host.as_deref())
+        .collect();
+    assert_eq!(
+        hosts,
+        [None, Some("multi.example"), Some("multi.example"), None, None]
+    );
+    let tiers: Vec<u16> = fleet.endpoints.iter().map(|endpoint| endpoint.tier).collect();
+    assert_eq!(
+        tiers,
+        [0, 1, 1, 7, 3],
+        "a host's addresses share the host's place in the list"
+    );
+    assert_eq!(
+        fleet.endpoint(EndpointId(0)).probe,
+        "10.0.0.10:8080".parse().unwrap()
+    );
+    assert_eq!(
+        fleet.steers[0].zone, 1,
+        "the closest enclosing zone holds the name"
+    );
+    assert_eq!(
+        fleet.steers[0].chain,
+        [Filter::Up, Filter::Nearest, Filter::Take(2.try_into().unwrap())]
+    );
+    assert_eq!(fleet.steers[1].zone, 0);
+    assert_eq!(fleet.steers[1].if_all_down, AllDown::Nodata);
+    let condition = |pool, at| Condition {
+        pool: PoolId(pool),
+        at,
+    };
+    assert_eq!(
+        fleet.anycast[0].while_up,
+        [condition(0, At::Local), condition(1, At::Site(SiteId(0)))]
+    );
+    assert_eq!(
+        fleet.anycast[0].sites,
+        [SiteId(0), SiteId(1)],
+        "all sites, when none is written"
+    );
+    assert_eq!(fleet.anycast[1].while_up, [condition(1, At::Anywhere)]);
+    assert_eq!(
+        fleet.router_id(Some(SiteId(0))),
+        Some(Ipv4Addr::new(192, 0, 2, 10))
+    );
+    assert_eq!(
+        fleet.router_id(Some(SiteId(1))),
+        Some(Ipv4Addr::new(192, 0, 2, 99))
+    );
+}
+
+#[test]
+fn a_site_is_chosen_by_name_and_only_where_sites_are_declared() {
+    let fleet = load("fleet.toml").unwrap();
+    assert_eq!(fleet.local_site(Some("NRT")), Ok(Some(SiteId(1))));
+    assert!(matches!(fleet.local_site(None), Err(UnknownSite::Missing { .. })));
+    let error = fleet.local_site(Some("lhr")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "there is no site `lhr`; the file declares `fra` and `nrt`"
+    );
+    let single = load("minimal-dns.toml").unwrap();
+    assert_eq!(single.local_site(None), Ok(None));
+    assert!(matches!(
+        single.local_site(Some("fra")),
+        Err(UnknownSite::NoneDeclared { .. })
+    ));
+}
+
+#[test]
+fn ten_thousand_endpoints_load() {
+    let mut text = String::from("[[site]]\nname = \"fra\"\n[[pool]]\nname = \"big\"\nendpoints = [\n");
+    for n in 0..10_000_u32 {
+        let [_, _, high, low] = n.to_be_bytes();
+        text.push_str(&format!(
+            "  {{ site = \"fra\", address = \"10.0.{high}.{low}:80\" }},\n"
+        ));
+    }
+    text.push(']');
+    let fleet = parse(&text).unwrap();
+    assert_eq!(fleet.endpoints.len(), 10_000);
+    assert_eq!(fleet.pools[0].endpoints.last(), Some(&EndpointId(9_999)));
+    assert_eq!(fleet.endpoints[9_999].tier, 9_999);
+}
+
+#[test]
+fn ten_thousand_faults_are_told_one_by_one() {
+    let text: String = (0..10_000)
+        .map(|n| format!("[[check]]\nname = \"c{n}\"\nkind = \"tpc\"\n"))
+        .collect();
+    let faults = parse(&text).unwrap_err();
+    assert_eq!(faults.0.len(), 10_000);
+    assert_eq!(faults.0[9_999].place.as_ref().unwrap().line, 30_000);
+    let shown = report::render(&faults, &report::Sources::default(), false);
+    assert_eq!(shown.matches("did you mean `tcp`?").count(), 10_000);
+}
+
+#[test]
+fn columns_count_characters_not_bytes() {
+    let text = "[fleet]\nname = \"\u{dc}n\u{ef}c\u{f6}d\u{e9} \u{1f30d}\"\n[[check]]\nname = \"\u{e9}\u{e9}\u{e9}\" # \u{1f30d}\nkind = \"\u{fc}\"\n[[pool]]\n\
+                name = \"p\"\nendpoints = [{ address = \"h\u{f6}st.example:80\" }, { address = \"192.0.2.1:80\", site = \"x\" }]\n";
+    let faults = parse(text).unwrap_err();
+    let places: Vec<_> = faults.0.iter().filter_map(|fault| fault.place.as_ref()).collect();
+    let at: Vec<(usize, usize)> = places.iter().map(|place| (place.line, place.column)).collect();
+    assert_eq!(at, [(5, 8), (8, 26), (8, 82)], "{faults}");
+    for place in places {
+        assert_eq!(
+            text[..place.span.start]
+                .rsplit('\n')
+                .next()
+                .unwrap()
+                .chars()
+                .count()
+                + 1,
+            place.column
+        );
+    }
+}
+
+#[test]
+fn a_missing_file_and_a_file_that_is_no_text_are_faults() {
+    let missing = Fleet::load(&folder("faults").join("none.toml"), &Hosts).unwrap_err();
+    assert!(
+        missing.to_string().contains("none.toml: the file cannot be read"),
+        "{missing}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("latin1.toml");
+    std::fs::write(&path, b"[fleet]\nname = \"M\xfcnchen\"\n").unwrap();
+    let faults = Fleet::load(&path, &Hosts).unwrap_err();
+    assert!(
+        faults
+            .to_string()
+            .ends_with("latin1.toml:2:10: byte 0xfc is no UTF-8; save the file as UTF-8"),
+        "{faults}"
+    );
+}
+
+#[test]
+fn the_report_shows_the_line_the_value_and_the_remedy() {
+    let text = "[[check]]\nname = \"web\"\nkind = \"http\"\nintervall = \"1s\"\n";
+    let faults = parse(text).unwrap_err();
+    let mut sources = report::Sources::default();
+    sources.insert(Path::new("steer.toml"), text.to_owned());
+    let plain = report::render(&faults, &sources, false);
+    for part in [
+        "unknown key `intervall` in [[check]]",
+        "steer.toml:4:1",
+        "intervall = \"1s\"",
+        "did you mean `interval`?",
+    ] {
+        assert!(plain.contains(part), "{part:?} not in\n{plain}");
+    }
+    assert!(!plain.contains('\u{1b}'));
+    assert!(report::render(&faults, &sources, true).contains('\u{1b}'));
+}
