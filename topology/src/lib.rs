@@ -20,8 +20,8 @@ pub mod prefix;
 pub mod report;
 
 pub use class::{Class, ClassId, Classes, Found};
-pub use country::{Continent, CountryCode, Position, distance_km};
 pub use config::{Resolve, UnknownSite};
+pub use country::{Continent, CountryCode, Position, distance_km};
 pub use fault::{Fault, Faults};
 pub use fleet::*;
 pub use geography::{Geography, Located, Place};
