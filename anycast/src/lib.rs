@@ -1,1 +1,29 @@
-//! placeholder
+//! The announcement: a BGP speaker and the reconciler of wanted and announced routes.
+//!
+//! ```text
+//! Snapshot ─► wanted ─► reconcile ─► UPDATEs ─┐
+//!             what the    what differs         ├─► peer task ─► TCP      one task per configured neighbour
+//!             site may    per session          │   (driver)
+//!             announce      session machine ───┘
+//!                           sans-IO: states, timers, collision
+//! ```
+//!
+//! `wire` is a strict codec of our own; `session` holds the protocol without socket or clock; `speaker` is the
+//! thin driver. `monitor` is the other end of a session for people who want to look: it takes any peer and only
+//! listens.
+//!
+//! Covered: RFC 4271 (BGP-4), 4760 (IPv4 and IPv6 unicast), 6793 (4-octet AS numbers), 2918 (route refresh, when
+//! the peer asks), 4486 and 9003 (Cease and its text), 5492 (capabilities), 6286 (identifiers), 6608 (FSM error
+//! subcodes), 7606 (error handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment
+//! says `Gap:`.
+
+mod connection;
+pub mod monitor;
+pub mod reconcile;
+pub mod session;
+pub mod speaker;
+pub mod wanted;
+pub mod wire;
+
+pub use monitor::{Monitor, MonitorEvent};
+pub use speaker::{BindError, Speaker, SpeakerStatus};

@@ -39,4 +39,4 @@ pub use guard::Guard;
 pub use judge::{Change, Judge, SPREAD_MAX};
 pub use outcome::{Answer, Failure, Outcome, Void};
 pub use probe::{HttpUnavailable, http_client};
-pub use snapshot::{Cause, EndpointState, Service, Snapshot, SnapshotCell, Verdict};
+pub use snapshot::{Cause, EndpointState, Holds, Service, Snapshot, SnapshotCell, Verdict};

@@ -1,0 +1,126 @@
+//! One TCP connection with its two buffers. Knows frames, no messages.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+
+use crate::session::SessionId;
+use crate::wire::{Frame, Malformed, take_frame};
+
+/// Octets read per turn: one large read, so that a flooding peer does not starve timers and writes.
+const READ_CHUNK: usize = 64 * 1024;
+
+/// How long a closed connection may take to flush and to hear the peer's FIN. Without reading on, the kernel
+/// answers late octets with RST, which can take our last NOTIFICATION with it.
+const LINGER: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) id: SessionId,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    stream: TcpStream,
+    inbox: BytesMut,
+    outbox: BytesMut,
+}
+
+impl Connection {
+    pub(crate) fn new(id: SessionId, stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let (local, remote) = (canonical(stream.local_addr()?), canonical(stream.peer_addr()?));
+        Ok(Self {
+            id,
+            local,
+            remote,
+            stream,
+            inbox: BytesMut::new(),
+            outbox: BytesMut::new(),
+        })
+    }
+
+    /// Waits until something can be read or, where something waits to go out, written.
+    pub(crate) async fn ready(&self) {
+        let write = if self.outbox.is_empty() {
+            None
+        } else {
+            Some(Interest::WRITABLE)
+        };
+        let interest = write.map_or(Interest::READABLE, |write| Interest::READABLE | write);
+        // An error shows up at the next read or write.
+        let _ = self.stream.ready(interest).await;
+    }
+
+    /// Octets that wait for the socket.
+    pub(crate) fn backlog(&self) -> usize {
+        self.outbox.len()
+    }
+
+    pub(crate) fn queue(&mut self, message: &Bytes) {
+        self.outbox.extend_from_slice(message);
+    }
+
+    /// Writes what the socket takes now.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        while !self.outbox.is_empty() {
+            match self.stream.try_write(&self.outbox) {
+                Ok(written) => drop(self.outbox.split_to(written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has come, once.
+    pub(crate) fn fill(&mut self) -> io::Result<()> {
+        self.inbox.reserve(READ_CHUNK);
+        match self.stream.try_read_buf(&mut self.inbox) {
+            Ok(0) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the peer closed the connection",
+            )),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next whole message that has been read.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
+        take_frame(&mut self.inbox)
+    }
+
+    /// Flushes, says FIN, and hears the peer out, all within [`LINGER`].
+    pub(crate) async fn close(mut self) {
+        let polite = async {
+            self.stream.write_all(&self.outbox).await?;
+            self.stream.shutdown().await?;
+            let mut sink = [0; 4096];
+            while self.stream.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // Late or failed, the connection ends here.
+        let _ = tokio::time::timeout(LINGER, polite).await;
+    }
+}
+
+/// Waits for the first of up to two connections; without any it waits for ever.
+pub(crate) async fn any_ready(connections: &[Connection]) {
+    match connections {
+        [] => std::future::pending().await,
+        [only] => only.ready().await,
+        [first, second, ..] => tokio::select! {
+            () = first.ready() => {}
+            () = second.ready() => {}
+        },
+    }
+}
+
+/// An IPv4 peer on a dual-stack listener is an IPv4 peer.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,109 @@
+//! From a snapshot to the routes that this site wants announced.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use steer_health::{Holds, Snapshot};
+use steer_topology::{Anycast, Prefix, SiteId};
+
+/// What one snapshot wants of every peer of this site.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Number of the snapshot; 0 before the first.
+    pub snapshot: u64,
+    /// Every prefix that this site may announce.
+    pub prefixes: BTreeMap<Prefix, Decision>,
+}
+
+/// The decision on one prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Announce it, or not.
+    pub announce: bool,
+    /// Configured NEXT_HOP.
+    pub next_hop: Option<IpAddr>,
+    /// The snapshot that brought this decision; later ones only confirmed it.
+    pub by: u64,
+}
+
+impl Wanted {
+    /// Wants nothing: for the orderly end.
+    #[must_use]
+    pub fn nothing(&self) -> Self {
+        let decline = |decision: &Decision| Decision {
+            announce: false,
+            ..*decision
+        };
+        let prefixes = self
+            .prefixes
+            .iter()
+            .map(|(prefix, decision)| (*prefix, decline(decision)))
+            .collect();
+        Self {
+            snapshot: self.snapshot,
+            prefixes,
+        }
+    }
+}
+
+/// Decides for the process that runs as `local`. `before` is what stands now: where a condition is not decided
+/// yet, that stays (start-up announces nothing, and an unknown verdict withdraws nothing).
+#[must_use]
+pub fn decide(snapshot: &Snapshot, local: Option<SiteId>, before: &Wanted) -> Wanted {
+    let ours = snapshot
+        .fleet
+        .anycast
+        .iter()
+        .filter(|anycast| stands_at(anycast, local));
+    let prefixes = ours.map(|anycast| {
+        let stands = before.prefixes.get(&anycast.prefix);
+        (anycast.prefix, decide_one(snapshot, local, anycast, stands))
+    });
+    Wanted {
+        snapshot: snapshot.number,
+        prefixes: prefixes.collect(),
+    }
+}
+
+fn decide_one(
+    snapshot: &Snapshot,
+    local: Option<SiteId>,
+    anycast: &Anycast,
+    stands: Option<&Decision>,
+) -> Decision {
+    let announce = match all_hold(snapshot, local, anycast) {
+        Holds::Yes => true,
+        Holds::No => false,
+        Holds::Unknown => stands.is_some_and(|decision| decision.announce),
+    };
+    let next_hop = anycast.next_hop;
+    let unchanged = stands.filter(|stands| (stands.announce, stands.next_hop) == (announce, next_hop));
+    Decision {
+        announce,
+        next_hop,
+        by: unchanged.map_or(snapshot.number, |stands| stands.by),
+    }
+}
+
+/// One `No` decides; without one, one `Unknown` leaves it open.
+fn all_hold(snapshot: &Snapshot, local: Option<SiteId>, anycast: &Anycast) -> Holds {
+    let mut all = Holds::Yes;
+    for condition in &anycast.while_up {
+        match snapshot.holds(condition, local) {
+            Holds::No => return Holds::No,
+            Holds::Unknown => all = Holds::Unknown,
+            Holds::Yes => {}
+        }
+    }
+    all
+}
+
+fn stands_at(anycast: &Anycast, local: Option<SiteId>) -> bool {
+    match local {
+        Some(site) => anycast.sites.contains(&site),
+        None => anycast.sites.is_empty(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,459 @@
+//! Path attributes: one table of rules, one walk. What to do about a fault is RFC 7606's decision, row by row.
+
+use std::net::Ipv4Addr;
+
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use steer_topology::Asn;
+
+use super::update::{Context, Field, Reach};
+use super::{Malformed, Reason, take};
+
+/// Attribute type codes.
+pub(super) mod code {
+    pub(crate) const ORIGIN: u8 = 1;
+    pub(crate) const AS_PATH: u8 = 2;
+    pub(crate) const NEXT_HOP: u8 = 3;
+    pub(crate) const MED: u8 = 4;
+    pub(crate) const LOCAL_PREF: u8 = 5;
+    pub(crate) const ATOMIC_AGGREGATE: u8 = 6;
+    pub(crate) const AGGREGATOR: u8 = 7;
+    pub(crate) const COMMUNITIES: u8 = 8;
+    pub(crate) const ORIGINATOR_ID: u8 = 9;
+    pub(crate) const CLUSTER_LIST: u8 = 10;
+    pub(crate) const MP_REACH: u8 = 14;
+    pub(crate) const MP_UNREACH: u8 = 15;
+    pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
+    pub(crate) const AS4_PATH: u8 = 17;
+    pub(crate) const AS4_AGGREGATOR: u8 = 18;
+    pub(crate) const LARGE_COMMUNITIES: u8 = 32;
+    pub(crate) const ONLY_TO_CUSTOMER: u8 = 35;
+}
+
+/// What RFC 7606 §2 does about a fault, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// The attribute is dropped, the routes stay.
+    Discard,
+    /// The routes of the UPDATE count as withdrawn.
+    TreatAsWithdraw,
+    /// NOTIFICATION and close.
+    Reset,
+}
+
+/// A fault in one attribute that did not end the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttributeFault {
+    /// Attribute type code; 0 for the list as a whole.
+    pub attribute: u8,
+    /// What was done.
+    pub action: Action,
+    /// What was wrong, as the NOTIFICATION would have said.
+    pub reason: Reason,
+}
+
+/// ORIGIN (RFC 4271 §5.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names are the RFC's")]
+pub enum Origin {
+    Igp = 0,
+    Egp = 1,
+    Incomplete = 2,
+}
+
+/// Kind of a path segment (RFC 4271 §4.3 b).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the RFC's")]
+pub enum SegmentKind {
+    Set = 1,
+    Sequence = 2,
+}
+
+/// A run of AS numbers; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Ordered or not.
+    pub kind: SegmentKind,
+    /// At most 255.
+    pub asns: Vec<u32>,
+}
+
+/// The attributes of a route other than next hop and prefixes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// ORIGIN
+    pub origin: Origin,
+    /// AS_PATH
+    pub as_path: Vec<Segment>,
+    /// MULTI_EXIT_DISC
+    pub med: Option<u32>,
+    /// LOCAL_PREF
+    pub local_pref: Option<u32>,
+    /// COMMUNITIES (RFC 1997)
+    pub communities: Vec<u32>,
+    /// LARGE_COMMUNITIES (RFC 8092)
+    pub large_communities: Vec<[u32; 3]>,
+}
+
+impl Path {
+    /// The AS numbers in path order, sets included.
+    pub fn asns(&self) -> impl Iterator<Item = u32> + '_ {
+        self.as_path
+            .iter()
+            .flat_map(|segment| segment.asns.iter().copied())
+    }
+}
+
+const OPTIONAL: u8 = 0x80;
+const TRANSITIVE: u8 = 0x40;
+const EXTENDED_LENGTH: u8 = 0x10;
+
+/// Lengths that an attribute can have.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    Any,
+    Exactly(usize),
+    /// A multiple, but not zero.
+    Multiple(usize),
+}
+
+impl Length {
+    fn allows(self, length: usize) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exactly(want) => length == want,
+            Self::Multiple(of) => length != 0 && length.is_multiple_of(of),
+        }
+    }
+}
+
+/// One attribute we know.
+struct Rule {
+    code: u8,
+    /// Optional and transitive bits as they must be.
+    flags: u8,
+    length: Length,
+    /// For a wrong length or value.
+    on_error: Action,
+    /// What a NOTIFICATION would say of a wrong value.
+    reason: Reason,
+    /// From an external peer it is dropped unread (RFC 7606 §7.5, §7.9, §7.10).
+    internal_only: bool,
+}
+
+const fn rule(code: u8, flags: u8, length: Length, on_error: Action, reason: Reason) -> Rule {
+    Rule {
+        code,
+        flags,
+        length,
+        on_error,
+        reason,
+        internal_only: false,
+    }
+}
+
+const fn internal(code: u8, flags: u8, length: Length) -> Rule {
+    let reason = Reason::AttributeLength;
+    Rule {
+        code,
+        flags,
+        length,
+        on_error: Action::TreatAsWithdraw,
+        reason,
+        internal_only: true,
+    }
+}
+
+/// RFC 7606 §7, in its order; then the attributes defined since.
+#[rustfmt::skip]
+const RULES: &[Rule] = {
+    use Action::{Discard, Reset, TreatAsWithdraw};
+    use Length::{Any, Exactly, Multiple};
+    const WELL_KNOWN: u8 = TRANSITIVE;
+    const BOTH: u8 = OPTIONAL | TRANSITIVE;
+    &[
+        rule(code::ORIGIN, WELL_KNOWN, Exactly(1), TreatAsWithdraw, Reason::InvalidOrigin),               // §7.1
+        rule(code::AS_PATH, WELL_KNOWN, Any, TreatAsWithdraw, Reason::MalformedAsPath),                   // §7.2
+        rule(code::NEXT_HOP, WELL_KNOWN, Exactly(4), TreatAsWithdraw, Reason::InvalidNextHop),            // §7.3
+        rule(code::MED, OPTIONAL, Exactly(4), TreatAsWithdraw, Reason::AttributeLength),                  // §7.4
+        internal(code::LOCAL_PREF, WELL_KNOWN, Exactly(4)),                                               // §7.5
+        rule(code::ATOMIC_AGGREGATE, WELL_KNOWN, Exactly(0), Discard, Reason::AttributeLength),           // §7.6
+        rule(code::AGGREGATOR, BOTH, Any, Discard, Reason::AttributeLength),                              // §7.7
+        rule(code::COMMUNITIES, BOTH, Multiple(4), TreatAsWithdraw, Reason::OptionalAttribute),           // §7.8
+        internal(code::ORIGINATOR_ID, OPTIONAL, Exactly(4)),                                              // §7.9
+        internal(code::CLUSTER_LIST, OPTIONAL, Multiple(4)),                                              // §7.10
+        rule(code::MP_REACH, OPTIONAL, Any, Reset, Reason::OptionalAttribute),                            // §7.11
+        rule(code::MP_UNREACH, OPTIONAL, Any, Reset, Reason::OptionalAttribute),                          // §7.12
+        rule(code::EXTENDED_COMMUNITIES, BOTH, Multiple(8), TreatAsWithdraw, Reason::OptionalAttribute),  // §7.14
+        rule(code::AS4_PATH, BOTH, Any, Discard, Reason::OptionalAttribute),                              // RFC 6793 §6
+        rule(code::AS4_AGGREGATOR, BOTH, Exactly(8), Discard, Reason::OptionalAttribute),                 // RFC 6793 §6
+        rule(code::LARGE_COMMUNITIES, BOTH, Multiple(12), TreatAsWithdraw, Reason::OptionalAttribute),    // RFC 8092 §6
+        rule(code::ONLY_TO_CUSTOMER, BOTH, Exactly(4), TreatAsWithdraw, Reason::OptionalAttribute),       // RFC 9234 §5
+    ]
+};
+
+/// What the walk found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) origin: Option<Origin>,
+    pub(super) as_path: Option<Vec<Segment>>,
+    pub(super) next_hop: Option<Ipv4Addr>,
+    pub(super) med: Option<u32>,
+    pub(super) local_pref: Option<u32>,
+    pub(super) communities: Vec<u32>,
+    pub(super) large_communities: Vec<[u32; 3]>,
+    pub(super) reach: Option<Reach>,
+    pub(super) unreach: Option<Field>,
+    pub(super) faults: Vec<AttributeFault>,
+    /// Attributes in the list, known or not.
+    pub(super) count: usize,
+}
+
+impl Found {
+    fn fault(&mut self, attribute: u8, action: Action, reason: Reason) {
+        self.faults.push(AttributeFault {
+            attribute,
+            action,
+            reason,
+        });
+    }
+}
+
+/// One attribute as it stands in the message.
+struct Raw<'a> {
+    flags: u8,
+    code: u8,
+    value: &'a [u8],
+    /// Type, length and value: the data of most NOTIFICATIONs about it (RFC 4271 §6.3).
+    whole: &'a [u8],
+}
+
+/// Walks the list. Only what RFC 7606 leaves no other way out of is an error.
+pub(super) fn walk(mut list: &[u8], context: Context) -> Result<Found, Malformed> {
+    let mut found = Found::default();
+    let mut seen = [false; 256];
+    while !list.is_empty() {
+        let Some(raw) = next(&mut list) else {
+            // RFC 7606 §4: an attribute that overruns the list; the NLRI behind the list can still be read.
+            found.fault(0, Action::TreatAsWithdraw, Reason::MalformedAttributeList);
+            break;
+        };
+        found.count += 1;
+        if std::mem::replace(&mut seen[usize::from(raw.code)], true) {
+            repeated(&raw, &mut found)?;
+            continue;
+        }
+        visit(&raw, context, &mut found)?;
+    }
+    Ok(found)
+}
+
+fn next<'a>(list: &mut &'a [u8]) -> Option<Raw<'a>> {
+    let start = *list;
+    let &[flags, code] = take(list, 2)?.first_chunk::<2>()?;
+    let length = if flags & EXTENDED_LENGTH == 0 {
+        usize::from(*take(list, 1)?.first()?)
+    } else {
+        usize::from(u16::from_be_bytes(*take(list, 2)?.first_chunk::<2>()?))
+    };
+    let value = take(list, length)?;
+    let whole = start.get(..start.len() - list.len())?;
+    Some(Raw {
+        flags,
+        code,
+        value,
+        whole,
+    })
+}
+
+/// RFC 7606 §3 g: twice MP_REACH or MP_UNREACH resets; of all others the first counts.
+fn repeated(raw: &Raw<'_>, found: &mut Found) -> Result<(), Malformed> {
+    if matches!(raw.code, code::MP_REACH | code::MP_UNREACH) {
+        let text = format!("attribute {} twice in one UPDATE", raw.code);
+        return Err(Malformed::new(Reason::MalformedAttributeList, &[], text));
+    }
+    found.fault(raw.code, Action::Discard, Reason::MalformedAttributeList);
+    Ok(())
+}
+
+fn visit(raw: &Raw<'_>, context: Context, found: &mut Found) -> Result<(), Malformed> {
+    let Some(rule) = RULES.iter().find(|rule| rule.code == raw.code) else {
+        return unknown(raw);
+    };
+    if rule.internal_only && !context.internal {
+        found.fault(raw.code, Action::Discard, Reason::OptionalAttribute);
+        return Ok(());
+    }
+    if raw.flags & (OPTIONAL | TRANSITIVE) != rule.flags {
+        found.fault(raw.code, Action::TreatAsWithdraw, Reason::AttributeFlags); // RFC 7606 §3 c
+    }
+    let read = if rule.length.allows(raw.value.len()) {
+        read(raw, context, found).ok_or(rule.reason)
+    } else {
+        Err(Reason::AttributeLength)
+    };
+    match (read, rule.on_error) {
+        (Ok(()), _) => Ok(()),
+        (Err(reason), Action::Reset) => {
+            let text = format!("attribute {} cannot be read", raw.code);
+            Err(Malformed::new(reason, raw.whole, text))
+        }
+        (Err(reason), action @ (Action::Discard | Action::TreatAsWithdraw)) => {
+            found.fault(raw.code, action, reason);
+            Ok(())
+        }
+    }
+}
+
+/// RFC 4271 §6.3: an unknown attribute must be optional; then it does not concern us.
+fn unknown(raw: &Raw<'_>) -> Result<(), Malformed> {
+    if raw.flags & OPTIONAL != 0 {
+        return Ok(());
+    }
+    let text = format!("well-known attribute {} is not known here", raw.code);
+    Err(Malformed::new(Reason::UnrecognizedWellKnown, raw.whole, text))
+}
+
+/// Reads a value into `found`; `None` where it is malformed.
+fn read(raw: &Raw<'_>, context: Context, found: &mut Found) -> Option<()> {
+    match raw.code {
+        code::ORIGIN => found.origin = Some(read_origin(raw.value)?),
+        code::AS_PATH => found.as_path = Some(read_as_path(raw.value, context.four_octet)?),
+        code::NEXT_HOP => found.next_hop = Some(read_next_hop(raw.value)?),
+        code::MED => found.med = Some(be32(raw.value)?),
+        code::LOCAL_PREF => found.local_pref = Some(be32(raw.value)?),
+        code::AGGREGATOR => {
+            let want = if context.four_octet { 8 } else { 6 };
+            return (raw.value.len() == want).then_some(());
+        }
+        code::COMMUNITIES => found.communities = raw.value.chunks_exact(4).filter_map(be32).collect(),
+        // Gap: RFC 6793 §4.2.3: the path of a 2-octet peer is not rebuilt from AS4_PATH; we keep no routes.
+        code::AS4_PATH => {
+            read_as_path(raw.value, true)?;
+        }
+        code::LARGE_COMMUNITIES => {
+            found.large_communities = raw.value.chunks_exact(12).filter_map(be96).collect()
+        }
+        code::MP_REACH => found.reach = super::update::read_mp_reach(raw.value)?,
+        code::MP_UNREACH => found.unreach = super::update::read_mp_unreach(raw.value)?,
+        // Their lengths are all we check.
+        _ => {}
+    }
+    Some(())
+}
+
+fn read_origin(value: &[u8]) -> Option<Origin> {
+    [Origin::Igp, Origin::Egp, Origin::Incomplete]
+        .into_iter()
+        .find(|origin| value == [*origin as u8])
+}
+
+/// RFC 4271 §6.3: what stands here must be a host's address.
+fn read_next_hop(value: &[u8]) -> Option<Ipv4Addr> {
+    let address = Ipv4Addr::from_bits(be32(value)?);
+    let usable = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
+    usable.then_some(address)
+}
+
+/// RFC 7606 §7.2: an unknown segment, an empty one, or one that does not end with the attribute is malformed.
+/// So are confederation segments from whoever is not in our confederation (RFC 5065 §5.4), and we have none.
+fn read_as_path(mut value: &[u8], four_octet: bool) -> Option<Vec<Segment>> {
+    let width = if four_octet { 4 } else { 2 };
+    let mut path = Vec::new();
+    while !value.is_empty() {
+        let &[kind, count] = take(&mut value, 2)?.first_chunk::<2>()?;
+        let kind = [SegmentKind::Set, SegmentKind::Sequence]
+            .into_iter()
+            .find(|k| *k as u8 == kind)?;
+        let numbers = take(&mut value, usize::from(count) * width).filter(|numbers| !numbers.is_empty())?;
+        let asns = numbers
+            .chunks_exact(width)
+            .map(|n| n.iter().fold(0, |sum, b| (sum << 8) | u32::from(*b)));
+        path.push(Segment {
+            kind,
+            asns: asns.collect(),
+        });
+    }
+    Some(path)
+}
+
+fn be32(value: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(*value.first_chunk::<4>()?))
+}
+
+fn be96(value: &[u8]) -> Option<[u32; 3]> {
+    Some([be32(value)?, be32(value.get(4..)?)?, be32(value.get(8..)?)?])
+}
+
+/// Writes one attribute; the flag of extended length is set where the value needs it.
+pub(super) fn put(out: &mut BytesMut, code: u8, value: &[u8]) {
+    let flags = RULES
+        .iter()
+        .find(|rule| rule.code == code)
+        .map_or(OPTIONAL, |rule| rule.flags);
+    match u8::try_from(value.len()) {
+        Ok(length) => out.put_slice(&[flags, code, length]),
+        Err(_) => {
+            out.put_slice(&[flags | EXTENDED_LENGTH, code]);
+            out.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX)); // a message ends at 4,096
+        }
+    }
+    out.put_slice(value);
+}
+
+/// Writes a path in the order of the type codes (RFC 4271 §5); `next_hop` only for classic IPv4 NLRI.
+pub(super) fn put_path(out: &mut BytesMut, path: &Path, next_hop: Option<Ipv4Addr>, four_octet: bool) {
+    put(out, code::ORIGIN, &[path.origin as u8]);
+    put(out, code::AS_PATH, &as_path_value(&path.as_path, four_octet));
+    if let Some(next_hop) = next_hop {
+        put(out, code::NEXT_HOP, &next_hop.octets());
+    }
+    if let Some(med) = path.med {
+        put(out, code::MED, &med.to_be_bytes());
+    }
+    if let Some(local_pref) = path.local_pref {
+        put(out, code::LOCAL_PREF, &local_pref.to_be_bytes());
+    }
+    if !path.communities.is_empty() {
+        put(out, code::COMMUNITIES, &concat(path.communities.iter().copied()));
+    }
+    // RFC 6793 §4.2.2: a 2-octet peer gets the true path beside the one with AS_TRANS, where they differ.
+    if !four_octet && path.asns().any(|asn| u16::try_from(asn).is_err()) {
+        put(out, code::AS4_PATH, &as_path_value(&path.as_path, true));
+    }
+    if !path.large_communities.is_empty() {
+        put(
+            out,
+            code::LARGE_COMMUNITIES,
+            &concat(path.large_communities.iter().flatten().copied()),
+        );
+    }
+}
+
+fn concat(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
+    numbers.flat_map(u32::to_be_bytes).collect()
+}
+
+fn as_path_value(path: &[Segment], four_octet: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    for segment in path {
+        for asns in segment.asns.chunks(255) {
+            out.extend_from_slice(&[segment.kind as u8, u8::try_from(asns.len()).unwrap_or(u8::MAX)]);
+            for asn in asns {
+                put_asn(&mut out, *asn, four_octet);
+            }
+        }
+    }
+    out
+}
+
+fn put_asn(out: &mut Vec<u8>, asn: u32, four_octet: bool) {
+    if four_octet {
+        out.extend_from_slice(&asn.to_be_bytes());
+    } else {
+        let short = u16::try_from(asn).unwrap_or(Asn::TRANS.get() as u16);
+        out.extend_from_slice(&short.to_be_bytes());
+    }
+}

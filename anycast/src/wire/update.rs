@@ -1,0 +1,351 @@
+//! UPDATE (RFC 4271 §4.3, RFC 4760): in, with the error handling of RFC 7606; out, packed and split.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use steer_topology::Prefix;
+
+use super::attribute::{self, Action, AttributeFault, Found, Path, code};
+use super::{Family, Kind, MAX_LENGTH, Malformed, Reason, framed, take, take_u16};
+
+/// What the OPENs agreed on, as far as it changes the meaning of octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Context {
+    /// AS numbers in AS_PATH have 4 octets (RFC 6793).
+    pub four_octet: bool,
+    /// The peer is in our own AS.
+    pub internal: bool,
+}
+
+/// A decoded UPDATE.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Update {
+    /// Withdrawn routes of both families, those that RFC 7606 treats as withdrawn included.
+    pub withdrawn: Vec<Prefix>,
+    /// Announced routes: at most one entry per family.
+    pub reachable: Vec<Reach>,
+    /// Attributes of `reachable`; `None` where nothing is announced.
+    pub path: Option<Path>,
+    /// Faults that the session survived.
+    pub faults: Vec<AttributeFault>,
+    /// The End-of-RIB marker of a family (RFC 4724 §2).
+    pub end_of_rib: Option<Family>,
+}
+
+/// Where to send packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// IPv4, or global IPv6.
+    pub address: IpAddr,
+    /// Beside a global IPv6 address (RFC 2545 §3).
+    pub link_local: Option<Ipv6Addr>,
+}
+
+/// Routes of one family with one next hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// Where to.
+    pub next_hop: NextHop,
+    /// Which.
+    pub prefixes: Vec<Prefix>,
+}
+
+/// The prefixes of an MP_UNREACH_NLRI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    family: Family,
+    prefixes: Vec<Prefix>,
+}
+
+/// Decodes the body of an UPDATE.
+pub(super) fn decode(mut body: &[u8], context: Context) -> Result<Update, Malformed> {
+    // RFC 4271 §6.3: lengths that do not fit the message leave nothing to hold on to.
+    let overrun = || {
+        Malformed::new(
+            Reason::MalformedAttributeList,
+            &[],
+            "lengths in UPDATE exceed the message",
+        )
+    };
+    let length = usize::from(take_u16(&mut body)?);
+    let withdrawn = take(&mut body, length).ok_or_else(overrun)?;
+    let length = usize::from(take_u16(&mut body).map_err(|_| overrun())?);
+    let attributes = take(&mut body, length).ok_or_else(overrun)?;
+    // RFC 7606 §5.3: prefixes that cannot be read reset the session.
+    let invalid = || Malformed::new(Reason::InvalidNetwork, &[], "a prefix in UPDATE cannot be read");
+    let withdrawn = read_prefixes(withdrawn, Family::Ipv4Unicast).ok_or_else(invalid)?;
+    let announced = read_prefixes(body, Family::Ipv4Unicast).ok_or_else(invalid)?;
+    let found = attribute::walk(attributes, context)?;
+    judge(withdrawn, announced, found)
+}
+
+/// Puts the parts together and takes the strongest action that a fault asks for (RFC 7606 §3 h).
+fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Result<Update, Malformed> {
+    let end_of_rib = end_of_rib(&withdrawn, &announced, &found);
+    let mut update = Update {
+        withdrawn,
+        end_of_rib,
+        ..Update::default()
+    };
+    let classic = !announced.is_empty();
+    let reachable = classic || found.reach.is_some();
+    if reachable {
+        missing(&mut found, classic);
+    }
+    if let Some(unreach) = found.unreach {
+        update.withdrawn.extend(unreach.prefixes);
+    }
+    let mut reaches: Vec<Reach> = found.reach.into_iter().collect();
+    if classic {
+        let address = IpAddr::V4(found.next_hop.unwrap_or(Ipv4Addr::UNSPECIFIED)); // missing: withdrawn below
+        reaches.push(Reach {
+            next_hop: NextHop {
+                address,
+                link_local: None,
+            },
+            prefixes: announced,
+        });
+    }
+    let withdraw = found
+        .faults
+        .iter()
+        .find(|fault| fault.action != Action::Discard)
+        .cloned();
+    match (withdraw, found.origin, found.as_path) {
+        // RFC 7606 §5.2: no reachable route was found, so it is not certain that all were read.
+        (Some(fault), ..) if !reachable => {
+            let text = format!(
+                "attribute {} is malformed and no route stands beside it",
+                fault.attribute
+            );
+            return Err(Malformed::new(fault.reason, &[], text));
+        }
+        (None, Some(origin), Some(as_path)) if reachable => {
+            let Found {
+                med,
+                local_pref,
+                communities,
+                large_communities,
+                ..
+            } = found;
+            update.path = Some(Path {
+                origin,
+                as_path,
+                med,
+                local_pref,
+                communities,
+                large_communities,
+            });
+            update.reachable = reaches;
+        }
+        _ => update
+            .withdrawn
+            .extend(reaches.into_iter().flat_map(|reach| reach.prefixes)),
+    }
+    update.faults = found.faults;
+    Ok(update)
+}
+
+/// RFC 7606 §3 d: routes without a well-known mandatory attribute count as withdrawn.
+fn missing(found: &mut Found, classic: bool) {
+    let lacks = [
+        (code::ORIGIN, found.origin.is_none()),
+        (code::AS_PATH, found.as_path.is_none()),
+        (code::NEXT_HOP, classic && found.next_hop.is_none()),
+    ];
+    for (attribute, _) in lacks.into_iter().filter(|(_, lacks)| *lacks) {
+        let told = found.faults.iter().any(|fault| fault.attribute == attribute);
+        if !told {
+            let action = Action::TreatAsWithdraw;
+            found.faults.push(AttributeFault {
+                attribute,
+                action,
+                reason: Reason::MissingWellKnown,
+            });
+        }
+    }
+}
+
+/// RFC 4724 §2: an empty UPDATE, or one with nothing but an empty MP_UNREACH_NLRI.
+fn end_of_rib(withdrawn: &[Prefix], announced: &[Prefix], found: &Found) -> Option<Family> {
+    if !withdrawn.is_empty() || !announced.is_empty() || !found.faults.is_empty() {
+        return None;
+    }
+    match (&found.unreach, found.count) {
+        (None, 0) => Some(Family::Ipv4Unicast),
+        (Some(unreach), 1) if unreach.prefixes.is_empty() => Some(unreach.family),
+        _ => None,
+    }
+}
+
+/// `None`: malformed, which resets (RFC 7606 §7.11). `Some(None)`: of a family that we do not carry.
+pub(super) fn read_mp_reach(mut value: &[u8]) -> Option<Option<Reach>> {
+    let &[high, low, safi, length] = take(&mut value, 4)?.first_chunk::<4>()?;
+    let next_hop = take(&mut value, usize::from(length))?;
+    take(&mut value, 1)?; // reserved; once a count of SNPAs (RFC 4760 §3)
+    let Some(family) = Family::from_numbers(u16::from_be_bytes([high, low]), safi) else {
+        return Some(None);
+    };
+    let next_hop = read_next_hop(next_hop, family)?;
+    let prefixes = read_prefixes(value, family)?;
+    Some(Some(Reach { next_hop, prefixes }))
+}
+
+// Gap: RFC 8950: an IPv6 next hop for IPv4 routes is neither offered nor taken.
+fn read_next_hop(value: &[u8], family: Family) -> Option<NextHop> {
+    let (address, link_local): (IpAddr, _) = match (family, value.len()) {
+        (Family::Ipv4Unicast, 4) => (Ipv4Addr::from(*value.first_chunk::<4>()?).into(), None),
+        (Family::Ipv6Unicast, 16) => (Ipv6Addr::from(*value.first_chunk::<16>()?).into(), None),
+        (Family::Ipv6Unicast, 32) => {
+            let link_local = Ipv6Addr::from(*value.last_chunk::<16>()?);
+            (
+                Ipv6Addr::from(*value.first_chunk::<16>()?).into(),
+                Some(link_local),
+            )
+        }
+        (Family::Ipv4Unicast | Family::Ipv6Unicast, _) => return None,
+    };
+    Some(NextHop { address, link_local })
+}
+
+/// As [`read_mp_reach`] (RFC 7606 §7.12).
+pub(super) fn read_mp_unreach(mut value: &[u8]) -> Option<Option<Field>> {
+    let &[high, low, safi] = take(&mut value, 3)?.first_chunk::<3>()?;
+    let Some(family) = Family::from_numbers(u16::from_be_bytes([high, low]), safi) else {
+        return Some(None);
+    };
+    Some(Some(Field {
+        family,
+        prefixes: read_prefixes(value, family)?,
+    }))
+}
+
+/// RFC 4271 §4.3: a length in bits, then as many octets as hold them. Bits beyond the length mean nothing.
+fn read_prefixes(mut field: &[u8], family: Family) -> Option<Vec<Prefix>> {
+    let mut prefixes = Vec::new();
+    while let Some((&bits, rest)) = field.split_first() {
+        field = rest;
+        let octets = take(&mut field, usize::from(bits).div_ceil(8))?;
+        prefixes.push(read_prefix(bits, octets, family)?);
+    }
+    Some(prefixes)
+}
+
+fn read_prefix(bits: u8, octets: &[u8], family: Family) -> Option<Prefix> {
+    let mut all = [0; 16];
+    all.get_mut(..octets.len())?.copy_from_slice(octets);
+    let address: IpAddr = match family {
+        Family::Ipv4Unicast => Ipv4Addr::from(*all.first_chunk::<4>()?).into(),
+        Family::Ipv6Unicast => Ipv6Addr::from(all).into(),
+    };
+    Prefix::covering(address, bits).ok() // too long for the family: malformed (RFC 7606 §5.3)
+}
+
+fn put_prefix(out: &mut BytesMut, prefix: &Prefix) {
+    let octets = usize::from(prefix.length()).div_ceil(8);
+    out.put_u8(prefix.length());
+    match prefix.address() {
+        IpAddr::V4(address) => out.put_slice(&address.octets()[..octets]),
+        IpAddr::V6(address) => out.put_slice(&address.octets()[..octets]),
+    }
+}
+
+/// How many of `prefixes`, all of `family`, fit into `room` octets, and those octets.
+fn pack(prefixes: &[Prefix], family: Family, room: usize) -> (BytesMut, usize) {
+    let mut out = BytesMut::new();
+    for (count, prefix) in prefixes.iter().enumerate() {
+        let needs = 1 + usize::from(prefix.length()).div_ceil(8);
+        if Family::of(prefix) != family || out.len() + needs > room {
+            return (out, count);
+        }
+        put_prefix(&mut out, prefix);
+    }
+    (out, prefixes.len())
+}
+
+/// Octets of an UPDATE around attributes and prefixes.
+const FIXED: usize = super::HEADER_LENGTH + 4;
+
+/// Octets of an MP attribute around its prefixes: flags, type, two of length, AFI, SAFI; next hop comes on top.
+const MP_FIXED: usize = 7;
+
+/// Withdraws as many of `prefixes` (one family, not empty) as one message holds; gives message and count.
+#[must_use]
+pub fn encode_withdrawal(family: Family, prefixes: &[Prefix]) -> (Bytes, usize) {
+    let (packed, count) = pack(prefixes, family, MAX_LENGTH - FIXED - MP_FIXED);
+    let message = match family {
+        Family::Ipv4Unicast => update_message(&packed, &[], &[]),
+        Family::Ipv6Unicast => {
+            let mut attributes = BytesMut::new();
+            attribute::put(&mut attributes, code::MP_UNREACH, &mp_value(family, &[], &packed));
+            update_message(&[], &attributes, &[])
+        }
+    };
+    (message, count)
+}
+
+/// Announces as many of `prefixes` (one family, not empty) as one message holds; gives message and count.
+///
+/// The count is 0 only where the attributes alone fill the message, or family and next hop do not go together.
+#[must_use]
+pub fn encode_reach(
+    family: Family,
+    prefixes: &[Prefix],
+    next_hop: IpAddr,
+    path: &Path,
+    four_octet: bool,
+) -> (Bytes, usize) {
+    let mut attributes = BytesMut::with_capacity(64);
+    match (family, next_hop) {
+        (Family::Ipv4Unicast, IpAddr::V4(next_hop)) => {
+            attribute::put_path(&mut attributes, path, Some(next_hop), four_octet);
+            let (packed, count) = pack(
+                prefixes,
+                family,
+                MAX_LENGTH.saturating_sub(FIXED + attributes.len()),
+            );
+            (update_message(&[], &attributes, &packed), count)
+        }
+        (Family::Ipv6Unicast, IpAddr::V6(next_hop)) => {
+            let mut rest = BytesMut::new();
+            attribute::put_path(&mut rest, path, None, four_octet);
+            let around = FIXED + MP_FIXED + 1 + next_hop.octets().len() + 1;
+            let (packed, count) = pack(prefixes, family, MAX_LENGTH.saturating_sub(around + rest.len()));
+            // RFC 7606 §5.1: MP_REACH_NLRI comes first.
+            let mut head = vec![16];
+            head.extend_from_slice(&next_hop.octets());
+            head.push(0);
+            attribute::put(&mut attributes, code::MP_REACH, &mp_value(family, &head, &packed));
+            attributes.extend_from_slice(&rest);
+            (update_message(&[], &attributes, &[]), count)
+        }
+        (Family::Ipv4Unicast, IpAddr::V6(_)) | (Family::Ipv6Unicast, IpAddr::V4(_)) => (Bytes::new(), 0),
+    }
+}
+
+/// The End-of-RIB marker (RFC 4724 §2): all that is wanted has been sent.
+#[must_use]
+pub fn encode_end_of_rib(family: Family) -> Bytes {
+    encode_withdrawal(family, &[]).0
+}
+
+fn mp_value(family: Family, head: &[u8], packed: &[u8]) -> Vec<u8> {
+    let (afi, safi) = family.numbers();
+    let mut value = afi.to_be_bytes().to_vec();
+    value.push(safi);
+    value.extend_from_slice(head);
+    value.extend_from_slice(packed);
+    value
+}
+
+fn update_message(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Bytes {
+    // Both lengths are below MAX_LENGTH.
+    let length = |field: &[u8]| u16::try_from(field.len()).unwrap_or(u16::MAX);
+    framed(Kind::Update, |out| {
+        out.put_u16(length(withdrawn));
+        out.put_slice(withdrawn);
+        out.put_u16(length(attributes));
+        out.put_slice(attributes);
+        out.put_slice(announced);
+    })
+}
