@@ -1,5 +1,6 @@
 //! The commands that people and CI both use: `cargo xtask check | test | lab | bench | data`.
 
+mod bench;
 mod check;
 mod lab;
 mod packages;
@@ -36,12 +37,18 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Measure beside real peers, in one run.
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check => check::check(),
         Command::Test { rest } => test::test(&rest),
+        Command::Bench { what } => bench::bench(what),
         Command::Lab { name, rest } => lab::lab(&name, &rest),
     };
     match result {

@@ -7,9 +7,15 @@ use std::process::Command;
 use crate::shell;
 
 /// A program that a test needs and the Debian package that brings it.
+#[derive(Clone, Copy)]
 struct Needed {
     program: &'static str,
     package: &'static str,
+}
+
+/// What a bench needs beyond the tests: program and package.
+pub(crate) fn ensure_also(more: &[(&'static str, &'static str)]) {
+    ensure_all(more.iter().map(|(program, package)| needed(program, package)));
 }
 
 const fn needed(program: &'static str, package: &'static str) -> Needed {
@@ -32,7 +38,11 @@ const NEEDED: &[Needed] = &[
 
 /// Installs what is missing. Without root, or where apt fails, it says what will be skipped and goes on.
 pub(crate) fn ensure() {
-    let missing: Vec<_> = NEEDED.iter().filter(|needed| !present(needed)).collect();
+    ensure_all(NEEDED.iter().copied());
+}
+
+fn ensure_all(all: impl Iterator<Item = Needed>) {
+    let missing: Vec<_> = all.filter(|needed| !present(needed)).collect();
     if missing.is_empty() {
         return;
     }
@@ -45,13 +55,13 @@ pub(crate) fn ensure() {
     if let Err(error) = install(&packages) {
         eprintln!("{error}");
     }
-    let still: Vec<_> = NEEDED.iter().filter(|needed| !present(needed)).collect();
+    let still: Vec<_> = missing.into_iter().filter(|needed| !present(needed)).collect();
     if !still.is_empty() {
         say_skipped(&still, "could not be installed");
     }
 }
 
-fn say_skipped(missing: &[&Needed], why: &str) {
+fn say_skipped(missing: &[Needed], why: &str) {
     for Needed { program, package } in missing {
         eprintln!("skip: tests that need {program} (Debian package {package}): {why}");
     }
