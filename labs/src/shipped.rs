@@ -98,4 +98,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_fleet_of_first_failover_is_valid() {
+        struct NoHosts;
+        impl steer_topology::Resolve for NoHosts {
+            fn resolve(&self, host: &str, _: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
+                panic!("the file names no host, but {host} was asked for")
+            }
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("first-failover/edge/steer.toml");
+        let fleet = steer_topology::Fleet::load(&path, &NoHosts).unwrap();
+        assert!(fleet.site_named("fra").is_some() && fleet.site_named("nrt").is_some());
+        // Repetitions are further apart than this, or the guard would hold the second fault.
+        assert!(fleet.guard.window <= std::time::Duration::from_secs(1));
+    }
 }
