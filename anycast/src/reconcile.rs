@@ -90,6 +90,15 @@ pub enum Obstacle {
     NoNextHop,
 }
 
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::FamilyNotNegotiated => "the peer does not carry this address family",
+            Self::NoNextHop => "no next hop of this family: set `next_hop`",
+        })
+    }
+}
+
 /// The bookkeeping of one session.
 #[derive(Debug, Clone)]
 pub struct Reconciler {

@@ -1,1 +1,53 @@
-fn main() {}
+//! The one binary: command line, wiring, admin API.
+//!
+//! ```text
+//! steer.toml ─► load ─► bind everything ─► run ─┬─ health ──► SnapshotCell
+//!                 │            │                ├─ dns      ◄─ tables compiled from each snapshot
+//!              exit 2       exit 1              ├─ anycast  ◄─ wanted routes of each snapshot
+//!                                               └─ admin    ◄─ status, explain, metrics
+//! ```
+//!
+//! Nothing is started before everything is loaded and bound.
+
+mod admin;
+mod check;
+mod cli;
+mod client;
+mod endpoint;
+mod exit;
+mod explain;
+mod lab;
+mod load;
+mod logging;
+mod quickstart;
+mod resolve;
+mod run;
+mod status;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Quickstart(args) => quickstart::run(&args),
+        Command::Status(args) => status::show(&args),
+        Command::Explain(args) => explain::show(&args),
+        Command::Lab(args) => lab::run(args),
+        Command::Endpoint(args) => endpoint::run(&args),
+    }
+}

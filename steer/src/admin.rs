@@ -1,0 +1,161 @@
+//! The admin API: a local HTTP listener for status, explanations and metrics.
+//!
+//! | path | answer |
+//! | --- | --- |
+//! | `GET /v1/status` | [`Status`] as JSON |
+//! | `GET /v1/status?after=N` | the same, as soon as the snapshot number is above `N` (at most 25 s later) |
+//! | `GET /v1/explain?client=ADDRESS&name=NAME` | the engine's explanation as JSON; 400 where a value is wrong |
+//! | `GET /metrics` | Prometheus text |
+//!
+//! Both `/v1` pages give text for a terminal with `&format=text` (status also with `&color=true`).
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::{Deserialize, Serialize};
+use steer_anycast::SpeakerStatus;
+use steer_dns::Engine;
+use steer_health::SnapshotCell;
+use steer_topology::{Name, SiteId};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Failure;
+use crate::status::Status;
+
+/// The longest that `?after=` holds a request.
+const LONG_POLL: Duration = Duration::from_secs(25);
+
+/// What the handlers read.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) sites: Arc<[Option<SiteId>]>,
+    pub(crate) cell: Arc<SnapshotCell>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
+}
+
+/// An error as the API words it.
+#[derive(Serialize)]
+struct ApiError {
+    error: String,
+}
+
+/// Installs the recorder that `/metrics` renders. Once per process; later calls return the same handle.
+pub(crate) fn install_metrics() -> Result<PrometheusHandle, Failure> {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    if let Some(handle) = HANDLE.get() {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| Failure::runtime("cannot install the metrics recorder", &error))?;
+    Ok(HANDLE.get_or_init(|| handle).clone())
+}
+
+/// Serves the API until `stop`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    admin: Admin,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) {
+    let upkeep = tokio::spawn(keep_metrics(metrics.clone(), stop.clone()));
+    let app = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/explain", get(explain))
+        .with_state(admin)
+        .route("/metrics", get(move || render(metrics.clone())));
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the admin API ended");
+    }
+    upkeep.abort();
+}
+
+/// The recorder asks for regular upkeep, or histograms grow without bound.
+async fn keep_metrics(metrics: PrometheusHandle, stop: CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(5));
+    while !stop.is_cancelled() {
+        every.tick().await;
+        metrics.run_upkeep();
+        metrics::gauge!("steer_log_lines_dropped").set(crate::logging::lines_dropped() as f64);
+    }
+}
+
+async fn render(metrics: PrometheusHandle) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        metrics.render(),
+    )
+}
+
+#[derive(Deserialize)]
+struct StatusQuery {
+    after: Option<u64>,
+    #[serde(default)]
+    format: Format,
+    #[serde(default)]
+    color: bool,
+}
+
+#[derive(Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    #[default]
+    Json,
+    Text,
+}
+
+async fn status(State(admin): State<Admin>, Query(query): Query<StatusQuery>) -> Response {
+    if let Some(after) = query.after {
+        let mut published = admin.cell.subscribe();
+        // A time-out is no error: the caller gets the same snapshot again.
+        let _ = tokio::time::timeout(LONG_POLL, published.wait_for(|number| *number > after)).await;
+    }
+    let status = Status::of(&admin);
+    match query.format {
+        Format::Json => axum::Json(status).into_response(),
+        Format::Text => status.render(query.color).into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct ExplainQuery {
+    client: String,
+    name: String,
+    #[serde(default)]
+    format: Format,
+}
+
+async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) -> Response {
+    let client: IpAddr = match query.client.parse() {
+        Ok(client) => client,
+        Err(_) => {
+            return bad(format!(
+                "client {:?} is no address; write one such as 192.0.2.7",
+                query.client
+            ));
+        }
+    };
+    let name: Name = match query.name.parse() {
+        Ok(name) => name,
+        Err(error) => return bad(format!("name: {error}")),
+    };
+    let explanation = admin.engine.tables().explain(client, &name);
+    match query.format {
+        Format::Json => axum::Json(explanation).into_response(),
+        Format::Text => explanation.to_string().into_response(),
+    }
+}
+
+fn bad(error: String) -> Response {
+    (StatusCode::BAD_REQUEST, axum::Json(ApiError { error })).into_response()
+}

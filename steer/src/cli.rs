@@ -1,0 +1,185 @@
+//! The command line. Shapes only; each command lives in its own module.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use steer_topology::Name;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done, or stopped in good order
+  1  a failure at run time (port in use, no answer from the admin address, ...)
+  2  a fault in the configuration or on the command line
+
+Start here:
+  steer quickstart                       a whole fleet on this machine, no privileges needed
+  steer check --config steer.toml        every fault in a configuration, with line and remedy
+  steer run --config steer.toml --site fra";
+
+/// Global traffic steering: geo-DNS and BGP anycast under one health verdict.
+#[derive(Debug, Parser)]
+#[command(name = "steer", version, about, after_help = AFTER_HELP, styles = STYLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one site of the fleet: probe, answer DNS, announce prefixes.
+    Run(RunArgs),
+    /// Check a configuration and its files, offline. Prints every fault with its line and remedy.
+    Check(CheckArgs),
+    /// Try everything on this machine: three endpoints, DNS, a BGP speaker per site and a route monitor.
+    Quickstart(QuickstartArgs),
+    /// Show what a running steer believes and does.
+    Status(StatusArgs),
+    /// Show why a client gets the answer it gets.
+    Explain(ExplainArgs),
+    /// Rehearse failover in network namespaces (needs root).
+    Lab(LabArgs),
+    /// A small HTTP endpoint that answers 200 with its name. Used by quickstart and labs.
+    #[command(hide = true)]
+    Endpoint(EndpointArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The configuration of the whole fleet.
+    #[arg(long, short, value_name = "FILE", default_value = "steer.toml")]
+    pub(crate) config: PathBuf,
+    /// The site this process runs as. Needed where the configuration declares sites.
+    #[arg(long, short, value_name = "IATA")]
+    pub(crate) site: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// How log lines look. They go to stderr.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or directives such as `info,steer_anycast=debug`.
+    #[arg(long, value_name = "FILTER", env = "STEER_LOG", default_value = "info")]
+    pub(crate) log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One line per event, for people.
+    Text,
+    /// One JSON object per line, for machines.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration to check.
+    #[arg(long, short, value_name = "FILE", default_value = "steer.toml")]
+    pub(crate) config: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// The admin address of the running steer (`[admin] listen`).
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8053")]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Show it again on each change, until interrupted.
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+    /// Print the status document as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The client's address.
+    #[arg(long, short, value_name = "ADDRESS")]
+    pub(crate) client: IpAddr,
+    /// The name it asks for.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) name: Name,
+    /// Explain offline from this configuration, with every verdict unknown, instead of asking a running steer.
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuickstartArgs {
+    /// DNS, UDP and TCP.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
+    pub(crate) dns: SocketAddr,
+    /// Status, explanations and metrics over HTTP.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8053")]
+    pub(crate) admin: SocketAddr,
+    /// The route monitor that the speakers peer with.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:1790")]
+    pub(crate) monitor: SocketAddr,
+    /// The first of three ports for the local endpoints.
+    #[arg(long, value_name = "PORT", default_value_t = 8101)]
+    pub(crate) endpoints: u16,
+    /// Print one JSON object per change instead of the live view.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabArgs {
+    #[command(subcommand)]
+    pub(crate) command: LabCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Run a lab and print its table.
+    Run {
+        /// A shipped lab's name.
+        name: String,
+        /// How often each fault is repeated.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        repeat: u32,
+        /// Keep result, logs and captures in this folder.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EndpointArgs {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// What to answer.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: String,
+    /// End when standard input closes, that is, with the process that started us.
+    #[arg(long)]
+    pub(crate) with_stdin: bool,
+}

@@ -1,0 +1,279 @@
+//! `steer run`: bind everything, then start; stop in good order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use steer_anycast::Speaker;
+use steer_dns::{Engine, Server};
+use steer_health::{Judge, SnapshotCell};
+use steer_topology::SiteId;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::admin::{self, Admin};
+use crate::cli::RunArgs;
+use crate::exit::Failure;
+use crate::load::Loaded;
+use crate::logging;
+
+/// Runs one site until SIGTERM or SIGINT.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let _log = logging::install(&args.log)?;
+    let loaded = Loaded::from_file(&args.config)?;
+    let site = loaded.local_site(args.site.as_deref())?;
+    runtime()?.block_on(async {
+        let mut stop = stop_on_signal()?;
+        let bound = Bound::new(loaded, &[site]).await?;
+        bound.start()?.until(&mut stop).await
+    })
+}
+
+/// The runtime of every long-running command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // reqwest is built without a default TLS provider; a second install is harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::runtime("cannot start the runtime", &error))
+}
+
+/// Every listener is open, and nothing runs yet.
+pub(crate) struct Bound {
+    loaded: Arc<Loaded>,
+    sites: Vec<Option<SiteId>>,
+    server: Option<Server>,
+    speakers: Vec<Speaker>,
+    admin: Option<TcpListener>,
+}
+
+impl Bound {
+    /// Opens the listeners of all parts, for the given sites (one, but for `quickstart`).
+    pub(crate) async fn new(loaded: Loaded, sites: &[Option<SiteId>]) -> Result<Self, Failure> {
+        let fleet = Arc::clone(&loaded.fleet);
+        let server = match &fleet.dns {
+            Some(dns) => Some(bind_dns(&dns.listen).await?),
+            None => None,
+        };
+        let mut speakers = Vec::new();
+        if fleet.bgp.is_some() {
+            for site in sites {
+                let speaker = Speaker::bind(&fleet, *site).await;
+                speakers.push(speaker.map_err(|error| Failure::runtime("cannot start BGP", &error))?);
+            }
+        }
+        let admin = match &fleet.admin {
+            Some(admin) => Some(bind_admin(admin.listen).await?),
+            None => None,
+        };
+        Ok(Self {
+            loaded: Arc::new(loaded),
+            sites: sites.to_vec(),
+            server,
+            speakers,
+            admin,
+        })
+    }
+
+    /// Starts every part on what was bound. Must be called within the runtime.
+    pub(crate) fn start(self) -> Result<Running, Failure> {
+        let metrics = admin::install_metrics()?;
+        let Self {
+            loaded,
+            sites,
+            server,
+            speakers,
+            admin,
+        } = self;
+        let judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
+        let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
+        let engine = Arc::new(Engine::new(loaded.tables(cell.load())));
+        let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
+        let stop_announcing = CancellationToken::new();
+        let stop = CancellationToken::new();
+        log_start(&loaded, &sites, server.as_ref(), admin.as_ref());
+
+        let mut announcing = JoinSet::new();
+        for speaker in speakers {
+            announcing.spawn(speaker.run(Arc::clone(&cell), rand::random(), stop_announcing.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        let tables = (Arc::clone(&loaded), Arc::clone(&cell), Arc::clone(&engine));
+        tasks.spawn(compile_each_snapshot(tables.0, tables.1, tables.2, stop.clone()));
+        if let Some(server) = server {
+            let (engine, stop) = (Arc::clone(&engine), stop.clone());
+            tasks.spawn(async move { server.run(engine, stop).await });
+        }
+        if let Some(listener) = admin {
+            let admin = Admin {
+                sites: sites.into(),
+                cell: Arc::clone(&cell),
+                engine: Arc::clone(&engine),
+                speakers: statuses.into(),
+            };
+            tasks.spawn(admin::serve(listener, admin, metrics, stop.clone()));
+        }
+        let checks = steer_health::run(
+            Arc::clone(&loaded.fleet),
+            Arc::clone(&cell),
+            judge,
+            rand::random(),
+            stop.clone(),
+        );
+        tasks.spawn(async move { drop(checks.await) });
+        Ok(Running {
+            cell,
+            engine,
+            announcing,
+            tasks,
+            stop_announcing,
+            stop,
+        })
+    }
+}
+
+/// All parts at work.
+pub(crate) struct Running {
+    pub(crate) cell: Arc<SnapshotCell>,
+    pub(crate) engine: Arc<Engine>,
+    announcing: JoinSet<()>,
+    tasks: JoinSet<()>,
+    stop_announcing: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Running {
+    /// Runs until `stop` is signalled or a part fails; then withdraws, answers DNS until that is done, and ends.
+    pub(crate) async fn until(mut self, signals: &mut StopSignals) -> Result<(), Failure> {
+        let failed = tokio::select! {
+            () = signals.wait() => None,
+            Some(ended) = self.tasks.join_next() => Some(ended),
+            Some(ended) = self.announcing.join_next() => Some(ended),
+        };
+        if let Some(Err(error)) = &failed {
+            tracing::error!(%error, "a part failed; stopping in good order");
+        }
+        tokio::select! {
+            () = self.stop_in_order() => {}
+            () = signals.wait() => warn!("second signal: stopping at once"),
+        }
+        match failed {
+            None => Ok(()),
+            Some(_) => Err(Failure::Runtime(
+                "a part of steer ended by itself; see the log".to_owned(),
+            )),
+        }
+    }
+
+    /// Routes go first: while they are withdrawn, clients that still come are still answered.
+    async fn stop_in_order(&mut self) {
+        info!(snapshot = self.cell.load().number, "stopping: withdrawing routes");
+        self.stop_announcing.cancel();
+        while self.announcing.join_next().await.is_some() {}
+        self.stop.cancel();
+        // Each part bounds its own stop; this bound only keeps a defect from holding the process.
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, all_ended).await.is_err() {
+            warn!(limit = ?STOP_LIMIT, "a part did not stop in time; abandoned");
+        }
+        info!("stopped");
+    }
+}
+
+/// How long the parts other than BGP may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// DNS obeys each snapshot as soon as its tables are compiled. Ends when `stop` is cancelled.
+async fn compile_each_snapshot(
+    loaded: Arc<Loaded>,
+    cell: Arc<SnapshotCell>,
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+) {
+    let mut published = cell.subscribe();
+    while !stop.is_cancelled() {
+        let snapshot = cell.load();
+        if snapshot.number != engine.tables().snapshot_number() {
+            let number = snapshot.number;
+            engine.publish(loaded.tables(snapshot));
+            info!(snapshot = number, "decision tables published");
+        }
+        tokio::select! {
+            changed = published.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn bind_dns(listen: &[SocketAddr]) -> Result<Server, Failure> {
+    Server::bind(listen)
+        .await
+        .map_err(|error| Failure::runtime("cannot start DNS", &error))
+}
+
+async fn bind_admin(listen: SocketAddr) -> Result<TcpListener, Failure> {
+    let doing = format!("cannot start the admin API on {listen}");
+    TcpListener::bind(listen)
+        .await
+        .map_err(|error| Failure::runtime(&doing, &error))
+}
+
+fn log_start(
+    loaded: &Loaded,
+    sites: &[Option<SiteId>],
+    server: Option<&Server>,
+    admin: Option<&TcpListener>,
+) {
+    let fleet = &loaded.fleet;
+    let names: Vec<_> = sites
+        .iter()
+        .flatten()
+        .map(|id| fleet.site(*id).name.as_str())
+        .collect();
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        fleet = fleet.name,
+        site = names.join(","),
+        dns = ?server.map(Server::local_addrs).unwrap_or_default(),
+        admin = ?admin.and_then(|listener| listener.local_addr().ok()),
+        endpoints = fleet.endpoints.len(),
+        prefixes = fleet.anycast.len(),
+        "steer started"
+    );
+}
+
+/// SIGTERM and SIGINT end the process in good order. SIGHUP is taken so that it does not kill us.
+pub(crate) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// Takes over the signals. From here on none of them kills the process by default.
+pub(crate) fn stop_on_signal() -> Result<StopSignals, Failure> {
+    let take = |kind| signal(kind).map_err(|error| Failure::runtime("cannot take over signals", &error));
+    Ok(StopSignals {
+        terminate: take(SignalKind::terminate())?,
+        interrupt: take(SignalKind::interrupt())?,
+        hangup: take(SignalKind::hangup())?,
+    })
+}
+
+impl StopSignals {
+    /// Returns on the next SIGTERM or SIGINT.
+    pub(crate) async fn wait(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                // Gap: reload is not built yet; a hang-up must not take a site down.
+                _ = self.hangup.recv() => warn!("SIGHUP ignored: reload is not supported yet; restart to apply a new configuration"),
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! `steer status` and `GET /v1/status`: what a steer believes and does.
+
+use comfy_table::{Cell, Color, Table};
+use jiff::{SpanRound, Timestamp, Unit};
+use serde::Serialize;
+use steer_anycast::speaker::{PeerStatus, RouteStatus};
+use steer_health::{Service, Verdict};
+use steer_topology::Prefix;
+
+use crate::admin::Admin;
+use crate::cli::StatusArgs;
+use crate::client::AdminClient;
+use crate::exit::Failure;
+use crate::{run, table};
+
+/// The status document. Fields are added, never renamed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    /// Version of this steer.
+    version: &'static str,
+    /// `[fleet] name`.
+    fleet: String,
+    /// The sites this process runs as: one, none where none is declared, three in quickstart.
+    sites: Vec<String>,
+    /// Number of the snapshot that all of this follows from.
+    snapshot: u64,
+    /// When that snapshot was made.
+    snapshot_at: Timestamp,
+    /// Number of the snapshot that DNS answers from; equal but for the microseconds of a compile.
+    dns_snapshot: u64,
+    /// Whether the first full round of checks is over.
+    settled: bool,
+    /// Every endpoint of every pool.
+    endpoints: Vec<EndpointRow>,
+    /// One speaker per site of this process.
+    bgp: Vec<SpeakerRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointRow {
+    pool: String,
+    site: Option<String>,
+    address: String,
+    verdict: Verdict,
+    service: Service,
+    cause: String,
+    since: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+struct SpeakerRow {
+    site: Option<String>,
+    peers: Vec<PeerStatus>,
+}
+
+impl Status {
+    /// The status of this moment.
+    pub(crate) fn of(admin: &Admin) -> Self {
+        let snapshot = admin.cell.load();
+        let fleet = &snapshot.fleet;
+        let site_name = |id| fleet.site(id).name.clone();
+        let endpoints = fleet.endpoint_ids().map(|id| {
+            let (endpoint, state) = (fleet.endpoint(id), snapshot.endpoint(id));
+            EndpointRow {
+                pool: fleet.pool(endpoint.pool).name.clone(),
+                site: endpoint.site.map(site_name),
+                address: endpoint.address.to_string(),
+                verdict: state.verdict,
+                service: state.service.clone(),
+                cause: state.cause.clone(),
+                since: state.since,
+            }
+        });
+        let speakers = admin.sites.iter().zip(admin.speakers.iter());
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            fleet: fleet.name.clone(),
+            sites: admin.sites.iter().flatten().map(|id| site_name(*id)).collect(),
+            snapshot: snapshot.number,
+            snapshot_at: snapshot.at,
+            dns_snapshot: admin.engine.tables().snapshot_number(),
+            settled: snapshot.settled,
+            endpoints: endpoints.collect(),
+            bgp: speakers
+                .map(|(site, speaker)| SpeakerRow {
+                    site: site.map(site_name),
+                    peers: speaker.peers(),
+                })
+                .collect(),
+        }
+    }
+
+    /// The status for a terminal.
+    pub(crate) fn render(&self, color: bool) -> String {
+        let Self {
+            version,
+            fleet,
+            sites,
+            snapshot,
+            dns_snapshot,
+            settled,
+            endpoints,
+            bgp,
+            snapshot_at,
+        } = self;
+        let site = if sites.is_empty() {
+            String::new()
+        } else {
+            format!(" site {}", sites.join(", "))
+        };
+        let mut text = format!(
+            "fleet {fleet}{site}   snapshot {snapshot} ({} ago)   steer {version}\n",
+            ago(*snapshot_at)
+        );
+        if dns_snapshot != snapshot {
+            text.push_str(&format!("DNS still answers from snapshot {dns_snapshot}\n"));
+        }
+        if !settled {
+            text.push_str("the first round of checks is not over: nothing is announced or withdrawn on a condition yet\n");
+        }
+        if !endpoints.is_empty() {
+            text.push_str(&format!("\n{}\n", endpoint_table(endpoints, color)));
+        }
+        for speaker in bgp {
+            text.push_str(&format!("\n{}\n", speaker_table(speaker, color)));
+        }
+        text
+    }
+}
+
+fn endpoint_table(rows: &[EndpointRow], color: bool) -> Table {
+    let mut table = table::new(
+        &["pool", "site", "address", "verdict", "service", "since", "cause"],
+        color,
+    );
+    for row in rows {
+        table.add_row([
+            Cell::new(&row.pool),
+            Cell::new(row.site.as_deref().unwrap_or("-")),
+            Cell::new(&row.address),
+            table::verdict(row.verdict),
+            table::service(&row.service),
+            Cell::new(ago(row.since)),
+            Cell::new(&row.cause),
+        ]);
+    }
+    table
+}
+
+fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
+    let mut table = table::new(
+        &[
+            "site", "peer", "as", "session", "since", "prefix", "route", "snapshot", "note",
+        ],
+        color,
+    );
+    let site = speaker.site.as_deref().unwrap_or("-");
+    for peer in &speaker.peers {
+        let session = [
+            Cell::new(site),
+            Cell::new(peer.address),
+            Cell::new(peer.asn.get()),
+            Cell::new(peer.state.name()).fg(if peer.session.is_some() {
+                Color::Green
+            } else {
+                Color::Red
+            }),
+            Cell::new(ago(peer.since)),
+        ];
+        let note = if peer.session.is_some() {
+            ""
+        } else {
+            peer.last_error.as_deref().unwrap_or("")
+        };
+        if peer.routes.is_empty() {
+            table.add_row(
+                session
+                    .iter()
+                    .cloned()
+                    .chain(["-", "-", "-", note].map(Cell::new)),
+            );
+        }
+        for (prefix, route) in &peer.routes {
+            table.add_row(session.iter().cloned().chain(route_cells(*prefix, route, note)));
+        }
+    }
+    table
+}
+
+fn route_cells(prefix: Prefix, route: &RouteStatus, note: &str) -> [Cell; 4] {
+    let (text, color) = match (route.wanted, route.announced) {
+        (true, true) => ("announced", Color::Green),
+        (true, false) => ("wanted", Color::Yellow),
+        (false, true) => ("to withdraw", Color::Yellow),
+        (false, false) => ("withdrawn", Color::Red),
+    };
+    let note = route
+        .obstacle
+        .map_or_else(|| note.to_owned(), |obstacle| obstacle.to_string());
+    [
+        Cell::new(prefix),
+        Cell::new(text).fg(color),
+        Cell::new(route.snapshot),
+        Cell::new(note),
+    ]
+}
+
+/// "3m 20s", to the second.
+fn ago(since: Timestamp) -> String {
+    let passed = Timestamp::now().since(since);
+    let rounded = passed.and_then(|span| {
+        span.round(
+            SpanRound::new()
+                .largest(Unit::Day)
+                .smallest(Unit::Second)
+                .days_are_24_hours(),
+        )
+    });
+    rounded.map_or_else(|_| "?".to_owned(), |span| format!("{span:#}"))
+}
+
+/// Prints the status of a running steer, once or on each change.
+pub(crate) fn show(args: &StatusArgs) -> Result<(), Failure> {
+    run::runtime()?.block_on(async {
+        let client = AdminClient::new(args.admin.admin)?;
+        let mut after = None;
+        loop {
+            let number = print(&client, args, after).await?;
+            if !args.watch {
+                return Ok(());
+            }
+            after = Some(number);
+        }
+    })
+}
+
+/// Prints one status and returns its snapshot number.
+async fn print(client: &AdminClient, args: &StatusArgs, after: Option<u64>) -> Result<u64, Failure> {
+    let after: Vec<_> = after
+        .map(|number| ("after", number.to_string()))
+        .into_iter()
+        .collect();
+    let document: serde_json::Value = client.json("/v1/status", &after).await?;
+    if args.json {
+        println!("{document}");
+    } else {
+        let color = crate::client::color().to_string();
+        let text = client
+            .text("/v1/status", &[("format", "text".to_owned()), ("color", color)])
+            .await?;
+        if args.watch {
+            print!("\x1b[2J\x1b[H");
+        }
+        print!("{text}");
+    }
+    Ok(document["snapshot"].as_u64().unwrap_or_default())
+}
