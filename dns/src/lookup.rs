@@ -223,7 +223,10 @@ impl Search<'_> {
 
     /// RFC 6672 §3.1 and §3.2: the DNAME, a CNAME made from it with the same TTL, and on from there.
     fn rename(&mut self, name: &Name, dname: &Record) -> Option<Name> {
-        self.answer.answers.push(dname.clone());
+        // RFC 2181 §5: a chain that comes through twice tells it once.
+        if !self.answer.answers.contains(dname) {
+            self.answer.answers.push(dname.clone());
+        }
         let Some(target) = substitute(name, dname) else {
             self.answer.rcode = ResponseCode::YXDomain;
             return None;
@@ -233,7 +236,10 @@ impl Search<'_> {
             .answers
             .push(Record::from_rdata(name.clone(), dname.ttl, cname));
         let wants_cname = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
-        (!wants_cname).then_some(target)
+        // A DNAME to a name below itself applies again to what it made, until the name is too long. Nobody is
+        // helped by that: one round is told, as NSD does.
+        let is_endless = keeps_growing(dname);
+        (!wants_cname && !is_endless).then_some(target)
     }
 }
 
@@ -276,12 +282,21 @@ fn beside<'z>(zone: &'z Zone, encloser: &[u8]) -> Place<'z> {
     }
 }
 
+/// Whether the target of a DNAME lies below its owner.
+fn keeps_growing(dname: &Record) -> bool {
+    let RData::Unknown { rdata, .. } = &dname.data else {
+        return false;
+    };
+    crate::zone::is_within(&rdata.anything.to_ascii_lowercase(), &wire::key(&dname.name))
+}
+
 /// RFC 6672 §2.2: the owner part of `name` replaced by the target. `None` above 255 octets.
 fn substitute(name: &Name, dname: &Record) -> Option<Name> {
     let RData::Unknown { rdata, .. } = &dname.data else {
         return None;
     };
-    let keep = usize::from(name.num_labels().checked_sub(dname.name.num_labels())?);
+    // `num_labels` of hickory does not count a leading asterisk
+    let keep = name.iter().count().checked_sub(dname.name.iter().count())?;
     let mut octets = Vec::new();
     for label in name.iter().take(keep) {
         octets.push(label.len() as u8); // a label has at most 63 octets
@@ -306,3 +321,7 @@ fn address_data(address: IpAddr) -> RData {
         IpAddr::V6(address) => RData::AAAA(address.into()),
     }
 }
+
+#[cfg(test)]
+#[path = "ferret_tests.rs"]
+mod ferret_tests;
