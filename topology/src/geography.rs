@@ -21,6 +21,8 @@ use serde::Serialize;
 
 pub use self::carried::Carried;
 pub(crate) use self::carried::SPECIAL;
+#[cfg(test)]
+pub(crate) use self::database::BadDatabase;
 pub(crate) use self::database::{Database, Family};
 pub(crate) use self::record::Record;
 pub(crate) use self::tree::{BadTree, Leaf, Leaves};
@@ -103,6 +105,11 @@ impl Geography {
         } else {
             Err(Faults(faults))
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(databases: Vec<Database>) -> Self {
+        Self { databases: databases.into_iter().map(Arc::new).collect() }
     }
 
     /// The databases, in the order in which they are asked.
@@ -203,3 +210,5 @@ fn prefix(address: IpAddr, length: u8) -> Prefix {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod writer;

@@ -1,54 +1,401 @@
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::{Geography, Site};
+use crate::country::{Position, distance_km};
+use crate::geography::writer::{Data, Writer};
+use crate::geography::{BadDatabase, Database};
+use crate::{GeoFiles, Geography, Prefix, Site};
 
 fn site(name: &str, latitude: f64, longitude: f64) -> Site {
     let (city, country) = (String::new(), String::new());
-    Site {
-        name: name.to_owned(),
-        city,
-        country,
-        latitude,
-        longitude,
-        router_id: None,
-    }
+    Site { name: name.to_owned(), city, country, latitude, longitude, router_id: None }
 }
 
-fn fra_iad_nrt() -> Vec<Site> {
+fn all_sites() -> Vec<Site> {
     vec![
         site("fra", 50.0333, 8.5706),
         site("iad", 38.9445, -77.4558),
         site("nrt", 35.7647, 140.3864),
+        site("gru", -23.4356, -46.4731),
+        site("lhr", 51.4706, -0.4619),
+        site("syd", -33.9461, 151.1772),
+        site("nar", 35.7647, 140.3864), // where nrt is: ties are decided by order
     ]
 }
 
+fn fra_iad_nrt() -> Vec<Site> {
+    all_sites().into_iter().take(3).collect()
+}
+
+/// What a class must be, by the plain look-up.
+struct Oracle<'a> {
+    geography: &'a Geography,
+    sites: &'a [Site],
+    known: HashMap<Option<[u64; 2]>, Class>,
+}
+
+impl<'a> Oracle<'a> {
+    fn new(geography: &'a Geography, sites: &'a [Site]) -> Self {
+        Self { geography, sites, known: HashMap::new() }
+    }
+
+    fn class(&mut self, address: IpAddr) -> &Class {
+        let position = self.geography.locate(address).place.position;
+        let key = position.map(|position| [position.latitude().to_bits(), position.longitude().to_bits()]);
+        self.known.entry(key).or_insert_with(|| order(self.sites, position))
+    }
+}
+
+fn order(sites: &[Site], position: Option<Position>) -> Class {
+    let mut nearest: Vec<SiteId> = (0..sites.len() as u16).map(SiteId).collect();
+    if let Some(position) = position {
+        let away = |id: &SiteId| {
+            let site = &sites[usize::from(id.0)];
+            distance_km(position, Position::new(site.latitude, site.longitude).unwrap())
+        };
+        nearest.sort_by(|a, b| away(a).partial_cmp(&away(b)).unwrap()); // stable
+    }
+    Class { nearest: nearest.into(), distance_known: position.is_some() || sites.len() < 2 }
+}
+
+/// A partition as numbers, for both families in one line: IPv4 below IPv6.
+struct Ranges(Vec<(bool, u128, u128, ClassId)>);
+
+fn number(address: IpAddr) -> (bool, u128) {
+    match address {
+        IpAddr::V4(address) => (false, address.to_bits().into()),
+        IpAddr::V6(address) => (true, address.to_bits()),
+    }
+}
+
+impl Ranges {
+    fn of(classes: &Classes) -> Self {
+        let numbers = |range: Range| {
+            let ((family, first), (_, last)) = (number(range.first), number(range.last));
+            (family, first, last, range.class)
+        };
+        Self(classes.ranges().map(numbers).collect())
+    }
+
+    /// Sorted, disjoint, without a gap.
+    fn check_cover(&self) {
+        let mut expected = (false, 0);
+        for (family, first, last, _) in &self.0 {
+            assert_eq!((*family, *first), expected);
+            assert!(first <= last);
+            let end = if *family { u128::MAX } else { u32::MAX.into() };
+            expected = if *last == end { (true, 0) } else { (*family, last + 1) };
+        }
+        let last = self.0.last().unwrap();
+        assert_eq!((last.0, last.2), (true, u128::MAX));
+    }
+
+    /// Whether all addresses of a network are of one class.
+    fn are_one_class(&self, family: bool, first: u128, last: u128) -> bool {
+        let start = self.0.partition_point(|range| (range.0, range.2) < (family, first));
+        let inside = self.0[start..].iter().take_while(|range| (range.0, range.1) <= (family, last));
+        let mut classes = inside.map(|range| range.3);
+        let first = classes.next();
+        classes.all(|class| Some(class) == first)
+    }
+}
+
+/// Checks one address: class as the oracle says, scope as wide as can be and no wider.
+fn check(address: IpAddr, classes: &Classes, ranges: &Ranges, oracle: &mut Oracle<'_>) {
+    let found = classes.find(address);
+    assert_eq!(classes.class(found.class), oracle.class(address), "{address}: {found:?}");
+    let (family, bits) = number(address);
+    let width = if family { 128 } else { 32 };
+    let network = |scope: u8| {
+        let rest = if scope == 0 { u128::MAX } else { (1_u128 << (width - scope)) - 1 };
+        let rest = if family { rest } else { rest & u128::from(u32::MAX) };
+        (bits & !rest, bits | rest)
+    };
+    let (first, last) = network(found.scope);
+    assert!(ranges.are_one_class(family, first, last), "{address}/{} covers a second class", found.scope);
+    if found.scope > 0 {
+        let (first, last) = network(found.scope - 1);
+        assert!(!ranges.are_one_class(family, first, last), "{address}/{} could be wider", found.scope);
+    }
+}
+
+/// The address itself, its neighbours, and the IPv6 addresses that carry it.
+fn around(address: IpAddr) -> Vec<IpAddr> {
+    let (family, bits) = number(address);
+    let neighbours = [Some(bits), bits.checked_sub(1), bits.checked_add(1)].into_iter().flatten();
+    neighbours
+        .flat_map(|bits| match (family, u32::try_from(bits)) {
+            (true, _) => vec![IpAddr::V6(Ipv6Addr::from_bits(bits))],
+            (false, Err(_)) => vec![],
+            (false, Ok(v4)) => {
+                let v6 = [bits, bits | 0xffff << 32, bits | 0x0064_ff9b << 96, bits << 80 | 0x2002 << 112];
+                let v6 = v6.into_iter().map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)));
+                v6.chain([IpAddr::V4(Ipv4Addr::from_bits(v4))]).collect()
+            }
+        })
+        .collect()
+}
+
+fn check_all(geography: &Geography, sites: &[Site], probes: impl IntoIterator<Item = IpAddr>) -> Classes {
+    let classes = Classes::build(geography, sites).unwrap();
+    let ranges = Ranges::of(&classes);
+    ranges.check_cover();
+    let mut oracle = Oracle::new(geography, sites);
+    for address in probes {
+        check(address, &classes, &ranges, &mut oracle);
+    }
+    classes
+}
+
+fn boundaries(geography: &Geography) -> Vec<IpAddr> {
+    let networks = geography.databases().iter().flat_map(|database| database.networks());
+    networks.flat_map(|(first, last)| [first, last]).collect()
+}
+
+// The demo of the first pages: London and Tokyo, three sites.
+
 #[test]
-fn the_built_in_database_tells_london_from_tokyo() {
+fn the_built_in_database_sends_london_to_frankfurt_and_tokyo_to_narita() {
     let geography = Geography::built_in().unwrap();
     let begin = Instant::now();
     let classes = Classes::build(&geography, &fra_iad_nrt()).unwrap();
-    println!(
-        "{} classes, {} ranges in {:?}",
-        classes.len(),
-        classes.ranges().count(),
-        begin.elapsed()
+    println!("{} classes, {} ranges in {:?}", classes.len(), classes.ranges().count(), begin.elapsed());
+    let nearest = |address: &str| {
+        let found = classes.find(address.parse().unwrap());
+        let sites: Vec<u16> = classes.class(found.class).nearest.iter().map(|site| site.0).collect();
+        (sites, found.scope)
+    };
+    assert_eq!(nearest("81.2.69.0"), (vec![0, 1, 2], 18)); // 81.2.64.0/18, GB
+    assert_eq!(nearest("133.11.0.0"), (vec![2, 0, 1], 8)); // 133.0.0.0/8, JP
+    assert_eq!(nearest("1.1.64.0"), (vec![2, 0, 1], 15));
+    assert_eq!(nearest("::ffff:81.2.69.0"), (vec![0, 1, 2], 96 + 18));
+    assert_eq!(nearest("64:ff9b::81.2.69.0"), (vec![0, 1, 2], 96 + 18));
+    assert_eq!(nearest("2002:5102:4500::"), (vec![0, 1, 2], 16 + 18));
+    let unknown = classes.find("10.0.0.1".parse().unwrap());
+    assert!(!classes.class(unknown.class).distance_known);
+    assert_eq!(*classes.class(unknown.class).nearest, [SiteId(0), SiteId(1), SiteId(2)]);
+}
+
+#[test]
+fn the_built_in_partition_is_the_direct_look_up_at_every_network_boundary() {
+    let geography = Geography::built_in().unwrap();
+    let begin = Instant::now();
+    let probes = boundaries(&geography);
+    println!("{} boundaries", probes.len());
+    check_all(&geography, &fra_iad_nrt(), probes);
+    println!("checked in {:?}", begin.elapsed());
+}
+
+#[test]
+fn the_test_databases_give_the_direct_look_up_at_every_network_boundary() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/mmdb-test");
+    if !std::path::Path::new(folder).exists() {
+        println!("skipped: {folder} is absent");
+        return;
+    }
+    let path = |name: &&str| std::path::Path::new(folder).join(name);
+    let combinations: [(&[&str], &[&str]); 5] = [
+        (&["GeoIP2-City-Test.mmdb"], &[]),
+        (&[], &["GeoIP2-Country-Test.mmdb"]),
+        (&["GeoLite2-City-Test.mmdb"], &["GeoLite2-Country-Test.mmdb"]),
+        (&["GeoIP2-City-Test.mmdb", "GeoLite2-City-Test.mmdb"], &["GeoIP2-Country-Test.mmdb"]),
+        (&[], &["GeoLite2-Country-Test.mmdb", "GeoIP2-City-Test.mmdb"]),
+    ];
+    for (city, country) in combinations {
+        let files = GeoFiles { city: city.iter().map(path).collect(), country: country.iter().map(path).collect() };
+        let geography = Geography::open(&files).unwrap();
+        let probes = boundaries(&geography).into_iter().flat_map(around);
+        let classes = check_all(&geography, &all_sites(), probes);
+        println!("{city:?} {country:?}: {} classes", classes.len());
+        assert!(classes.len() > 5);
+    }
+}
+
+#[test]
+fn fewer_than_two_sites_are_one_class_for_all() {
+    let geography = Geography::built_in().unwrap();
+    for sites in [&[][..], &fra_iad_nrt()[..1]] {
+        let classes = Classes::build(&geography, sites).unwrap();
+        assert_eq!(classes.len(), 1);
+        for address in ["81.2.69.0", "133.11.0.0", "10.0.0.1", "::ffff:10.0.0.1", "2001::1", "2001:200::1"] {
+            assert_eq!(classes.find(address.parse().unwrap()).scope, 0, "{address}");
+        }
+    }
+}
+
+#[test]
+fn a_single_class_needs_no_geography() {
+    let classes = Classes::single();
+    Ranges::of(&classes).check_cover();
+    for address in ["0.0.0.0", "255.255.255.255", "::", "::ffff:192.0.2.1", "ffff::"] {
+        assert_eq!(classes.find(address.parse().unwrap()), Found { class: ClassId(0), scope: 0 });
+    }
+}
+
+#[test]
+fn sites_at_the_same_distance_keep_the_order_of_the_file() {
+    let sites = [site("one", 10.0, 10.0), site("two", 10.0, 10.0), site("far", -40.0, 100.0)];
+    let mut writer = Writer::new(4, 24);
+    writer.put("0.0.0.0/1".parse().unwrap(), coordinates(9.0, 9.0));
+    writer.put("128.0.0.0/1".parse().unwrap(), coordinates(-40.0, 101.0));
+    let classes = Classes::build(&geography([writer]), &sites).unwrap();
+    let nearest = |address: &str| classes.class(classes.find(address.parse().unwrap()).class).nearest.clone();
+    assert_eq!(*nearest("1.1.1.1"), [SiteId(0), SiteId(1), SiteId(2)]);
+    assert_eq!(*nearest("200.1.1.1"), [SiteId(2), SiteId(0), SiteId(1)]);
+}
+
+#[test]
+fn more_orders_than_class_numbers_is_an_error_with_a_remedy() {
+    // A spiral of places around the globe, each its own /18, under 60 sites on another spiral.
+    let places: u32 = 130_000;
+    let spiral = |n: u32, of: u32| {
+        let latitude = (1.0 - 2.0 * (f64::from(n) + 0.5) / f64::from(of)).asin().to_degrees();
+        (latitude, (f64::from(n) * 137.507_764) % 360.0 - 180.0)
+    };
+    let mut writer = Writer::new(4, 32);
+    for n in 0..places {
+        let network = Prefix::new(Ipv4Addr::from_bits(n << 14).into(), 18).unwrap();
+        let (latitude, longitude) = spiral(n, places);
+        writer.put(network, coordinates(latitude, longitude));
+    }
+    let sites: Vec<Site> = (0..60).map(|n| spiral(n, 60)).map(|(lat, lon)| site("any", lat, lon)).collect();
+    let geography = geography([writer]);
+    let error = Classes::build(&geography, &sites).unwrap_err();
+    assert_eq!(error, ClassError::TooMany { sites: 60 });
+    assert_eq!(
+        error.to_string(),
+        "60 sites can be ordered by distance in more than 65535 ways from the places of the geo databases; use \
+         country databases only ([fleet] geo without `city`), or at most 23 sites"
     );
-    for address in [
-        "81.2.69.0",
-        "133.11.0.0",
-        "1.1.64.0",
-        "2001:218::1",
-        "10.0.0.1",
-        "::1",
-        "2002:5102:4500::1",
-    ] {
-        let found = classes.find(address.parse::<IpAddr>().unwrap());
-        println!(
-            "{address} {found:?} {:?} {:?}",
-            classes.class(found.class),
-            geography.locate(address.parse().unwrap())
-        );
+    assert!(Classes::build(&geography, &sites[..8]).unwrap().len() < 8_usize.pow(4));
+}
+
+// Databases of any shape.
+
+fn geography(writers: impl IntoIterator<Item = Writer>) -> Geography {
+    let open = |(n, writer): (usize, Writer)| match Database::open(&format!("{n}.mmdb"), writer.bytes()) {
+        Ok(database) => Some(database),
+        Err(BadDatabase::KnowsNothing { .. }) => None,
+        Err(error) => panic!("{error}"),
+    };
+    Geography::of(writers.into_iter().enumerate().filter_map(open).collect())
+}
+
+fn coordinates(latitude: f64, longitude: f64) -> Data {
+    let location = vec![("latitude", Data::Double(latitude)), ("longitude", Data::Double(longitude))];
+    Data::Map(vec![("location", Data::Map(location))])
+}
+
+fn any_record() -> impl Strategy<Value = Data> {
+    use Data::{Array, Double, Float, Map, Text, U32};
+    let code = proptest::sample::select(vec!["GB", "JP", "US", "AU", "DE", "BR", "AQ", "ZZ", "gb", ""]);
+    let nested = code.clone().prop_map(|code| ("country", Map(vec![("iso_code", Text(code))])));
+    let registered = code.clone().prop_map(|code| ("registered_country", Map(vec![("iso_code", Text(code))])));
+    let flat = code.clone().prop_map(|code| ("country_code", Text(code)));
+    let text = code.prop_map(|code| ("country", Text(code)));
+    let continent = Just(("continent", Map(vec![("code", Text("AS"))])));
+    let location = proptest::sample::select(vec![
+        (51.5, -0.1), (35.7, 139.7), (-33.9, 151.2), (0.0, 0.0), (91.0, 0.0), (f64::NAN, 1.0), (-90.0, 180.0),
+    ]);
+    let deep = location.clone().prop_map(|(lat, lon)| {
+        ("location", Map(vec![("latitude", Double(lat)), ("longitude", Float(lon as f32))]))
+    });
+    let latitude = prop_oneof![
+        Just(Text("48.85")), Just(Text("north")), Just(Float(-10.0)), Just(U32(30)), Just(Array(vec![U32(1)])),
+    ];
+    let shallow = (latitude, location).prop_map(|(lat, (_, lon))| {
+        Map(vec![("latitude", lat), ("longitude", Double(lon)), ("city", Text("Somewhere"))])
+    });
+    let field = prop_oneof![nested, registered, flat, text, continent, deep];
+    prop_oneof![
+        3 => proptest::collection::vec(field, 0..3).prop_map(Map),
+        1 => shallow,
+        1 => prop_oneof![Just(Text("no map")), Just(Map(vec![("country", U32(7))]))],
+    ]
+}
+
+fn any_network(ip_version: u16) -> impl Strategy<Value = Prefix> {
+    let v4 = (prop_oneof![any::<u32>(), 0..8_u32, (0..8_u32).prop_map(|n| 0x5102_0000 | n << 8)], 0..=32_u8)
+        .prop_map(|(bits, length)| Prefix::covering(Ipv4Addr::from_bits(bits).into(), length).unwrap());
+    let base = proptest::sample::select(vec![
+        0, 0xffff << 32, 0x0064_ff9b << 96, 0x2001 << 112, 0x2002 << 112, 0x2001_0db8 << 96, 0x2003 << 112,
+    ]);
+    let v6 = (base, any::<u128>(), 0..=128_u8, 0..=128_u8).prop_map(|(base, low, from, length)| {
+        let low = low.checked_shr(from.into()).unwrap_or(0);
+        Prefix::covering(Ipv6Addr::from_bits(base ^ low).into(), length).unwrap()
+    });
+    if ip_version == 4 { v4.boxed() } else { prop_oneof![v4, v6].boxed() }
+}
+
+type Content = Vec<(Prefix, Data)>;
+
+fn any_database() -> impl Strategy<Value = (u16, u16, bool, Content)> {
+    let version = proptest::sample::select(vec![4_u16, 6]);
+    let size = proptest::sample::select(vec![24_u16, 28, 32]);
+    (version, size, any::<bool>()).prop_flat_map(|(version, size, aliases)| {
+        let content = proptest::collection::vec((any_network(version), any_record()), 0..12);
+        (Just(version), Just(size), Just(aliases), content)
+    })
+}
+
+fn written((version, size, aliases, content): (u16, u16, bool, Content)) -> Writer {
+    let mut writer = Writer::new(version, size);
+    for (network, data) in content {
+        writer.put(network, data);
+    }
+    if aliases && version == 6 {
+        writer.alias_v4();
+    }
+    writer
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_databases_give_the_direct_look_up_at_any_address(
+        databases in proptest::collection::vec(any_database(), 0..4),
+        sites in proptest::sample::subsequence(all_sites(), 0..=7),
+        addresses in proptest::collection::vec(any::<(bool, u128)>(), 30),
+    ) {
+        let written_networks: Vec<Prefix> =
+            databases.iter().flat_map(|database| &database.3).map(|(network, _)| *network).collect();
+        let geography = geography(databases.into_iter().map(written));
+        let edges = written_networks.into_iter().map(|network| network.address());
+        let random = addresses.into_iter().map(|(v6, bits)| {
+            if v6 { Ipv6Addr::from_bits(bits).into() } else { Ipv4Addr::from_bits(bits as u32).into() }
+        });
+        let special = crate::geography::SPECIAL.iter().flat_map(|special| [special.first, special.last()]);
+        let special = special.map(|bits| Ipv6Addr::from_bits(bits).into());
+        let probes = boundaries(&geography).into_iter().chain(edges).chain(random).chain(special);
+        check_all(&geography, &sites, probes.flat_map(around));
+    }
+
+    #[test]
+    fn a_damaged_database_is_refused_or_read_alike_by_both_ways(
+        database in any_database(),
+        damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..6),
+        cut in any::<proptest::sample::Index>(),
+        is_cut in any::<bool>(),
+    ) {
+        let mut bytes = written(database).bytes();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if is_cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(database) = Database::open("damaged.mmdb", bytes) {
+            let geography = Geography::of(vec![database]);
+            let special = crate::geography::SPECIAL.iter().flat_map(|special| [special.first, special.last()]);
+            let special = special.flat_map(|bits| around(Ipv6Addr::from_bits(bits).into()));
+            let v4 = (0..=255).map(|n| Ipv4Addr::new(n, 2, 69, n).into());
+            check_all(&geography, &all_sites(), special.chain(v4));
+        }
     }
 }
