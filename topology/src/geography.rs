@@ -109,7 +109,9 @@ impl Geography {
 
     #[cfg(test)]
     pub(crate) fn of(databases: Vec<Database>) -> Self {
-        Self { databases: databases.into_iter().map(Arc::new).collect() }
+        Self {
+            databases: databases.into_iter().map(Arc::new).collect(),
+        }
     }
 
     /// The databases, in the order in which they are asked.

@@ -12,7 +12,14 @@ use crate::{GeoFiles, Geography, Prefix, Site};
 
 fn site(name: &str, latitude: f64, longitude: f64) -> Site {
     let (city, country) = (String::new(), String::new());
-    Site { name: name.to_owned(), city, country, latitude, longitude, router_id: None }
+    Site {
+        name: name.to_owned(),
+        city,
+        country,
+        latitude,
+        longitude,
+        router_id: None,
+    }
 }
 
 fn all_sites() -> Vec<Site> {
@@ -40,13 +47,19 @@ struct Oracle<'a> {
 
 impl<'a> Oracle<'a> {
     fn new(geography: &'a Geography, sites: &'a [Site]) -> Self {
-        Self { geography, sites, known: HashMap::new() }
+        Self {
+            geography,
+            sites,
+            known: HashMap::new(),
+        }
     }
 
     fn class(&mut self, address: IpAddr) -> &Class {
         let position = self.geography.locate(address).place.position;
         let key = position.map(|position| [position.latitude().to_bits(), position.longitude().to_bits()]);
-        self.known.entry(key).or_insert_with(|| order(self.sites, position))
+        self.known
+            .entry(key)
+            .or_insert_with(|| order(self.sites, position))
     }
 }
 
@@ -59,7 +72,10 @@ fn order(sites: &[Site], position: Option<Position>) -> Class {
         };
         nearest.sort_by(|a, b| away(a).partial_cmp(&away(b)).unwrap()); // stable
     }
-    Class { nearest: nearest.into(), distance_known: position.is_some() || sites.len() < 2 }
+    Class {
+        nearest: nearest.into(),
+        distance_known: position.is_some() || sites.len() < 2,
+    }
 }
 
 /// A partition as numbers, for both families in one line: IPv4 below IPv6.
@@ -88,7 +104,11 @@ impl Ranges {
             assert_eq!((*family, *first), expected);
             assert!(first <= last);
             let end = if *family { u128::MAX } else { u32::MAX.into() };
-            expected = if *last == end { (true, 0) } else { (*family, last + 1) };
+            expected = if *last == end {
+                (true, 0)
+            } else {
+                (*family, last + 1)
+            };
         }
         let last = self.0.last().unwrap();
         assert_eq!((last.0, last.2), (true, u128::MAX));
@@ -96,8 +116,12 @@ impl Ranges {
 
     /// Whether all addresses of a network are of one class.
     fn are_one_class(&self, family: bool, first: u128, last: u128) -> bool {
-        let start = self.0.partition_point(|range| (range.0, range.2) < (family, first));
-        let inside = self.0[start..].iter().take_while(|range| (range.0, range.1) <= (family, last));
+        let start = self
+            .0
+            .partition_point(|range| (range.0, range.2) < (family, first));
+        let inside = self.0[start..]
+            .iter()
+            .take_while(|range| (range.0, range.1) <= (family, last));
         let mut classes = inside.map(|range| range.3);
         let first = classes.next();
         classes.all(|class| Some(class) == first)
@@ -107,32 +131,55 @@ impl Ranges {
 /// Checks one address: class as the oracle says, scope as wide as can be and no wider.
 fn check(address: IpAddr, classes: &Classes, ranges: &Ranges, oracle: &mut Oracle<'_>) {
     let found = classes.find(address);
-    assert_eq!(classes.class(found.class), oracle.class(address), "{address}: {found:?}");
+    assert_eq!(
+        classes.class(found.class),
+        oracle.class(address),
+        "{address}: {found:?}"
+    );
     let (family, bits) = number(address);
     let width = if family { 128 } else { 32 };
     let network = |scope: u8| {
-        let rest = if scope == 0 { u128::MAX } else { (1_u128 << (width - scope)) - 1 };
+        let rest = if scope == 0 {
+            u128::MAX
+        } else {
+            (1_u128 << (width - scope)) - 1
+        };
         let rest = if family { rest } else { rest & u128::from(u32::MAX) };
         (bits & !rest, bits | rest)
     };
     let (first, last) = network(found.scope);
-    assert!(ranges.are_one_class(family, first, last), "{address}/{} covers a second class", found.scope);
+    assert!(
+        ranges.are_one_class(family, first, last),
+        "{address}/{} covers a second class",
+        found.scope
+    );
     if found.scope > 0 {
         let (first, last) = network(found.scope - 1);
-        assert!(!ranges.are_one_class(family, first, last), "{address}/{} could be wider", found.scope);
+        assert!(
+            !ranges.are_one_class(family, first, last),
+            "{address}/{} could be wider",
+            found.scope
+        );
     }
 }
 
 /// The address itself, its neighbours, and the IPv6 addresses that carry it.
 fn around(address: IpAddr) -> Vec<IpAddr> {
     let (family, bits) = number(address);
-    let neighbours = [Some(bits), bits.checked_sub(1), bits.checked_add(1)].into_iter().flatten();
+    let neighbours = [Some(bits), bits.checked_sub(1), bits.checked_add(1)]
+        .into_iter()
+        .flatten();
     neighbours
         .flat_map(|bits| match (family, u32::try_from(bits)) {
             (true, _) => vec![IpAddr::V6(Ipv6Addr::from_bits(bits))],
             (false, Err(_)) => vec![],
             (false, Ok(v4)) => {
-                let v6 = [bits, bits | 0xffff << 32, bits | 0x0064_ff9b << 96, bits << 80 | 0x2002 << 112];
+                let v6 = [
+                    bits,
+                    bits | 0xffff << 32,
+                    bits | 0x0064_ff9b << 96,
+                    bits << 80 | 0x2002 << 112,
+                ];
                 let v6 = v6.into_iter().map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)));
                 v6.chain([IpAddr::V4(Ipv4Addr::from_bits(v4))]).collect()
             }
@@ -152,7 +199,10 @@ fn check_all(geography: &Geography, sites: &[Site], probes: impl IntoIterator<It
 }
 
 fn boundaries(geography: &Geography) -> Vec<IpAddr> {
-    let networks = geography.databases().iter().flat_map(|database| database.networks());
+    let networks = geography
+        .databases()
+        .iter()
+        .flat_map(|database| database.networks());
     networks.flat_map(|(first, last)| [first, last]).collect()
 }
 
@@ -163,10 +213,20 @@ fn the_built_in_database_sends_london_to_frankfurt_and_tokyo_to_narita() {
     let geography = Geography::built_in().unwrap();
     let begin = Instant::now();
     let classes = Classes::build(&geography, &fra_iad_nrt()).unwrap();
-    println!("{} classes, {} ranges in {:?}", classes.len(), classes.ranges().count(), begin.elapsed());
+    println!(
+        "{} classes, {} ranges in {:?}",
+        classes.len(),
+        classes.ranges().count(),
+        begin.elapsed()
+    );
     let nearest = |address: &str| {
         let found = classes.find(address.parse().unwrap());
-        let sites: Vec<u16> = classes.class(found.class).nearest.iter().map(|site| site.0).collect();
+        let sites: Vec<u16> = classes
+            .class(found.class)
+            .nearest
+            .iter()
+            .map(|site| site.0)
+            .collect();
         (sites, found.scope)
     };
     assert_eq!(nearest("81.2.69.0"), (vec![0, 1, 2], 18)); // 81.2.64.0/18, GB
@@ -177,7 +237,10 @@ fn the_built_in_database_sends_london_to_frankfurt_and_tokyo_to_narita() {
     assert_eq!(nearest("2002:5102:4500::"), (vec![0, 1, 2], 16 + 18));
     let unknown = classes.find("10.0.0.1".parse().unwrap());
     assert!(!classes.class(unknown.class).distance_known);
-    assert_eq!(*classes.class(unknown.class).nearest, [SiteId(0), SiteId(1), SiteId(2)]);
+    assert_eq!(
+        *classes.class(unknown.class).nearest,
+        [SiteId(0), SiteId(1), SiteId(2)]
+    );
 }
 
 #[test]
@@ -202,11 +265,17 @@ fn the_test_databases_give_the_direct_look_up_at_every_network_boundary() {
         (&["GeoIP2-City-Test.mmdb"], &[]),
         (&[], &["GeoIP2-Country-Test.mmdb"]),
         (&["GeoLite2-City-Test.mmdb"], &["GeoLite2-Country-Test.mmdb"]),
-        (&["GeoIP2-City-Test.mmdb", "GeoLite2-City-Test.mmdb"], &["GeoIP2-Country-Test.mmdb"]),
+        (
+            &["GeoIP2-City-Test.mmdb", "GeoLite2-City-Test.mmdb"],
+            &["GeoIP2-Country-Test.mmdb"],
+        ),
         (&[], &["GeoLite2-Country-Test.mmdb", "GeoIP2-City-Test.mmdb"]),
     ];
     for (city, country) in combinations {
-        let files = GeoFiles { city: city.iter().map(path).collect(), country: country.iter().map(path).collect() };
+        let files = GeoFiles {
+            city: city.iter().map(path).collect(),
+            country: country.iter().map(path).collect(),
+        };
         let geography = Geography::open(&files).unwrap();
         let probes = boundaries(&geography).into_iter().flat_map(around);
         let classes = check_all(&geography, &all_sites(), probes);
@@ -221,7 +290,14 @@ fn fewer_than_two_sites_are_one_class_for_all() {
     for sites in [&[][..], &fra_iad_nrt()[..1]] {
         let classes = Classes::build(&geography, sites).unwrap();
         assert_eq!(classes.len(), 1);
-        for address in ["81.2.69.0", "133.11.0.0", "10.0.0.1", "::ffff:10.0.0.1", "2001::1", "2001:200::1"] {
+        for address in [
+            "81.2.69.0",
+            "133.11.0.0",
+            "10.0.0.1",
+            "::ffff:10.0.0.1",
+            "2001::1",
+            "2001:200::1",
+        ] {
             assert_eq!(classes.find(address.parse().unwrap()).scope, 0, "{address}");
         }
     }
@@ -232,18 +308,33 @@ fn a_single_class_needs_no_geography() {
     let classes = Classes::single();
     Ranges::of(&classes).check_cover();
     for address in ["0.0.0.0", "255.255.255.255", "::", "::ffff:192.0.2.1", "ffff::"] {
-        assert_eq!(classes.find(address.parse().unwrap()), Found { class: ClassId(0), scope: 0 });
+        assert_eq!(
+            classes.find(address.parse().unwrap()),
+            Found {
+                class: ClassId(0),
+                scope: 0
+            }
+        );
     }
 }
 
 #[test]
 fn sites_at_the_same_distance_keep_the_order_of_the_file() {
-    let sites = [site("one", 10.0, 10.0), site("two", 10.0, 10.0), site("far", -40.0, 100.0)];
+    let sites = [
+        site("one", 10.0, 10.0),
+        site("two", 10.0, 10.0),
+        site("far", -40.0, 100.0),
+    ];
     let mut writer = Writer::new(4, 24);
     writer.put("0.0.0.0/1".parse().unwrap(), coordinates(9.0, 9.0));
     writer.put("128.0.0.0/1".parse().unwrap(), coordinates(-40.0, 101.0));
     let classes = Classes::build(&geography([writer]), &sites).unwrap();
-    let nearest = |address: &str| classes.class(classes.find(address.parse().unwrap()).class).nearest.clone();
+    let nearest = |address: &str| {
+        classes
+            .class(classes.find(address.parse().unwrap()).class)
+            .nearest
+            .clone()
+    };
     assert_eq!(*nearest("1.1.1.1"), [SiteId(0), SiteId(1), SiteId(2)]);
     assert_eq!(*nearest("200.1.1.1"), [SiteId(2), SiteId(0), SiteId(1)]);
 }
@@ -253,7 +344,9 @@ fn more_orders_than_class_numbers_is_an_error_with_a_remedy() {
     // A spiral of places around the globe, each its own /18, under 60 sites on another spiral.
     let places: u32 = 130_000;
     let spiral = |n: u32, of: u32| {
-        let latitude = (1.0 - 2.0 * (f64::from(n) + 0.5) / f64::from(of)).asin().to_degrees();
+        let latitude = (1.0 - 2.0 * (f64::from(n) + 0.5) / f64::from(of))
+            .asin()
+            .to_degrees();
         (latitude, (f64::from(n) * 137.507_764) % 360.0 - 180.0)
     };
     let mut writer = Writer::new(4, 32);
@@ -262,7 +355,10 @@ fn more_orders_than_class_numbers_is_an_error_with_a_remedy() {
         let (latitude, longitude) = spiral(n, places);
         writer.put(network, coordinates(latitude, longitude));
     }
-    let sites: Vec<Site> = (0..60).map(|n| spiral(n, 60)).map(|(lat, lon)| site("any", lat, lon)).collect();
+    let sites: Vec<Site> = (0..60)
+        .map(|n| spiral(n, 60))
+        .map(|(lat, lon)| site("any", lat, lon))
+        .collect();
     let geography = geography([writer]);
     let error = Classes::build(&geography, &sites).unwrap_err();
     assert_eq!(error, ClassError::TooMany { sites: 60 });
@@ -286,29 +382,53 @@ fn geography(writers: impl IntoIterator<Item = Writer>) -> Geography {
 }
 
 fn coordinates(latitude: f64, longitude: f64) -> Data {
-    let location = vec![("latitude", Data::Double(latitude)), ("longitude", Data::Double(longitude))];
+    let location = vec![
+        ("latitude", Data::Double(latitude)),
+        ("longitude", Data::Double(longitude)),
+    ];
     Data::Map(vec![("location", Data::Map(location))])
 }
 
 fn any_record() -> impl Strategy<Value = Data> {
     use Data::{Array, Double, Float, Map, Text, U32};
     let code = proptest::sample::select(vec!["GB", "JP", "US", "AU", "DE", "BR", "AQ", "ZZ", "gb", ""]);
-    let nested = code.clone().prop_map(|code| ("country", Map(vec![("iso_code", Text(code))])));
-    let registered = code.clone().prop_map(|code| ("registered_country", Map(vec![("iso_code", Text(code))])));
+    let nested = code
+        .clone()
+        .prop_map(|code| ("country", Map(vec![("iso_code", Text(code))])));
+    let registered = code
+        .clone()
+        .prop_map(|code| ("registered_country", Map(vec![("iso_code", Text(code))])));
     let flat = code.clone().prop_map(|code| ("country_code", Text(code)));
     let text = code.prop_map(|code| ("country", Text(code)));
     let continent = Just(("continent", Map(vec![("code", Text("AS"))])));
     let location = proptest::sample::select(vec![
-        (51.5, -0.1), (35.7, 139.7), (-33.9, 151.2), (0.0, 0.0), (91.0, 0.0), (f64::NAN, 1.0), (-90.0, 180.0),
+        (51.5, -0.1),
+        (35.7, 139.7),
+        (-33.9, 151.2),
+        (0.0, 0.0),
+        (91.0, 0.0),
+        (f64::NAN, 1.0),
+        (-90.0, 180.0),
     ]);
     let deep = location.clone().prop_map(|(lat, lon)| {
-        ("location", Map(vec![("latitude", Double(lat)), ("longitude", Float(lon as f32))]))
+        (
+            "location",
+            Map(vec![("latitude", Double(lat)), ("longitude", Float(lon as f32))]),
+        )
     });
     let latitude = prop_oneof![
-        Just(Text("48.85")), Just(Text("north")), Just(Float(-10.0)), Just(U32(30)), Just(Array(vec![U32(1)])),
+        Just(Text("48.85")),
+        Just(Text("north")),
+        Just(Float(-10.0)),
+        Just(U32(30)),
+        Just(Array(vec![U32(1)])),
     ];
     let shallow = (latitude, location).prop_map(|(lat, (_, lon))| {
-        Map(vec![("latitude", lat), ("longitude", Double(lon)), ("city", Text("Somewhere"))])
+        Map(vec![
+            ("latitude", lat),
+            ("longitude", Double(lon)),
+            ("city", Text("Somewhere")),
+        ])
     });
     let field = prop_oneof![nested, registered, flat, text, continent, deep];
     prop_oneof![
@@ -319,16 +439,33 @@ fn any_record() -> impl Strategy<Value = Data> {
 }
 
 fn any_network(ip_version: u16) -> impl Strategy<Value = Prefix> {
-    let v4 = (prop_oneof![any::<u32>(), 0..8_u32, (0..8_u32).prop_map(|n| 0x5102_0000 | n << 8)], 0..=32_u8)
+    let v4 = (
+        prop_oneof![
+            any::<u32>(),
+            0..8_u32,
+            (0..8_u32).prop_map(|n| 0x5102_0000 | n << 8)
+        ],
+        0..=32_u8,
+    )
         .prop_map(|(bits, length)| Prefix::covering(Ipv4Addr::from_bits(bits).into(), length).unwrap());
     let base = proptest::sample::select(vec![
-        0, 0xffff << 32, 0x0064_ff9b << 96, 0x2001 << 112, 0x2002 << 112, 0x2001_0db8 << 96, 0x2003 << 112,
+        0,
+        0xffff << 32,
+        0x0064_ff9b << 96,
+        0x2001 << 112,
+        0x2002 << 112,
+        0x2001_0db8 << 96,
+        0x2003 << 112,
     ]);
     let v6 = (base, any::<u128>(), 0..=128_u8, 0..=128_u8).prop_map(|(base, low, from, length)| {
         let low = low.checked_shr(from.into()).unwrap_or(0);
         Prefix::covering(Ipv6Addr::from_bits(base ^ low).into(), length).unwrap()
     });
-    if ip_version == 4 { v4.boxed() } else { prop_oneof![v4, v6].boxed() }
+    if ip_version == 4 {
+        v4.boxed()
+    } else {
+        prop_oneof![v4, v6].boxed()
+    }
 }
 
 type Content = Vec<(Prefix, Data)>;

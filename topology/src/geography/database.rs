@@ -137,8 +137,14 @@ impl Database {
     #[cfg(test)]
     pub(crate) fn networks(&self) -> Vec<(IpAddr, IpAddr)> {
         let options = maxminddb::WithinOptions::default().include_networks_without_data();
-        let networks = self.reader.networks(options).unwrap().map(|found| found.unwrap().network().unwrap());
-        networks.map(|network| (network.network(), network.broadcast())).collect()
+        let networks = self
+            .reader
+            .networks(options)
+            .unwrap()
+            .map(|found| found.unwrap().network().unwrap());
+        networks
+            .map(|network| (network.network(), network.broadcast()))
+            .collect()
     }
 
     /// Walks the whole tree, aliases too, and decodes each record once.

@@ -35,7 +35,12 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(ip_version: u16, record_size: u16) -> Self {
-        Self { ip_version, record_size, nodes: vec![[Half::Empty; 2]], data: Vec::new() }
+        Self {
+            ip_version,
+            record_size,
+            nodes: vec![[Half::Empty; 2]],
+            data: Vec::new(),
+        }
     }
 
     /// A later network overwrites an earlier one. IPv4 goes below `::/96` in a file for IPv6.
