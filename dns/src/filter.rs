@@ -102,3 +102,7 @@ fn weighted<R: Rng + ?Sized>(list: &mut Vec<Candidate>, rng: &mut R) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

@@ -27,6 +27,8 @@ mod reply;
 mod server;
 mod subnet;
 mod tables;
+#[cfg(test)]
+mod testing;
 mod wire;
 mod zone;
 mod zones;

@@ -1,0 +1,127 @@
+//! A small world for tests: one fleet from text, one zone, verdicts as wanted.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use steer_health::{EndpointState, Service, Snapshot, Verdict};
+use steer_topology::{Classes, Fleet, Geography, Resolve};
+
+use crate::tables::Tables;
+use crate::zones::Zones;
+
+/// Where the zone file of [`config`] is.
+const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/steer.toml");
+
+struct NoHosts;
+
+impl Resolve for NoHosts {
+    fn resolve(&self, host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::other(format!("{host}: no resolver in tests")))
+    }
+}
+
+/// Three sites on three continents, one IPv4 endpoint each, IPv6 in two.
+pub(crate) fn config(chain: &str, rest: &str) -> String {
+    format!(
+        r#"
+[[site]]
+name = "fra"
+[[site]]
+name = "nrt"
+[[site]]
+name = "jfk"
+[[check]]
+name = "web"
+kind = "tcp"
+[[pool]]
+name = "web"
+check = "web"
+endpoints = [
+  {{ site = "fra", address = "198.51.100.1:443", weight = 10 }},
+  {{ site = "nrt", address = "198.51.100.2:443", weight = 30 }},
+  {{ site = "jfk", address = "198.51.100.3:443", weight = 0 }},
+  {{ site = "fra", address = "[2001:db8::1]:443" }},
+  {{ site = "nrt", address = "[2001:db8::2]:443" }},
+]
+[[zone]]
+name = "example.com"
+file = "example.com.zone"
+[[steer]]
+name = "www.example.com"
+pool = "web"
+chain = {chain}
+{rest}
+"#
+    )
+}
+
+pub(crate) fn fleet(text: &str) -> Arc<Fleet> {
+    let fleet = Fleet::parse(text, Path::new(CONFIG), &NoHosts);
+    Arc::new(fleet.unwrap_or_else(|faults| panic!("{faults}")))
+}
+
+/// All up but those whose address is in `down`.
+pub(crate) fn snapshot(fleet: &Arc<Fleet>, down: &[&str]) -> Arc<Snapshot> {
+    let state = |endpoint: &steer_topology::Endpoint| {
+        let is_down = down.contains(&&*endpoint.address.ip().to_string());
+        let (verdict, service, cause) = if is_down {
+            (Verdict::Down, Service::Out, "connection refused")
+        } else {
+            (Verdict::Up, Service::In, "connected")
+        };
+        EndpointState {
+            verdict,
+            service,
+            cause: cause.to_owned(),
+            since: Timestamp::UNIX_EPOCH,
+        }
+    };
+    Arc::new(Snapshot {
+        number: 7,
+        at: Timestamp::UNIX_EPOCH,
+        fleet: Arc::clone(fleet),
+        settled: true,
+        endpoints: fleet.endpoints.iter().map(state).collect(),
+    })
+}
+
+pub(crate) fn geography() -> &'static Arc<Geography> {
+    static GEOGRAPHY: OnceLock<Arc<Geography>> = OnceLock::new();
+    GEOGRAPHY.get_or_init(|| Arc::new(Geography::built_in().unwrap()))
+}
+
+/// The classes of the three sites; built once, for it takes a while.
+fn classes(fleet: &Fleet) -> Arc<Classes> {
+    static CLASSES: OnceLock<Arc<Classes>> = OnceLock::new();
+    Arc::clone(CLASSES.get_or_init(|| Arc::new(Classes::build(geography(), &fleet.sites).unwrap())))
+}
+
+pub(crate) fn tables_of(config: &str, down: &[&str]) -> Tables {
+    let fleet = fleet(config);
+    let zones = Zones::load(&fleet).unwrap_or_else(|faults| panic!("{faults}"));
+    let geography = Arc::clone(geography());
+    Tables::compile(
+        snapshot(&fleet, down),
+        Arc::new(zones),
+        classes(&fleet),
+        Some(geography),
+    )
+}
+
+pub(crate) fn tables(chain: &str, down: &[&str]) -> Tables {
+    tables_of(&config(chain, ""), down)
+}
+
+/// Germany, Japan, United States by the built-in database.
+pub(crate) const CLIENTS: [(&str, &str); 3] = [
+    ("81.169.145.1", "198.51.100.1"),
+    ("133.11.0.1", "198.51.100.2"),
+    ("12.0.0.1", "198.51.100.3"),
+];
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}

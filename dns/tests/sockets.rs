@@ -1,0 +1,262 @@
+//! The server through real sockets on 127.0.0.1.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use steer_dns::{Engine, Server, Tables, Zones};
+use steer_health::{EndpointState, Service, Snapshot, Verdict};
+use steer_topology::{Classes, Fleet, Resolve};
+use tokio_util::sync::CancellationToken;
+
+const CONFIG: &str = r#"
+[[site]]
+name = "fra"
+[[pool]]
+name = "web"
+endpoints = [{ site = "fra", address = "198.51.100.1:443" }, { site = "fra", address = "[2001:db8::1]:443" }]
+[[zone]]
+name = "example.com"
+file = "example.com.zone"
+[[steer]]
+name = "www.example.com"
+pool = "web"
+chain = ["up"]
+"#;
+
+struct NoHosts;
+
+impl Resolve for NoHosts {
+    fn resolve(&self, host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        Err(io::Error::other(host.to_owned()))
+    }
+}
+
+fn tables(number: u64) -> Tables {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/steer.toml");
+    let fleet = Arc::new(Fleet::parse(CONFIG, &path, &NoHosts).unwrap());
+    let zones = Arc::new(Zones::load(&fleet).unwrap());
+    let state = EndpointState {
+        verdict: Verdict::Up,
+        service: Service::In,
+        cause: String::new(),
+        since: Timestamp::UNIX_EPOCH,
+    };
+    let endpoints = vec![state; fleet.endpoints.len()];
+    let snapshot = Snapshot {
+        number,
+        at: Timestamp::UNIX_EPOCH,
+        fleet,
+        settled: true,
+        endpoints,
+    };
+    Tables::compile(Arc::new(snapshot), zones, Arc::new(Classes::single()), None)
+}
+
+/// A running server; stops when dropped.
+struct Running {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    shutdown: CancellationToken,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Running {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listen = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        let server = runtime.block_on(Server::bind(&listen)).unwrap();
+        let address = server.local_addrs()[0];
+        let engine = Arc::new(Engine::new(tables(1)));
+        let shutdown = CancellationToken::new();
+        runtime.spawn(server.run(Arc::clone(&engine), shutdown.clone()));
+        Self {
+            address,
+            engine,
+            shutdown,
+            runtime: Some(runtime),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(5));
+        }
+    }
+}
+
+/// `www.example.com A`
+fn query(id: u16) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend(b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01");
+    message
+}
+
+fn udp(address: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+}
+
+fn exchange(socket: &UdpSocket, query: &[u8]) -> Vec<u8> {
+    socket.send(query).unwrap();
+    let mut reply = [0; 4096];
+    let length = socket.recv(&mut reply).unwrap();
+    reply[..length].to_vec()
+}
+
+#[test]
+fn udp_and_tcp_give_the_same_reply_on_the_same_port() {
+    let server = Running::start();
+    let by_udp = exchange(&udp(server.address), &query(7));
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    // two queries in one write (RFC 7766 §6.2.1.1)
+    let framed = |id| [&29_u16.wrapping_add(4).to_be_bytes()[..], &query(id)].concat();
+    assert_eq!(query(7).len(), 33);
+    stream.write_all(&[framed(7), framed(8)].concat()).unwrap();
+    for id in [7_u16, 8] {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut reply).unwrap();
+        assert_eq!(reply[..2], id.to_be_bytes());
+        assert_eq!(reply[2..], by_udp[2..]);
+    }
+    assert_eq!(by_udp[7], 1, "one answer");
+}
+
+#[test]
+fn dig_reads_the_reply_over_both_transports() {
+    let server = Running::start();
+    let port = server.address.port().to_string();
+    for transport in ["+notcp", "+tcp"] {
+        let args = [
+            "@127.0.0.1",
+            "-p",
+            &port,
+            "+tries=1",
+            "+time=5",
+            "+subnet=192.0.2.0/24",
+            transport,
+        ];
+        let output = match Command::new("dig")
+            .args(args)
+            .args(["WwW.example.com", "A"])
+            .output()
+        {
+            Ok(output) => output,
+            Err(error) => {
+                println!("skipped: dig does not run: {error}");
+                return;
+            }
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let expected = [
+            "status: NOERROR",
+            "flags: qr aa rd;",
+            "CLIENT-SUBNET: 192.0.2.0/24/0",
+            "udp: 1232",
+            ";WwW.example.com.",
+        ];
+        for part in expected.iter().chain(&["198.51.100.1"]) {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(
+            !text.contains("Warning") && !text.contains("WARNING: Message"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn responses_and_short_messages_get_no_reply_and_the_server_goes_on() {
+    let server = Running::start();
+    let socket = udp(server.address);
+    let mut response = query(1);
+    response[2] |= 0x80;
+    for message in [&response[..], &[0; 5], &[]] {
+        socket.send(message).unwrap();
+    }
+    // the first that comes back answers the good one
+    assert_eq!(exchange(&socket, &query(99))[..2], 99_u16.to_be_bytes());
+}
+
+#[test]
+fn new_tables_come_in_without_losing_a_query() {
+    let server = Running::start();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            let mut number = 1;
+            while !done.load(Ordering::Relaxed) {
+                number += 1;
+                server.engine.publish(tables(number));
+            }
+            number
+        });
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let socket = udp(server.address);
+                    for id in 0..500 {
+                        let reply = exchange(&socket, &query(id));
+                        assert_eq!(
+                            (&reply[..2], reply[3] & 0xf, reply[7]),
+                            (&id.to_be_bytes()[..], 0, 1)
+                        );
+                    }
+                })
+            })
+            .collect();
+        let results: Vec<_> = clients
+            .into_iter()
+            .map(std::thread::ScopedJoinHandle::join)
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(publisher.join().unwrap() > 2);
+        assert!(results.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn a_port_in_use_is_told_with_address_and_holder_and_nothing_stays_bound() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (held, free_address) = (
+        held.local_addr().map(|address| (held, address)).unwrap(),
+        free.local_addr().unwrap(),
+    );
+    drop(free);
+    let error = runtime
+        .block_on(Server::bind(&[free_address, held.1]))
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&format!("cannot listen on UDP {}: ", held.1)),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("process {}", std::process::id())),
+        "{text}"
+    );
+    UdpSocket::bind(free_address).expect("the first address is free again");
+}
