@@ -1,4 +1,5 @@
 use hickory_proto::op::{Message, OpCode};
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -11,7 +12,7 @@ use crate::testing::{CLIENTS, config, ip, tables, tables_of};
 /// One question, with OPT record when `options` is there.
 fn question(name: &str, rtype: u16, options: Option<&[u8]>) -> Vec<u8> {
     let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(options.is_some())];
-    for label in Name::from_ascii(name).unwrap().iter() {
+    for label in &Name::from_ascii(name).unwrap() {
         message.push(label.len() as u8);
         message.extend(label);
     }
@@ -70,13 +71,12 @@ fn plain(name: &str, rtype: u16) -> Message {
 /// The scope that the client subnet option of a reply carries.
 fn scope(message: &Message) -> Option<u8> {
     let edns = message.edns.as_ref()?;
-    edns.options()
-        .as_ref()
-        .iter()
-        .find_map(|(_, option)| match option {
-            hickory_proto::rr::rdata::opt::EdnsOption::Subnet(subnet) => Some(subnet.scope_prefix()),
-            _ => None,
-        })
+    let option = edns.option(EdnsCode::Subnet)?;
+    if let EdnsOption::Subnet(subnet) = option {
+        Some(subnet.scope_prefix())
+    } else {
+        None
+    }
 }
 
 #[test]

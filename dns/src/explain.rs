@@ -167,7 +167,7 @@ impl Tables {
                 chains: Vec::new(),
             };
             let answer = lookup::answer(&self.zones, &asked, rtype, &mut notes);
-            notes.view(rtype, answer)
+            notes.view(rtype, &answer)
         };
         Explanation {
             snapshot: self.snapshot_number(),
@@ -227,7 +227,7 @@ impl Steering for Notes<'_> {
 }
 
 impl Notes<'_> {
-    fn view(self, rtype: RecordType, answer: Answer) -> AnswerView {
+    fn view(self, rtype: RecordType, answer: &Answer) -> AnswerView {
         AnswerView {
             rtype: rtype.to_string(),
             rcode: crate::count::rcode_label(answer.rcode).to_owned(),

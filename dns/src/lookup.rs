@@ -151,10 +151,7 @@ impl Search<'_> {
         {
             self.push(cname, name);
             let target = cname.records.first()?;
-            return match &target.data {
-                RData::CNAME(CNAME(target)) => Some(target.clone()),
-                _ => None,
-            };
+            return cname_target(target);
         }
         match node.set(self.rtype) {
             Some(set) => self.push(set, name),
@@ -213,9 +210,9 @@ impl Search<'_> {
                 .filter_map(|rtype| node.set(rtype));
             let addresses = sets.flat_map(|set| set.records.iter().cloned());
             if needed {
-                self.answer.needed_glue.extend(addresses)
+                self.answer.needed_glue.extend(addresses);
             } else {
-                self.answer.glue.extend(addresses)
+                self.answer.glue.extend(addresses);
             }
         }
         None
@@ -309,6 +306,14 @@ fn substitute(name: &Name, dname: &Record) -> Option<Name> {
 
 fn renamed(record: &Record, name: &Name) -> Record {
     Record::from_rdata(name.clone(), record.ttl, record.data.clone())
+}
+
+fn cname_target(record: &Record) -> Option<Name> {
+    if let RData::CNAME(CNAME(target)) = &record.data {
+        Some(target.clone())
+    } else {
+        None
+    }
 }
 
 fn is_address(rtype: RecordType) -> bool {

@@ -66,7 +66,7 @@ impl Master {
     #[cfg(test)]
     pub(crate) fn of_text(path: &Path, text: &str, origin: &Name) -> Self {
         let mut master = Self::default();
-        master.text(path, text.to_owned(), &origin_of(origin), 0);
+        master.text(path, text, &origin_of(origin), 0);
         master
     }
 
@@ -103,7 +103,7 @@ impl Master {
             }
         };
         match String::from_utf8(octets) {
-            Ok(text) => self.text(path, text, origin, depth),
+            Ok(text) => self.text(path, &text, origin, depth),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let octet = error.as_bytes().get(at).copied().unwrap_or_default();
@@ -116,9 +116,9 @@ impl Master {
         }
     }
 
-    fn text(&mut self, path: &Path, text: String, origin: &WireName<Bytes>, depth: usize) {
+    fn text(&mut self, path: &Path, text: &str, origin: &WireName<Bytes>, depth: usize) {
         let file = self.texts.len();
-        self.texts.push((path.to_owned(), text.clone()));
+        self.texts.push((path.to_owned(), text.to_owned()));
         let mut scan = Scan {
             origin: origin.clone(),
             owner: None,
@@ -126,7 +126,7 @@ impl Master {
             last_ttl: None,
         };
         let mut found = 0;
-        for entry in entries(&text) {
+        for entry in entries(text) {
             let outcome = entry.and_then(|entry| scan.entry(&entry));
             match outcome {
                 Ok(Said::Nothing) => {}
@@ -287,6 +287,10 @@ fn cut(text: &str, start: usize) -> (usize, Result<Entry, Typo>) {
 }
 
 /// What an entry says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one, and none is kept"
+)]
 enum Said {
     Nothing,
     Record {
@@ -377,11 +381,11 @@ impl Scan {
                     remedy,
                 ));
             };
-            self.record(entry, 0, owner)
+            self.record(entry, 0, &owner)
         } else {
             let owner = self.name(&first)?;
             self.owner = Some(owner.clone());
-            self.record(entry, first.end, owner)
+            self.record(entry, first.end, &owner)
         }
     }
 
@@ -444,7 +448,7 @@ impl Scan {
     }
 
     /// `[TTL] [class] type data`, TTL and class in either order.
-    fn record(&mut self, entry: &Entry, mut from: usize, owner: Vec<u8>) -> Result<Said, Typo> {
+    fn record(&mut self, entry: &Entry, mut from: usize, owner: &[u8]) -> Result<Said, Typo> {
         let mut ttl = None;
         let (rtype, data_at) = loop {
             let Some(word) = entry.token(from) else {
@@ -485,7 +489,7 @@ impl Scan {
         // RFC 2308 §4: $TTL; else RFC 1035 §5.1: the last one stated.
         let ttl = ttl.or(self.default_ttl).or(self.last_ttl);
         let data = self.data(entry, rtype, data_at)?;
-        let name = wire::name_of(&owner).ok_or_else(|| {
+        let name = wire::name_of(owner).ok_or_else(|| {
             Typo::new(
                 entry.span(),
                 "the owner name is too long",
@@ -645,16 +649,17 @@ fn rdata(rtype: Rtype, octets: Vec<u8>) -> Option<RData> {
     })
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "an open list of types; octets are right for all others"
-)]
 fn is_by_field(rtype: RecordType) -> bool {
-    match rtype {
-        RecordType::A | RecordType::AAAA | RecordType::NS | RecordType::CNAME => true,
-        RecordType::SOA | RecordType::PTR | RecordType::MX => true,
-        _ => false,
-    }
+    matches!(
+        rtype,
+        RecordType::A
+            | RecordType::AAAA
+            | RecordType::NS
+            | RecordType::CNAME
+            | RecordType::SOA
+            | RecordType::PTR
+            | RecordType::MX
+    )
 }
 
 fn data_remedy(rtype: Rtype) -> String {

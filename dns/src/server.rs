@@ -125,10 +125,10 @@ fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     };
     open().map_err(|error: io::Error| {
         let protocol = if kind == Type::STREAM { "TCP" } else { "UDP" };
-        let holder = match error.kind() {
-            io::ErrorKind::AddrInUse => crate::holder::of(address, kind == Type::STREAM),
-            _ => None,
-        };
+        let is_held = error.kind() == io::ErrorKind::AddrInUse;
+        let holder = is_held
+            .then(|| crate::holder::of(address, kind == Type::STREAM))
+            .flatten();
         let holder = holder.map_or_else(String::new, |holder| format!(" (held by {holder})"));
         io::Error::new(
             error.kind(),

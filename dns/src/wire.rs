@@ -286,7 +286,7 @@ pub(crate) fn name_of(octets: &[u8]) -> Option<Name> {
 /// A name as look-ups want it: uncompressed octets in lower case. Every ancestor is a tail of it, see [`parent`].
 pub(crate) fn key(name: &Name) -> Box<[u8]> {
     let mut octets = Vec::with_capacity(name.len() + 1);
-    for label in name.iter() {
+    for label in name {
         octets.push(label.len() as u8); // a label has at most 63 octets
         octets.extend(label.iter().map(u8::to_ascii_lowercase));
     }

@@ -97,9 +97,12 @@ fn soa_minimum(records: &[Written], apex: &[u8]) -> Option<u32> {
     records
         .iter()
         .filter(|written| *written.key == *apex)
-        .find_map(|written| match &written.data {
-            RData::SOA(soa) => Some(soa.minimum),
-            _ => None,
+        .find_map(|written| {
+            if let RData::SOA(soa) = &written.data {
+                Some(soa.minimum)
+            } else {
+                None
+            }
         })
 }
 
@@ -318,4 +321,97 @@ fn show(set: &RrSet) -> String {
     set.records
         .first()
         .map_or_else(String::new, |record| record.name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::zones::Zones;
+
+    const HEAD: &str = "@ 60 IN SOA ns host 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.53\n";
+
+    fn faults(text: &str, steered: &[&str]) -> Vec<String> {
+        match Zones::of_text("example.com.", text, steered) {
+            Ok(_) => Vec::new(),
+            Err(faults) => faults.0.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn only_fault(rest: &str, steered: &[&str]) -> String {
+        let faults = faults(&format!("{HEAD}{rest}"), steered);
+        assert_eq!(faults.len(), 1, "{faults:#?}");
+        faults[0].clone()
+    }
+
+    #[test]
+    fn a_sound_zone_has_no_fault() {
+        assert_eq!(faults(HEAD, &["www.example.com."]), [""; 0]);
+    }
+
+    #[test]
+    fn an_apex_without_soa_and_ns_is_told_both() {
+        let faults = faults("www 60 A 192.0.2.1\n", &[]);
+        assert_eq!(faults.len(), 2, "{faults:#?}");
+        assert!(
+            faults[0]
+                .starts_with("test.zone: no SOA record at example.com.; write example.com. 3600 IN SOA ")
+        );
+        assert!(
+            faults[1].starts_with("test.zone: no NS record at example.com.; write example.com. 3600 IN NS ")
+        );
+    }
+
+    #[test]
+    fn a_second_soa_is_told_where_it_stands() {
+        assert!(
+            only_fault("@ 60 SOA ns host 2 2 3 4 5\n", &[])
+                .starts_with("test.zone:4:1: a second SOA at example.com.; ")
+        );
+        assert!(
+            only_fault("x 60 SOA ns host 2 2 3 4 5\n", &[])
+                .starts_with("test.zone:4:1: SOA at x.example.com., ")
+        );
+    }
+
+    #[test]
+    fn what_lies_outside_is_told() {
+        let fault = only_fault("www.example.org. 60 A 192.0.2.1\n", &[]);
+        assert!(
+            fault.starts_with("test.zone:4:1: www.example.org. lies outside the zone example.com.; "),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn a_cname_beside_data_names_both_lines() {
+        let fault = only_fault("www 60 A 192.0.2.1\nwww 60 CNAME ns\n", &[]);
+        assert!(
+            fault.starts_with("test.zone:5:1: www.example.com. has a CNAME beside A (line 4); "),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn a_steered_name_with_addresses_of_its_own_is_told() {
+        let fault = only_fault("www 60 A 192.0.2.1\nwww 60 TXT ok\n", &["www.example.com."]);
+        assert!(
+            fault.starts_with("test.zone:4:1: www.example.com. has A records here and is steered"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn a_steered_name_behind_a_cut_or_a_dname_is_told() {
+        let fault = only_fault("sub 60 NS ns\n", &["www.sub.example.com."]);
+        assert!(
+            fault.starts_with(
+                "test.zone:4:1: NS at sub.example.com. hides the steered name www.sub.example.com."
+            ),
+            "{fault}"
+        );
+        let fault = only_fault("sub 60 DNAME new\n", &["www.sub.example.com."]);
+        assert!(
+            fault.starts_with("test.zone:4:1: DNAME at sub.example.com. hides the steered name"),
+            "{fault}"
+        );
+    }
 }
