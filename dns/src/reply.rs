@@ -168,7 +168,7 @@ impl Reply {
     fn fits(&self, limit: u16) -> bool {
         let count = self.answers.len() + self.authorities.len() + self.additionals.len();
         let small = count <= 4 && self.additionals.is_empty() && self.answers.iter().all(is_address);
-        // four addresses, one SOA of at most 2 x 255 octets: far below the smallest limit
+        // four addresses under one name of at most 255 octets are far below the smallest limit
         (small && self.authorities.is_empty())
             || self
                 .encode()
