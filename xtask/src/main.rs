@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod data;
 mod lab;
 mod packages;
 mod shell;
@@ -42,6 +43,12 @@ enum Command {
         #[command(subcommand)]
         what: bench::Bench,
     },
+    /// Make the shipped data files anew from pinned packages (needs npm, pip, xz and the network).
+    Data {
+        /// Only compare the shipped files with what would be made.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Command::Check => check::check(),
         Command::Test { rest } => test::test(&rest),
         Command::Bench { what } => bench::bench(what),
+        Command::Data { check } => data::data(check),
         Command::Lab { name, rest } => lab::lab(&name, &rest),
     };
     match result {
