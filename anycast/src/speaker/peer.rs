@@ -223,8 +223,8 @@ impl PeerTask {
         };
         match accepted {
             Ok(_) => {
-                self.act(); // closes an older connection first: two at most
                 self.connections.push(connection);
+                self.act(); // sends our OPEN, and closes an older connection: two at most stay
             }
             Err(refusal) => {
                 let (reason, cause) = match refusal {
