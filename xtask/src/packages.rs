@@ -34,6 +34,7 @@ const NEEDED: &[Needed] = &[
     needed("/usr/sbin/ip", "iproute2"),
     needed("/usr/sbin/nft", "nftables"),
     needed("/usr/bin/xz", "xz-utils"),
+    needed("/usr/bin/pgrep", "procps"),
 ];
 
 /// Installs what is missing. Without root, or where apt fails, it says what will be skipped and goes on.
