@@ -147,7 +147,7 @@ impl Reconciler {
     }
 
     /// What has been handed to the session.
-    pub fn announced(&self) -> impl Iterator<Item = &Prefix> {
+    pub fn announced(&self) -> impl ExactSizeIterator<Item = &Prefix> {
         self.announced.keys()
     }
 

@@ -559,7 +559,7 @@ impl Peer {
                 let notification = news
                     .notification
                     .take()
-                    .unwrap_or(Notification::bare(Reason::OtherConfigurationChange));
+                    .unwrap_or(Notification::bare(Reason::FsmUnspecific));
                 self.actions.push_back(Action::SendNotification(id, notification));
             }
             Effect::ArmRetry => {

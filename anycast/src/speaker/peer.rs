@@ -54,6 +54,8 @@ pub(super) struct PeerTask {
     /// There while the session is up.
     up: Option<(SessionId, Reconciler)>,
     wanted: Arc<Wanted>,
+    /// Something may differ between wanted and announced.
+    unsettled: bool,
     status: Arc<SpeakerStatus>,
     /// The last end that was logged; the same again is not.
     logged: Option<End>,
@@ -87,6 +89,7 @@ impl PeerTask {
             closing: JoinSet::new(),
             up: None,
             wanted: Arc::default(),
+            unsettled: true,
             status,
             logged: None,
         }
@@ -99,8 +102,8 @@ impl PeerTask {
         shutdown: CancellationToken,
     ) {
         self.wanted = Arc::clone(&wanted.borrow_and_update());
-        self.note_wanted();
         self.machine.handle(Event::Start, Instant::now());
+        let mut resync = tokio::time::interval(RESYNC);
         loop {
             self.turn();
             let deadline = self.machine.next_deadline();
@@ -109,6 +112,7 @@ impl PeerTask {
                 changed = wanted.changed() => {
                     if changed.is_err() { break }
                     self.wanted = Arc::clone(&wanted.borrow_and_update());
+                    self.unsettled = true;
                 }
                 () = any_ready(&self.connections) => self.pump(),
                 (id, result) = dialled(&mut self.dial) => self.on_dialled(id, result),
@@ -117,17 +121,19 @@ impl PeerTask {
                     self.pump(); // what has come before the deadline counts
                     self.machine.on_deadline(Instant::now());
                 }
-                () = tokio::time::sleep(RESYNC) => {}
+                _ = resync.tick() => self.unsettled = true,
             }
         }
         self.stop().await;
     }
 
-    /// Does what the machine asks for and brings announced to wanted: after every wake-up, whatever it was.
+    /// After every wake-up, whatever it was: does what the machine asks for, brings announced to wanted.
     fn turn(&mut self) {
         self.act();
-        self.reconcile();
-        self.act(); // a failed write is news for the machine
+        if self.unsettled {
+            self.reconcile();
+            self.act(); // a failed write is news for the machine
+        }
         self.note_state();
     }
 
@@ -161,6 +167,7 @@ impl PeerTask {
                     info!(peer = %self.label, %family, "the peer asks for our routes again");
                     if let Some((_, reconciler)) = self.up.as_mut().filter(|(up, _)| *up == id) {
                         reconciler.refresh(family);
+                        self.unsettled = true;
                     }
                 }
                 Action::Inbound(_, update) => self.on_inbound(&update),
@@ -170,30 +177,34 @@ impl PeerTask {
 
     /// Reads from every connection and hands whole messages to the machine.
     fn pump(&mut self) {
-        let now = Instant::now();
         for index in 0..self.connections.len() {
-            let Some(connection) = self.connections.get_mut(index) else {
-                break;
-            };
-            let id = connection.id;
-            let result = connection.flush().and_then(|()| connection.fill());
-            let mut frames = Vec::new();
-            let malformed = loop {
-                match connection.next_frame() {
-                    Ok(Some(frame)) => frames.push(frame),
-                    Ok(None) => break None,
-                    Err(malformed) => break Some(malformed),
-                }
-            };
-            for frame in frames {
-                self.count_in(frame.kind);
-                self.machine.handle(Event::Frame(id, frame), now);
+            self.pump_one(index);
+        }
+    }
+
+    fn pump_one(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let (now, id) = (Instant::now(), connection.id);
+        // What was read counts before what failed: it may say why.
+        let result = connection.flush().and(connection.fill());
+        let mut frames = Vec::new();
+        let malformed = loop {
+            match connection.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break None,
+                Err(malformed) => break Some(malformed),
             }
-            if let Some(malformed) = malformed {
-                self.machine.handle(Event::Malformed(id, malformed), now);
-            } else if let Err(error) = result {
-                self.machine.handle(Event::Lost(id, error.to_string()), now);
-            }
+        };
+        for frame in frames {
+            self.count_in(frame.kind);
+            self.machine.handle(Event::Frame(id, frame), now);
+        }
+        if let Some(malformed) = malformed {
+            self.machine.handle(Event::Malformed(id, malformed), now);
+        } else if let Err(error) = result {
+            self.machine.handle(Event::Lost(id, error.to_string()), now);
         }
     }
 
@@ -260,6 +271,7 @@ impl PeerTask {
         );
         self.logged = None;
         self.up = Some((id, Reconciler::new(terms)));
+        self.unsettled = true;
         let mut status = self.status();
         status.session = Some(session);
         status.prefixes_in = 0;
@@ -274,21 +286,24 @@ impl PeerTask {
         }
         if self.up.as_ref().is_some_and(|(up, _)| *up == id) {
             self.up = None;
+            self.unsettled = true;
             self.note_all_lost();
         }
         let text = end.to_string();
+        // A connection that the other one of the same peer replaced is no trouble to show.
+        if established || end != End::Collision {
+            let mut status = self.status();
+            status.last_error = Some(text.clone());
+            status.last_error_at = Some(Timestamp::now());
+        }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
             (false, End::Collision | End::Stopped(_), _) => {
-                debug!(peer = %self.label, reason = %text, "connection ended")
+                debug!(peer = %self.label, reason = %text, "connection ended");
             }
             (false, _, false) => warn!(peer = %self.label, reason = %text, "no session"),
             (false, _, true) => debug!(peer = %self.label, reason = %text, "still no session"),
         }
-        let mut status = self.status();
-        status.last_error = Some(text);
-        status.last_error_at = Some(Timestamp::now());
-        drop(status);
         self.logged = Some(end);
     }
 
@@ -309,37 +324,46 @@ impl PeerTask {
         self.status().prefixes_in += announced as u64;
     }
 
+    /// Sends the difference, as far as the socket takes it; the rest waits for the socket.
     fn reconcile(&mut self) {
+        self.unsettled = self.send_difference();
+        self.note_wanted();
+    }
+
+    /// Whether something is left to send.
+    fn send_difference(&mut self) -> bool {
         let Some((id, reconciler)) = &mut self.up else {
-            return self.note_wanted();
+            return false; // all is sent when a session comes up
         };
-        let id = *id;
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
-            return;
+        let Some(index) = self
+            .connections
+            .iter()
+            .position(|connection| connection.id == *id)
+        else {
+            return false;
         };
+        let connection = &mut self.connections[index];
         loop {
             let room = BACKLOG.saturating_sub(connection.backlog());
             if room == 0 {
-                break; // the socket is blocked: we come back when it is not
+                return true;
             }
             let batch = reconciler.reconcile(&self.wanted, room);
             for message in &batch.messages {
                 connection.queue(message);
             }
             let written = connection.flush();
-            let done = batch.complete || written.is_err();
             note_batch(&batch, &self.wanted, &self.label, &self.status, self.index);
-            if let Err(error) = written {
-                self.machine
-                    .handle(Event::Lost(id, error.to_string()), Instant::now());
+            let announced = reconciler.announced().len() as f64;
+            gauge!("steer_anycast_routes_announced", "peer" => self.label.clone()).set(announced);
+            if written.is_err() {
+                self.pump_one(index); // finds the error again, after what the peer may have said
+                return false;
             }
-            if done {
-                break;
+            if batch.complete {
+                return false;
             }
         }
-        gauge!("steer_anycast_routes_announced", "peer" => self.label.clone())
-            .set(reconciler.announced().count() as f64);
-        self.note_wanted();
     }
 
     fn send_keepalive(&mut self, id: SessionId) {
@@ -354,15 +378,14 @@ impl PeerTask {
     }
 
     fn send(&mut self, id: SessionId, kind: Kind, message: &bytes::Bytes) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+        let Some(index) = self.connections.iter().position(|connection| connection.id == id) else {
             return;
         };
-        connection.queue(message);
-        let written = connection.flush();
+        self.connections[index].queue(message);
+        let written = self.connections[index].flush();
         self.count_out(kind, 1);
-        if let Err(error) = written {
-            self.machine
-                .handle(Event::Lost(id, error.to_string()), Instant::now());
+        if written.is_err() {
+            self.pump_one(index); // finds the error again, after what the peer may have said
         }
     }
 

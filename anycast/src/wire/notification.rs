@@ -42,6 +42,7 @@ pub enum Reason {
     MalformedAsPath,
     HoldTimerExpired,
     SendHoldTimerExpired,
+    FsmUnspecific,
     UnexpectedInOpenSent,
     UnexpectedInOpenConfirm,
     UnexpectedInEstablished,
@@ -174,6 +175,7 @@ impl Reason {
         (Self::HoldTimerExpired, 4, 0, "Hold Timer Expired"),
         (Self::SendHoldTimerExpired, 8, 0, "Send Hold Timer Expired"),
         // RFC 6608 §3
+        (Self::FsmUnspecific, 5, 0, "FSM Error/Unspecified Error"),
         (
             Self::UnexpectedInOpenSent,
             5,

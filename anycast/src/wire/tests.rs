@@ -1,1 +1,727 @@
+//! The codec against itself, against random octets, and row by row against the RFCs.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+use steer_topology::{Asn, Prefix};
+
+use super::*;
+
+/// The one frame that `message` is.
+pub(crate) fn frame(message: &[u8]) -> Frame {
+    let mut buffer = BytesMut::from(message);
+    let frame = take_frame(&mut buffer).unwrap().unwrap();
+    assert!(buffer.is_empty(), "one message and nothing behind it");
+    frame
+}
+
+const MODERN: Context = Context {
+    four_octet: true,
+    internal: false,
+};
+
+fn read(message: &[u8], context: Context) -> Result<Message, Malformed> {
+    decode(&frame(message), context)
+}
+
+fn read_update(message: &[u8], context: Context) -> Update {
+    match read(message, context).unwrap() {
+        Message::Update(update) => *update,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().unwrap()
+}
+
+fn path() -> Path {
+    Path {
+        origin: Origin::Igp,
+        as_path: vec![Segment {
+            kind: SegmentKind::Sequence,
+            asns: vec![64_512],
+        }],
+        med: None,
+        local_pref: None,
+        communities: Vec::new(),
+        large_communities: Vec::new(),
+    }
+}
+
+// Framing
+
+fn refusal_of(octets: &[u8]) -> (u8, u8, Vec<u8>) {
+    let malformed = take_frame(&mut BytesMut::from(octets)).unwrap_err();
+    let Notification { code, subcode, data } = malformed.notification;
+    (code, subcode, data)
+}
+
+fn header(length: u16, kind: u8) -> Vec<u8> {
+    let mut octets = vec![0xff; 16];
+    octets.extend_from_slice(&length.to_be_bytes());
+    octets.push(kind);
+    octets
+}
+
+#[test]
+fn another_protocol_is_refused_at_its_first_octet() {
+    assert_eq!(refusal_of(b"G"), (1, 1, vec![]));
+    assert_eq!(refusal_of(b"GET / HTTP/1.1\r\n"), (1, 1, vec![]));
+    let error = take_frame(&mut BytesMut::from(&b"\x16\x03\x01"[..])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"no BGP marker; the peer sent "\u{16}\u{3}\u{1}""#
+    );
+}
+
+#[test]
+fn a_length_that_its_type_cannot_have_is_refused_with_that_length() {
+    for (length, kind) in [
+        (0, 4),
+        (18, 4),
+        (20, 4),
+        (28, 1),
+        (22, 2),
+        (20, 3),
+        (22, 5),
+        (24, 5),
+        (4097, 2),
+    ] {
+        let data = u16::to_be_bytes(length).to_vec();
+        assert_eq!(
+            refusal_of(&header(length, kind)),
+            (1, 2, data),
+            "{length} octets, type {kind}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_type_is_refused_with_that_type() {
+    assert_eq!(refusal_of(&header(19, 0)), (1, 3, vec![0]));
+    assert_eq!(refusal_of(&header(19, 6)), (1, 3, vec![6]));
+}
+
+#[test]
+fn half_a_message_waits_for_the_other_half() {
+    let message = encode_notification(&Notification::shutdown(Reason::AdministrativeShutdown, "bye"));
+    let mut buffer = BytesMut::new();
+    for octet in &message[..message.len() - 1] {
+        buffer.extend_from_slice(&[*octet]);
+        assert_eq!(take_frame(&mut buffer), Ok(None));
+    }
+    buffer.extend_from_slice(&message[message.len() - 1..]);
+    assert!(take_frame(&mut buffer).unwrap().is_some());
+}
+
+// OPEN
+
+fn open() -> Open {
+    Open {
+        asn: Asn::new(64_512).unwrap(),
+        hold_time: 90,
+        identifier: Ipv4Addr::new(192, 0, 2, 1),
+        capabilities: Capabilities {
+            families: Some(Families::ALL),
+            four_octet_as: true,
+            route_refresh: true,
+            others: vec![],
+        },
+    }
+}
+
+/// Our OPEN with the octets at `offset` of its body replaced.
+fn changed_open(offset: usize, octets: &[u8]) -> Result<Message, Malformed> {
+    let mut message = encode_open(&open()).to_vec();
+    message[HEADER_LENGTH + offset..][..octets.len()].copy_from_slice(octets);
+    read(&message, Context::default())
+}
+
+/// An OPEN with these optional parameters behind their length octet.
+fn open_with(parameters: &[u8]) -> Result<Message, Malformed> {
+    let mut body = vec![4, 0xfc, 0, 0, 90, 192, 0, 2, 1];
+    body.push(u8::try_from(parameters.len()).unwrap());
+    body.extend_from_slice(parameters);
+    read(
+        &framed(Kind::Open, |out| out.put_slice(&body)),
+        Context::default(),
+    )
+}
+
+fn numbers(result: Result<Message, Malformed>) -> (u8, u8, Vec<u8>) {
+    let Notification { code, subcode, data } = result.unwrap_err().notification;
+    (code, subcode, data)
+}
+
+#[test]
+fn a_bad_open_is_refused_by_cause() {
+    assert_eq!(
+        numbers(changed_open(0, &[3])),
+        (2, 1, vec![0, 4]),
+        "the version we speak is the data"
+    );
+    assert_eq!(numbers(changed_open(1, &[0, 0])).1, 2, "AS 0");
+    assert_eq!(numbers(changed_open(3, &[0, 1])).1, 6, "hold time 1");
+    assert_eq!(numbers(changed_open(3, &[0, 2])).1, 6, "hold time 2");
+    assert_eq!(numbers(changed_open(5, &[0, 0, 0, 0])).1, 3, "identifier 0.0.0.0");
+    assert_eq!(
+        numbers(changed_open(9, &[1])).1,
+        0,
+        "parameters shorter than the message"
+    );
+    assert_eq!(
+        numbers(open_with(&[1, 0])).1,
+        4,
+        "authentication, deprecated by RFC 4271"
+    );
+    assert_eq!(numbers(open_with(&[2, 9, 1])).1, 0, "a parameter that ends early");
+    assert_eq!(
+        numbers(open_with(&[2, 2, 65, 4])).1,
+        0,
+        "a capability that ends early"
+    );
+    assert_eq!(
+        numbers(open_with(&[2, 5, 65, 3, 0, 0, 1])).1,
+        0,
+        "a 4-octet AS number of 3 octets"
+    );
+    assert_eq!(
+        numbers(open_with(&[2, 6, 65, 4, 0, 0, 0, 0])).1,
+        2,
+        "a 4-octet AS number of 0"
+    );
+}
+
+#[test]
+fn hold_time_0_and_3_are_taken() {
+    for seconds in [0_u16, 3, 65_535] {
+        assert!(changed_open(3, &seconds.to_be_bytes()).is_ok(), "{seconds} s");
+    }
+}
+
+#[test]
+fn a_peer_without_capabilities_carries_ipv4_alone() {
+    let Ok(Message::Open(open)) = open_with(&[]) else {
+        panic!()
+    };
+    assert_eq!(open.capabilities.carried(), Families::IPV4);
+    assert!(!open.capabilities.four_octet_as);
+}
+
+#[test]
+fn a_peer_that_names_only_unknown_families_carries_nothing_of_ours() {
+    let Ok(Message::Open(open)) = open_with(&[2, 6, 1, 4, 0, 1, 0, 128]) else {
+        panic!()
+    };
+    assert_eq!(open.capabilities.carried(), Families::default());
+}
+
+#[test]
+fn a_number_beyond_two_octets_is_as_trans_in_the_old_field() {
+    let asn = Asn::new(4_200_000_001).unwrap();
+    let message = encode_open(&Open { asn, ..open() });
+    assert_eq!(
+        message[HEADER_LENGTH + 1..][..2],
+        (Asn::TRANS.get() as u16).to_be_bytes()
+    );
+    let Ok(Message::Open(back)) = read(&message, Context::default()) else {
+        panic!()
+    };
+    assert_eq!(back.asn, asn);
+}
+
+#[test]
+fn long_parameters_take_the_extended_form() {
+    let others = vec![(200, vec![7; 200]), (201, vec![8; 200])];
+    let capabilities = Capabilities {
+        others,
+        ..open().capabilities
+    };
+    let long = Open {
+        capabilities,
+        ..open()
+    };
+    let message = encode_open(&long);
+    assert_eq!(message[HEADER_LENGTH + 9..][..2], [255, 255], "RFC 9072 §2");
+    assert_eq!(read(&message, Context::default()), Ok(Message::Open(long)));
+}
+
+// UPDATE: the action of RFC 7606, attribute by attribute
+
+const ORIGIN: &[u8] = &[0x40, 1, 1, 0];
+const AS_PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0xfc, 0];
+const NEXT_HOP: &[u8] = &[0x40, 3, 4, 192, 0, 2, 1];
+const ROUTE: &[u8] = &[24, 198, 51, 100];
+
+fn raw_update(withdrawn: &[u8], attributes: &[&[u8]], announced: &[u8]) -> Bytes {
+    let attributes = attributes.concat();
+    framed(Kind::Update, |out| {
+        out.put_u16(u16::try_from(withdrawn.len()).unwrap());
+        out.put_slice(withdrawn);
+        out.put_u16(u16::try_from(attributes.len()).unwrap());
+        out.put_slice(&attributes);
+        out.put_slice(announced);
+    })
+}
+
+/// A good announcement of `ROUTE` with one more attribute, or one replaced by type code.
+fn with_attribute(attribute: &[u8], context: Context) -> Result<Message, Malformed> {
+    let base = [ORIGIN, AS_PATH, NEXT_HOP];
+    let mut list: Vec<&[u8]> = base
+        .into_iter()
+        .filter(|other| other[1] != attribute[1])
+        .collect();
+    list.push(attribute);
+    read(&raw_update(&[], &list, ROUTE), context)
+}
+
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Taken,
+    Discarded,
+    Withdrawn,
+    Reset(u8, u8),
+}
+
+fn outcome(result: Result<Message, Malformed>) -> Outcome {
+    match result {
+        Ok(Message::Update(update)) => {
+            let worst = update.faults.iter().map(|fault| fault.action).max();
+            match worst {
+                None => {
+                    assert_eq!(update.reachable.len(), 1);
+                    Outcome::Taken
+                }
+                Some(Action::Discard) => {
+                    assert_eq!(update.reachable.len(), 1);
+                    Outcome::Discarded
+                }
+                Some(Action::TreatAsWithdraw) => {
+                    assert_eq!(update.reachable, vec![]);
+                    assert!(update.withdrawn.contains(&prefix("198.51.100.0/24")));
+                    Outcome::Withdrawn
+                }
+                Some(Action::Reset) => panic!("a reset is an error"),
+            }
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(malformed) => Outcome::Reset(malformed.notification.code, malformed.notification.subcode),
+    }
+}
+
+#[test]
+#[rustfmt::skip]
+fn each_attribute_fault_has_the_action_that_rfc_7606_gives_it() {
+    use Outcome::{Discarded, Reset, Taken, Withdrawn};
+    let internal = Context { internal: true, ..MODERN };
+    let rows: &[(&str, &[u8], Context, Outcome)] = &[
+        ("nothing more",                     &[0xc0, 99, 0],                         MODERN,   Taken),
+        ("origin of 2 octets",               &[0x40, 1, 2, 0, 0],                    MODERN,   Withdrawn), // §7.1
+        ("origin 3",                         &[0x40, 1, 1, 3],                       MODERN,   Withdrawn),
+        ("path segment of type 7",           &[0x40, 2, 6, 7, 1, 0, 0, 0xfc, 0],     MODERN,   Withdrawn), // §7.2
+        ("confederation segment",            &[0x40, 2, 6, 3, 1, 0, 0, 0xfc, 0],     MODERN,   Withdrawn), // RFC 5065
+        ("path segment overrun",             &[0x40, 2, 6, 2, 2, 0, 0, 0xfc, 0],     MODERN,   Withdrawn),
+        ("path segment underrun",            &[0x40, 2, 7, 2, 1, 0, 0, 0xfc, 0, 2],  MODERN,   Withdrawn),
+        ("empty path segment",               &[0x40, 2, 2, 2, 0],                    MODERN,   Withdrawn),
+        ("empty path",                       &[0x40, 2, 0],                          internal, Taken),
+        ("next hop of 5 octets",             &[0x40, 3, 5, 1, 2, 3, 4, 5],           MODERN,   Withdrawn), // §7.3
+        ("next hop 0.0.0.0",                 &[0x40, 3, 4, 0, 0, 0, 0],              MODERN,   Withdrawn),
+        ("MED of 3 octets",                  &[0x80, 4, 3, 0, 0, 0],                 MODERN,   Withdrawn), // §7.4
+        ("MED",                              &[0x80, 4, 4, 0, 0, 0, 1],              MODERN,   Taken),
+        ("local preference from outside",    &[0x40, 5, 4, 0, 0, 0, 1],              MODERN,   Discarded), // §7.5
+        ("local preference of 1 octet",      &[0x40, 5, 1, 0],                       internal, Withdrawn),
+        ("local preference",                 &[0x40, 5, 4, 0, 0, 0, 100],            internal, Taken),
+        ("atomic aggregate with a value",    &[0x40, 6, 1, 0],                       MODERN,   Discarded), // §7.6
+        ("aggregator of 6 octets",           &[0xc0, 7, 6, 0, 1, 1, 1, 1, 1],        MODERN,   Discarded), // §7.7
+        ("communities of 5 octets",          &[0xc0, 8, 5, 0, 0, 0, 0, 0],           MODERN,   Withdrawn), // §7.8
+        ("communities of 0 octets",          &[0xc0, 8, 0],                          MODERN,   Withdrawn),
+        ("originator from outside",          &[0x80, 9, 1, 0],                       MODERN,   Discarded), // §7.9
+        ("originator of 1 octet",            &[0x80, 9, 1, 0],                       internal, Withdrawn),
+        ("cluster list from outside",        &[0x80, 10, 4, 0, 0, 0, 1],             MODERN,   Discarded), // §7.10
+        ("cluster list of 0 octets",         &[0x80, 10, 0],                         internal, Withdrawn),
+        ("MP_REACH with next hop too long",  &[0x80, 14, 6, 0, 2, 1, 17, 0, 0],      MODERN,   Reset(3, 9)), // §7.11
+        ("MP_REACH with a short next hop",   &[0x80, 14, 6, 0, 2, 1, 1, 0, 0],       MODERN,   Reset(3, 9)),
+        ("MP_REACH of another family",       &[0x80, 14, 6, 0, 25, 70, 1, 0, 0],     MODERN,   Taken),
+        ("MP_UNREACH with a length of 129",  &[0x80, 15, 4, 0, 2, 1, 129],           MODERN,   Reset(3, 9)), // §7.12
+        ("MP_UNREACH of 2 octets",           &[0x80, 15, 2, 0, 2],                   MODERN,   Reset(3, 9)),
+        ("extended communities of 7 octets", &[0xc0, 16, 7, 0, 0, 0, 0, 0, 0, 0],    MODERN,   Withdrawn), // §7.14
+        ("AS4_PATH that cannot be read",     &[0xc0, 17, 1, 0],                      MODERN,   Discarded), // RFC 6793 §6
+        ("AS4_AGGREGATOR of 1 octet",        &[0xc0, 18, 1, 0],                      MODERN,   Discarded),
+        ("large communities of 11 octets",   &[0xc0, 32, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], MODERN, Withdrawn),
+        ("only-to-customer of 3 octets",     &[0xc0, 35, 3, 0, 0, 0],                MODERN,   Withdrawn),
+        ("origin with optional bit",         &[0xc0, 1, 1, 0],                       MODERN,   Withdrawn), // §3 c
+        ("MED with transitive bit",          &[0xc0, 4, 4, 0, 0, 0, 1],              MODERN,   Withdrawn),
+        ("unknown, optional",                &[0x80, 200, 1, 0],                     MODERN,   Taken),
+        ("unknown, well-known",              &[0x40, 200, 1, 0],                     MODERN,   Reset(3, 2)),
+        ("attribute that overruns the list", &[0xc0, 8, 9, 0],                       MODERN,   Withdrawn), // §4
+        ("attribute header cut off",         &[0xc0, 8],                             MODERN,   Withdrawn),
+    ];
+    for (name, attribute, context, want) in rows {
+        assert_eq!(outcome(with_attribute(attribute, *context)), *want, "{name}");
+    }
+}
+
+#[test]
+fn a_missing_mandatory_attribute_withdraws() {
+    for missing in 1..=3_u8 {
+        let list: Vec<&[u8]> = [ORIGIN, AS_PATH, NEXT_HOP]
+            .into_iter()
+            .filter(|a| a[1] != missing)
+            .collect();
+        let update = read_update(&raw_update(&[], &list, ROUTE), MODERN);
+        assert_eq!(update.withdrawn, vec![prefix("198.51.100.0/24")]);
+        assert_eq!(
+            update.faults.first().map(|fault| (fault.attribute, fault.reason)),
+            Some((missing, Reason::MissingWellKnown))
+        );
+    }
+}
+
+#[test]
+fn a_repeated_attribute_counts_once_but_a_repeated_mp_reach_resets() {
+    let twice = raw_update(&[], &[ORIGIN, AS_PATH, NEXT_HOP, &[0x40, 1, 1, 2]], ROUTE);
+    let update = read_update(&twice, MODERN);
+    assert_eq!(update.path.unwrap().origin, Origin::Igp, "the first counts");
+    let unreach: &[u8] = &[0x80, 15, 3, 0, 2, 1];
+    let twice = raw_update(&[], &[unreach, unreach], &[]);
+    assert_eq!(outcome(read(&twice, MODERN)), Outcome::Reset(3, 1));
+}
+
+#[test]
+fn a_fault_without_a_reachable_route_beside_it_resets() {
+    let withdrawal = raw_update(ROUTE, &[&[0x80, 4, 1, 0]], &[]);
+    assert_eq!(
+        outcome(read(&withdrawal, MODERN)),
+        Outcome::Reset(3, 5),
+        "RFC 7606 §5.2"
+    );
+}
+
+#[test]
+fn lengths_and_prefixes_that_cannot_be_read_reset() {
+    let overrun = framed(Kind::Update, |out| out.put_slice(&[0, 9, 0, 0]));
+    assert_eq!(outcome(read(&overrun, MODERN)), Outcome::Reset(3, 1));
+    let overrun = framed(Kind::Update, |out| out.put_slice(&[0, 0, 0, 1]));
+    assert_eq!(outcome(read(&overrun, MODERN)), Outcome::Reset(3, 1));
+    for field in [&[33, 1, 1, 1, 1, 1][..], &[24, 1, 1], &[255]] {
+        assert_eq!(
+            outcome(read(&raw_update(field, &[], &[]), MODERN)),
+            Outcome::Reset(3, 10)
+        );
+        let announced = raw_update(&[], &[ORIGIN, AS_PATH, NEXT_HOP], field);
+        assert_eq!(outcome(read(&announced, MODERN)), Outcome::Reset(3, 10));
+    }
+}
+
+#[test]
+fn bits_beyond_the_length_of_a_prefix_mean_nothing() {
+    let update = read_update(&raw_update(&[9, 10, 0xff], &[], &[]), MODERN);
+    assert_eq!(update.withdrawn, vec![prefix("10.128.0.0/9")]);
+}
+
+#[test]
+fn the_default_route_first_is_read_as_the_default_route() {
+    // What decoders that guess at path identifiers (RFC 7911) get wrong.
+    let message = raw_update(&[], &[ORIGIN, AS_PATH, NEXT_HOP], &[0, 24, 198, 51, 100, 8, 10]);
+    let update = read_update(&message, MODERN);
+    assert_eq!(
+        update.reachable[0].prefixes,
+        vec![
+            prefix("0.0.0.0/0"),
+            prefix("198.51.100.0/24"),
+            prefix("10.0.0.0/8")
+        ]
+    );
+}
+
+#[test]
+fn both_end_of_rib_markers_are_known_and_nothing_else_is_one() {
+    for family in Family::ALL {
+        assert_eq!(
+            read_update(&encode_end_of_rib(family), MODERN).end_of_rib,
+            Some(family)
+        );
+    }
+    assert_eq!(read_update(&raw_update(ROUTE, &[], &[]), MODERN).end_of_rib, None);
+}
+
+#[test]
+fn a_two_octet_peer_gets_as_trans_and_the_true_path_beside_it() {
+    let mut path = path();
+    path.as_path[0].asns = vec![4_200_000_001, 64_512];
+    let next_hop = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let (message, _) = encode_reach(
+        Family::Ipv4Unicast,
+        &[prefix("192.0.2.0/24")],
+        next_hop,
+        &path,
+        false,
+    );
+    let update = read_update(&message, Context::default());
+    let asns: Vec<u32> = update.path.unwrap().asns().collect();
+    assert_eq!(asns, [Asn::TRANS.get(), 64_512]);
+    let as4_path = [0xc0, 17, 10, 2, 2, 0xfa, 0x56, 0xea, 0x01, 0, 0, 0xfc, 0];
+    assert!(message.windows(as4_path.len()).any(|window| window == as4_path));
+}
+
+#[test]
+fn messages_are_split_at_4096_octets_and_lose_nothing() {
+    let v4 = (0..5_000_u32).map(|n| Prefix::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap());
+    let v6 = (0..2_000_u128).map(|n| Prefix::new(Ipv6Addr::from((0x2001 << 112) + n).into(), 128).unwrap());
+    let families = [
+        (
+            Family::Ipv4Unicast,
+            v4.collect::<Vec<_>>(),
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ),
+        (Family::Ipv6Unicast, v6.collect(), IpAddr::V6(Ipv6Addr::LOCALHOST)),
+    ];
+    for (family, prefixes, next_hop) in families {
+        let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
+        let mut rest = prefixes.as_slice();
+        while !rest.is_empty() {
+            let (message, count) = encode_reach(family, rest, next_hop, &path(), true);
+            assert!(message.len() <= MAX_LENGTH && message.len() > MAX_LENGTH - 17 || count == rest.len());
+            rest = &rest[count..];
+            announced.extend(read_update(&message, MODERN).reachable.remove(0).prefixes);
+        }
+        let mut rest = prefixes.as_slice();
+        while !rest.is_empty() {
+            let (message, count) = encode_withdrawal(family, rest);
+            assert!(message.len() <= MAX_LENGTH && message.len() > MAX_LENGTH - 17 || count == rest.len());
+            rest = &rest[count..];
+            withdrawn.extend(read_update(&message, MODERN).withdrawn);
+        }
+        assert_eq!(announced, prefixes);
+        assert_eq!(withdrawn, prefixes);
+    }
+}
+
+// NOTIFICATION
+
+#[test]
+fn every_reason_has_its_numbers_and_none_shares_them() {
+    for (index, (reason, code, subcode, _)) in Reason::TABLE.iter().enumerate() {
+        assert_eq!(reason.numbers(), (*code, *subcode));
+        let same = Reason::TABLE
+            .iter()
+            .filter(|(_, c, s, _)| (c, s) == (code, subcode));
+        assert_eq!(same.count(), 1, "{code}/{subcode}");
+        assert_eq!(
+            *reason as usize, index,
+            "the table follows the enum, so none is missing"
+        );
+    }
+    assert_eq!(Reason::TABLE.len(), Reason::RefreshLength as usize + 1);
+}
+
+#[test]
+fn a_shutdown_text_is_cut_at_a_character_and_cleaned_for_printing() {
+    let long = "ä".repeat(200);
+    let notification = Notification::shutdown(Reason::AdministrativeShutdown, &long);
+    assert_eq!(notification.data.len(), 255, "254 octets are 127 characters");
+    assert_eq!(notification.shutdown_text().unwrap(), "ä".repeat(127));
+    let rude = Notification::shutdown(Reason::AdministrativeReset, "a\u{1b}[2Jb");
+    assert_eq!(rude.shutdown_text().unwrap(), "a\u{fffd}[2Jb");
+    assert_eq!(
+        rude.to_string(),
+        "Cease/Administrative Reset (6/4): \"a\u{fffd}[2Jb\""
+    );
+}
+
+#[test]
+fn a_bad_shutdown_text_is_ignored() {
+    for data in [vec![], vec![9, b'x'], vec![2, 0xff, 0xfe], vec![0]] {
+        let notification = Notification::new(Reason::AdministrativeShutdown, data);
+        assert_eq!(notification.shutdown_text(), None);
+    }
+}
+
+// Properties
+
+fn any_prefix(family: Family) -> BoxedStrategy<Prefix> {
+    match family {
+        Family::Ipv4Unicast => (any::<u32>(), 0..=32_u8)
+            .prop_map(|(bits, length)| Prefix::covering(Ipv4Addr::from(bits).into(), length).unwrap())
+            .boxed(),
+        Family::Ipv6Unicast => (any::<u128>(), 0..=128_u8)
+            .prop_map(|(bits, length)| Prefix::covering(Ipv6Addr::from(bits).into(), length).unwrap())
+            .boxed(),
+    }
+}
+
+fn any_open() -> impl Strategy<Value = Open> {
+    let families = prop_oneof![
+        Just(None),
+        Just(Some(Families::ALL)),
+        Just(Some(Families::IPV4)),
+        Just(Some(Families::default().with(Family::Ipv6Unicast)))
+    ];
+    let others = prop::collection::vec((128..=255_u8, prop::collection::vec(any::<u8>(), 0..255)), 0..4);
+    let hold_time = prop_oneof![Just(0), 3..=u16::MAX];
+    (
+        1..=u32::MAX,
+        hold_time,
+        1..=u32::MAX,
+        families,
+        any::<[bool; 2]>(),
+        others,
+    )
+        .prop_map(|(asn, hold_time, id, families, [four, route_refresh], others)| {
+            let four_octet_as = four || asn > u32::from(u16::MAX);
+            Open {
+                asn: Asn::new(asn).unwrap(),
+                hold_time,
+                identifier: Ipv4Addr::from(id),
+                capabilities: Capabilities {
+                    families,
+                    four_octet_as,
+                    route_refresh,
+                    others,
+                },
+            }
+        })
+}
+
+fn any_path() -> impl Strategy<Value = Path> {
+    let origin = prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)];
+    let kind = prop_oneof![Just(SegmentKind::Set), Just(SegmentKind::Sequence)];
+    let segment =
+        (kind, prop::collection::vec(any::<u32>(), 1..200)).prop_map(|(kind, asns)| Segment { kind, asns });
+    let as_path = prop::collection::vec(segment, 0..3);
+    let communities = prop::collection::vec(any::<u32>(), 0..80);
+    let large_communities = prop::collection::vec(any::<[u32; 3]>(), 0..30);
+    (
+        origin,
+        as_path,
+        any::<Option<u32>>(),
+        any::<Option<u32>>(),
+        communities,
+        large_communities,
+    )
+        .prop_map(
+            |(origin, as_path, med, local_pref, communities, large_communities)| Path {
+                origin,
+                as_path,
+                med,
+                local_pref,
+                communities,
+                large_communities,
+            },
+        )
+}
+
+fn any_announcement() -> impl Strategy<Value = (Family, IpAddr, Path, Vec<Prefix>)> {
+    let family = prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)];
+    family.prop_flat_map(|family| {
+        let next_hop = match family {
+            Family::Ipv4Unicast => Just(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9))),
+            Family::Ipv6Unicast => Just(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9))),
+        };
+        let prefixes = prop::collection::vec(any_prefix(family), 1..20);
+        (Just(family), next_hop, any_path(), prefixes)
+    })
+}
+
+/// A valid message of any type.
+pub(crate) fn any_message() -> impl Strategy<Value = Bytes> {
+    let refresh = any::<(u16, u8, u8)>().prop_map(|(afi, subtype, safi)| RouteRefresh { afi, subtype, safi });
+    let notification = (any::<[u8; 2]>(), prop::collection::vec(any::<u8>(), 0..300))
+        .prop_map(|([code, subcode], data)| Notification { code, subcode, data });
+    prop_oneof![
+        any_open().prop_map(|open| encode_open(&open)),
+        Just(encode_keepalive()),
+        notification.prop_map(|notification| encode_notification(&notification)),
+        refresh.prop_map(encode_route_refresh),
+        any_announcement()
+            .prop_map(|(f, hop, path, prefixes)| encode_reach(f, &prefixes, hop, &path, true).0),
+        any_announcement().prop_map(|(f, _, _, prefixes)| encode_withdrawal(f, &prefixes).0),
+    ]
+}
+
+/// Whatever is refused can be answered.
+fn check_refusal(malformed: &Malformed) {
+    let Malformed { notification, text } = malformed;
+    assert!(!text.is_empty());
+    assert!(
+        notification.name().is_some(),
+        "{}/{} is no NOTIFICATION that an RFC knows",
+        notification.code,
+        notification.subcode
+    );
+    let sent = encode_notification(notification);
+    assert_eq!(
+        read(&sent, Context::default()),
+        Ok(Message::Notification(notification.clone()))
+    );
+}
+
+proptest! {
+    #[test]
+    fn an_open_comes_back_as_it_was(open in any_open()) {
+        prop_assert_eq!(read(&encode_open(&open), Context::default()), Ok(Message::Open(open)));
+    }
+
+    #[test]
+    fn an_announcement_comes_back_as_it_was((family, next_hop, path, prefixes) in any_announcement()) {
+        let (message, count) = encode_reach(family, &prefixes, next_hop, &path, true);
+        prop_assert!(message.len() <= MAX_LENGTH);
+        let update = read_update(&message, Context { four_octet: true, internal: true });
+        let expected = Reach { next_hop: NextHop { address: next_hop, link_local: None }, prefixes: prefixes[..count].to_vec() };
+        prop_assert_eq!(update.reachable, vec![expected]);
+        prop_assert_eq!(update.path, Some(path));
+        prop_assert_eq!(update.faults, vec![]);
+    }
+
+    #[test]
+    fn a_withdrawal_comes_back_as_it_was((family, _, _, prefixes) in any_announcement()) {
+        let (message, count) = encode_withdrawal(family, &prefixes);
+        prop_assert_eq!(read_update(&message, MODERN).withdrawn, &prefixes[..count]);
+    }
+
+    #[test]
+    fn a_notification_comes_back_as_it_was(code: u8, subcode: u8, data in prop::collection::vec(any::<u8>(), 0..4075)) {
+        let notification = Notification { code, subcode, data };
+        let back = read(&encode_notification(&notification), MODERN);
+        prop_assert_eq!(back, Ok(Message::Notification(notification)));
+    }
+
+    #[test]
+    fn random_octets_never_panic_and_are_refused_with_a_notification(octets in prop::collection::vec(any::<u8>(), 0..300)) {
+        if let Err(malformed) = take_frame(&mut BytesMut::from(&octets[..])) {
+            check_refusal(&malformed);
+        }
+    }
+
+    #[test]
+    fn random_bodies_never_panic_and_are_refused_with_a_notification(
+        kind in 1..=5_u8, body in prop::collection::vec(any::<u8>(), 0..200), four_octet: bool, internal: bool,
+    ) {
+        let kind = Kind::from_octet(kind).unwrap();
+        let frame = Frame { kind, body: body.into() };
+        if let Err(malformed) = decode(&frame, Context { four_octet, internal }) {
+            check_refusal(&malformed);
+        }
+    }
+
+    #[test]
+    fn mutated_messages_never_panic_and_are_refused_with_a_notification(
+        message in any_message(), changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..6), internal: bool,
+    ) {
+        let mut octets = message.to_vec();
+        for (index, octet) in changes {
+            *index.get_mut(&mut octets) = octet;
+        }
+        match take_frame(&mut BytesMut::from(&octets[..])) {
+            Ok(Some(frame)) => {
+                if let Err(malformed) = decode(&frame, Context { four_octet: true, internal }) {
+                    check_refusal(&malformed);
+                }
+            }
+            Ok(None) => {}
+            Err(malformed) => check_refusal(&malformed),
+        }
+    }
+}
