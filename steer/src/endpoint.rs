@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::cli::EndpointArgs;
 use crate::exit::Failure;
@@ -32,9 +32,14 @@ pub(crate) fn run(args: &EndpointArgs) -> Result<(), Failure> {
 
 /// Returns when the other end of standard input is gone.
 async fn stdin_closes() {
-    let mut rest = Vec::new();
-    // An error ends the wait just as the end of the stream does.
-    let _ = tokio::io::stdin().read_to_end(&mut rest).await;
+    let (closed, wait) = oneshot::channel();
+    // A thread of its own: the runtime would wait for a blocking read when it ends.
+    std::thread::spawn(move || {
+        // An error ends the wait just as the end of the stream does; nobody may wait any more.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = closed.send(());
+    });
+    let _ = wait.await;
 }
 
 async fn bind(args: &EndpointArgs) -> io::Result<TcpListener> {

@@ -1,7 +1,5 @@
 //! The first lab as a test: real BIRD, real unbound, real steer in network namespaces.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::Path;
 use std::process::Command;
 

@@ -1,7 +1,5 @@
 //! The operator's page is tried as it is written.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 
 use steer_tests::Steer;

@@ -109,7 +109,8 @@ fn answer_and_route_change_together_when_an_endpoint_is_killed() {
     assert!(before.contains("nrt 203.0.113.30:80  up"), "{before}");
 
     let pid = steer.until("the kill line", |steer| pid_of(&steer.printed(), "nrt"));
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    steer.until("the end of the endpoint", |steer| steer.printed().contains("nrt (pid").then_some(()));
     steer.until("the withdraw", |steer| {
         steer.printed().contains("- 192.0.2.53/32 from nrt").then_some(())
     });
@@ -123,8 +124,8 @@ fn answer_and_route_change_together_when_an_endpoint_is_killed() {
         "{after}"
     );
 
-    let status = Steer::finish(folder.path(), &["status", "--admin", &admin_text, "--json"]);
-    // `finish` wrote into the same folder; quickstart's own output is not needed any more.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let status = Steer::finish(elsewhere.path(), &["status", "--admin", &admin_text, "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     assert_eq!(status["endpoints"][2]["verdict"], "down");
     assert_eq!(

@@ -334,7 +334,7 @@ fn read(raw: &Raw<'_>, context: Context, found: &mut Found) -> Option<()> {
             read_as_path(raw.value, true)?;
         }
         code::LARGE_COMMUNITIES => {
-            found.large_communities = raw.value.chunks_exact(12).filter_map(be96).collect()
+            found.large_communities = raw.value.chunks_exact(12).filter_map(be96).collect();
         }
         code::MP_REACH => found.reach = super::update::read_mp_reach(raw.value)?,
         code::MP_UNREACH => found.unreach = super::update::read_mp_unreach(raw.value)?,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use steer_anycast::monitor::{Heard, MonitorEvent};
 use steer_dns::{Engine, Explanation};
 use steer_health::{Service, Snapshot, SnapshotCell, Verdict};
-use steer_topology::{Name, SiteId};
+use steer_topology::{Name, SiteId, geography};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -161,7 +161,7 @@ impl Live {
         };
         routes.sort();
         routes.dedup();
-        self.note(event.at, text);
+        self.note(event.at, &text);
     }
 
     fn on_frame(&mut self) {
@@ -176,12 +176,12 @@ impl Live {
             }
         }
         for text in ended {
-            self.note(jiff::Timestamp::now(), text);
+            self.note(jiff::Timestamp::now(), &text);
         }
         self.show_changes();
     }
 
-    fn note(&mut self, at: jiff::Timestamp, text: String) {
+    fn note(&mut self, at: jiff::Timestamp, text: &str) {
         let line = format!(
             "{} {text}",
             at.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f")
@@ -324,7 +324,8 @@ impl Live {
                 pid => writeln!(text, "  kill {pid:<8} # kill the endpoint of {site} ({listen})"),
             };
         }
-        let _ = write!(text, "  the configuration: {}", config.display());
+        let _ = writeln!(text, "the configuration of all this: {}", config.display());
+        let _ = write!(text, "{}", geography::ATTRIBUTION.replace(". Country", ".\nCountry"));
         text
     }
 }
