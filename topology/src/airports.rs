@@ -65,21 +65,30 @@ pub fn find(code: &str) -> Option<Airport> {
     None
 }
 
-/// Airports that a wrong code may have meant: those of a city with that name, else those one slip away. At most five.
+/// Airports that a wrong code may have meant: those of a city whose name begins so, else the nearest codes. At most
+/// five.
 #[must_use]
 pub fn similar(text: &str) -> Vec<Airport> {
     const SHOWN: usize = 5;
     let text = text.trim().to_lowercase();
     let all = || TABLE.lines().filter_map(Airport::from_line);
-    let in_city: Vec<Airport> = all()
-        .filter(|airport| airport.city.to_lowercase() == text)
-        .take(SHOWN)
-        .collect();
+    let is_word = text.len() > 3;
+    let in_city = all().filter(|airport| is_word && airport.city.to_lowercase().starts_with(&text));
+    let in_city: Vec<Airport> = in_city.take(SHOWN).collect();
     if !in_city.is_empty() {
         return in_city;
     }
-    let near = all().filter(|airport| strsim::osa_distance(airport.code, &text) == 1);
-    near.take(SHOWN).collect()
+    let mut near: Vec<Airport> = all()
+        .filter(|airport| strsim::osa_distance(airport.code, &text) == 1)
+        .collect();
+    // Slips are rarer at the beginning of a word.
+    near.sort_by_key(|airport| std::cmp::Reverse(common_prefix(airport.code, &text)));
+    near.truncate(SHOWN);
+    near
+}
+
+fn common_prefix(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
@@ -113,6 +122,8 @@ mod tests {
 
     #[test]
     fn a_city_name_leads_to_its_airports() {
-        assert!(similar("singapore").iter().any(|airport| airport.code == "sin"));
+        assert!(similar("Frankfurt").iter().any(|airport| airport.code == "fra"));
+        assert!(similar("frx").iter().any(|airport| airport.code == "fra"));
+        assert_eq!(similar("nowhere at all"), []);
     }
 }

@@ -57,6 +57,17 @@ impl Name {
         &self.0
     }
 
+    /// The name without its first label; `None` for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (_, rest) = self.0.split_once('.').filter(|_| self.0 != ".")?;
+        Some(Self(if rest.is_empty() {
+            ".".to_owned()
+        } else {
+            rest.to_owned()
+        }))
+    }
+
     /// Whether this name is `zone` or lies below it.
     #[must_use]
     pub fn is_within(&self, zone: &Self) -> bool {

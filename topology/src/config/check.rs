@@ -14,6 +14,7 @@ use std::path::Path;
 
 use super::Resolve;
 use super::raw::RawFile;
+use super::read::all;
 use super::sink::{Reported, Sink};
 use crate::{EndpointId, Fleet, SiteId};
 
@@ -77,12 +78,7 @@ pub(super) fn fleet(
             "add [bgp] with `asn`",
         );
     }
-    bgp::relations(
-        &cx,
-        sites.as_deref().ok(),
-        bgp.as_ref().ok(),
-        anycast.as_deref().ok(),
-    );
+    bgp::relations(&cx, sites.as_deref().ok(), bgp.as_ref().ok(), &anycast);
 
     let (name, geo, guard) = general?;
     let mut pools = Vec::with_capacity(drafts.len());
@@ -103,9 +99,9 @@ pub(super) fn fleet(
         pools,
         endpoints,
         dns: dns?,
-        zones: zones?.list,
+        zones: zones.list?,
         steers: steers?,
-        anycast: anycast?.into_iter().map(|(_, anycast)| anycast).collect(),
+        anycast: all(anycast)?.into_iter().map(|(_, anycast)| anycast).collect(),
         bgp: bgp?.map(|(_, bgp)| bgp),
         admin: admin?,
     })

@@ -34,7 +34,7 @@ impl<'d, 's> Reader<'d, 's> {
         span: Range<usize>,
     ) -> Self {
         let mut misspelt = Vec::new();
-        for (key, _) in table.iter() {
+        for (key, _) in table {
             let word = key.get_ref().as_ref();
             if section.keys().any(|known| known == word) {
                 continue;
@@ -135,8 +135,8 @@ impl<'d, 's> Reader<'d, 's> {
             list.whole = Err(self.wrong_type(value, section, "a list of tables"));
             return list;
         };
-        for item in array.iter() {
-            match self.reader_of(item, section, "a table") {
+        for item in array {
+            match self.reader_of(item, section, "made of tables") {
                 Ok(reader) => list.items.push(read(&reader)),
                 Err(reported) => list.whole = Err(reported),
             }

@@ -850,3 +850,72 @@ fn render(page: &mut String, section: &Section) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+    use std::path::Path;
+
+    use super::*;
+    use crate::{Faults, Fleet, Resolve};
+
+    struct NoHosts;
+
+    impl Resolve for NoHosts {
+        fn resolve(&self, _host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn faults_of(text: &str) -> String {
+        let faults = Fleet::parse(text, Path::new("steer.toml"), &NoHosts).err();
+        faults.as_ref().map(Faults::to_string).unwrap_or_default()
+    }
+
+    /// What opens the table: `[fleet] geo` is `[fleet.geo]`, endpoints stand in a pool.
+    fn header(section: &Section) -> String {
+        match section.title {
+            "the file" => String::new(),
+            "[fleet] geo" => "[fleet.geo]\n".to_owned(),
+            "[fleet] guard" => "[fleet.guard]\n".to_owned(),
+            "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
+            title => format!("{title}\n"),
+        }
+    }
+
+    #[test]
+    fn every_described_key_is_read() {
+        // No key is a date, so each one that is read is faulted.
+        for section in SECTIONS.into_iter().chain([&FILE]) {
+            for key in section.keys() {
+                let faults = faults_of(&format!("{}{key} = 1979-05-27\n", header(section)));
+                assert!(
+                    faults.contains("not a date"),
+                    "{key} of {}: {faults}",
+                    section.title
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_and_every_sample_has_the_right_shape() {
+        for section in SECTIONS {
+            let examples = section
+                .keys
+                .iter()
+                .map(|key| format!("{}{} = {}\n", header(section), key.name, key.example));
+            let sample = match section.title {
+                "[[pool]] endpoints" => format!("[[pool]]\n{}", section.sample),
+                _ => section.sample.to_owned(),
+            };
+            for text in examples.chain([sample]) {
+                let faults = faults_of(&text);
+                for wrong in ["unknown key", "must be", "not TOML", "write a"] {
+                    assert!(!faults.contains(wrong), "{text}\n{faults}");
+                }
+            }
+        }
+    }
+}

@@ -125,6 +125,11 @@ impl<'d> Sink<'d> {
         })
     }
 
+    /// A value as it stands in the file.
+    pub(super) fn written(&self, span: Range<usize>) -> &'d str {
+        self.text.get(span).unwrap_or_default()
+    }
+
     /// Line of a byte offset, from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= offset)
@@ -187,11 +192,16 @@ fn drop_follow_ups(found: &mut Vec<Found>, line: impl Fn(&Found) -> usize) {
     let lost_from = structure
         .and_then(|index| found.get(index))
         .map_or(usize::MAX, &line);
-    let mut told = 0;
+    let (mut last_line, mut last_message) = (0, String::new());
     found.retain(|fault| {
         let here = line(fault);
         match fault.basis {
-            Basis::SyntaxOfValue | Basis::SyntaxOfStructure => std::mem::replace(&mut told, here) != here,
+            Basis::SyntaxOfValue | Basis::SyntaxOfStructure => {
+                let before = std::mem::replace(&mut last_line, here);
+                let repeats = fault.message == last_message && here <= before + 1;
+                last_message.clone_from(&fault.message);
+                here != before && !repeats
+            }
             Basis::Value => here < lost_from && syntax_lines.binary_search(&here).is_err(),
             Basis::Relation => false,
         }

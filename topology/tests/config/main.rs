@@ -1,5 +1,8 @@
 //! `steer.toml` as a whole: good files load, bad files get one message per fault.
 
+mod faults;
+mod page;
+mod random;
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -77,7 +77,10 @@ fn peers(cx: &Context<'_, '_>, listening: bool, raw: List<RawPeer<'_>>) -> Resul
 
 /// Which neighbour is written where: a peer of every site clashes with one of a single site.
 #[derive(Default)]
-struct Neighbours(HashMap<(IpAddr, u16), Vec<(Option<SiteId>, usize)>>);
+struct Neighbours(HashMap<(IpAddr, u16), Vec<Written>>);
+
+/// At which site, in which line.
+type Written = (Option<SiteId>, usize);
 
 impl Neighbours {
     /// The line of an earlier peer that is the same neighbour at a common site.
@@ -193,30 +196,31 @@ fn hold(sink: &Sink<'_>, field: Field<Duration>) -> Result<Duration, Reported> {
         0 | 3..=65_535 => Ok(value),
         _ => Err(sink.fault(
             written.span(),
-            format!("`hold_time` is {}", values::show(value)),
+            format!("`hold_time` is {}", sink.written(written.span())),
             "write \"0s\" (never expires) or \"3s\" to \"65535s\" (RFC 4271 §4.2)",
         )),
     }
 }
 
-/// The prefixes, each with the place where it is written.
+/// A prefix with the place where it is written.
+pub(super) type Announcement = (Range<usize>, Anycast);
+
+/// The prefixes, good and bad.
 pub(super) fn anycast(
     cx: &Context<'_, '_>,
     places: &[Option<HashSet<SiteId>>],
     raw: List<RawAnycast<'_>>,
-) -> Result<Vec<(Range<usize>, Anycast)>, Reported> {
+) -> Vec<Result<Announcement, Reported>> {
     let List {
         span: _,
         items,
         whole,
     } = raw;
     let mut seen = HashMap::new();
-    let prefixes = all(items
+    let read = items
         .into_iter()
-        .map(|raw| announcement(cx, places, &mut seen, raw))
-        .collect());
-    whole?;
-    prefixes
+        .map(|raw| announcement(cx, places, &mut seen, raw));
+    read.chain(whole.err().map(Err)).collect()
 }
 
 fn announcement(
@@ -224,7 +228,7 @@ fn announcement(
     places: &[Option<HashSet<SiteId>>],
     seen: &mut HashMap<Prefix, usize>,
     raw: RawAnycast<'_>,
-) -> Result<(Range<usize>, Anycast), Reported> {
+) -> Result<Announcement, Reported> {
     let RawAnycast {
         span,
         prefix,
@@ -408,13 +412,13 @@ pub(super) fn relations(
     cx: &Context<'_, '_>,
     sites: Option<&[Site]>,
     speaker: Option<&Option<(Range<usize>, Bgp)>>,
-    anycast: Option<&[(Range<usize>, Anycast)]>,
+    anycast: &[Result<Announcement, Reported>],
 ) {
     let (Some(sites), Some(Some((span, bgp)))) = (sites, speaker) else {
         return;
     };
     identifiers(cx.sink, span, sites, bgp);
-    for (span, anycast) in anycast.unwrap_or_default() {
+    for (span, anycast) in anycast.iter().flatten() {
         reachable_next_hop(cx.sink, span, bgp, anycast);
     }
 }

@@ -54,68 +54,59 @@ fn default_listen() -> Vec<SocketAddr> {
 /// The zones, and finding the one that holds a name.
 #[derive(Debug)]
 pub(super) struct Zones {
-    pub(super) list: Vec<ZoneFile>,
-    index: HashMap<String, usize>,
+    pub(super) list: Result<Vec<ZoneFile>, Reported>,
+    /// By name; a zone whose file cannot be read counts as well.
+    index: HashMap<Name, usize>,
+    /// Whether `index` has all that the author meant.
+    whole: Result<(), Reported>,
 }
 
 impl Zones {
     /// Index of the closest zone at or above `name`.
     fn enclosing(&self, name: &Name) -> Option<usize> {
-        let mut rest = name.as_str();
-        loop {
-            if let Some(index) = self.index.get(if rest.is_empty() { "." } else { rest }) {
-                return Some(*index);
-            }
-            if rest.is_empty() || rest == "." {
-                return None;
-            }
-            rest = rest.split_once('.').map_or("", |(_, parent)| parent);
-        }
+        let mut ancestors = std::iter::successors(Some(name.clone()), Name::parent);
+        ancestors.find_map(|name| self.index.get(&name).copied())
     }
 }
 
-pub(super) fn zones(cx: &Context<'_, '_>, raw: List<RawZone<'_>>) -> Result<Zones, Reported> {
+pub(super) fn zones(cx: &Context<'_, '_>, raw: List<RawZone<'_>>) -> Zones {
     let List {
         span: _,
         items,
-        whole,
+        mut whole,
     } = raw;
-    let mut seen = HashMap::new();
-    let zones = all(items.into_iter().map(|raw| zone(cx, &mut seen, raw)).collect());
-    whole?;
-    let list = zones?;
-    let index = list
-        .iter()
-        .enumerate()
-        .map(|(index, zone)| (zone.name.as_str().to_owned(), index))
-        .collect();
-    Ok(Zones { list, index })
+    let mut index = HashMap::new();
+    let mut lines = HashMap::new();
+    let mut list = Vec::with_capacity(items.len());
+    for (number, RawZone { name, file }) in items.into_iter().enumerate() {
+        let name = name.and_then(|written| zone_name(cx.sink, &mut lines, &written));
+        let file = file.and_then(|file| cx.file("file", &file));
+        match &name {
+            Ok(name) => drop(index.insert(name.clone(), number)),
+            Err(reported) => whole = Err(*reported),
+        }
+        list.push(name.and_then(|name| Ok(ZoneFile { name, file: file? })));
+    }
+    let list = all(list).and_then(|list| whole.map(|()| list));
+    Zones { list, index, whole }
 }
 
-fn zone(
-    cx: &Context<'_, '_>,
-    seen: &mut HashMap<Name, usize>,
-    raw: RawZone<'_>,
-) -> Result<ZoneFile, Reported> {
-    let RawZone { name, file } = raw;
-    let name = name.and_then(|written| {
-        let name = domain_name(cx.sink, &written)?;
-        if name.as_str().starts_with('*') {
-            let remedy = "write the name without it; a wildcard stands inside the zone file";
-            return Err(cx.sink.fault(
-                written.span(),
-                format!("zone `{name}` begins with a wildcard"),
-                remedy,
-            ));
-        }
-        once(cx.sink, seen, "zone", &written, &name)?;
-        Ok(name)
-    });
-    let file = file.and_then(|file| cx.file("file", &file));
-    Ok(ZoneFile {
-        name: name?,
-        file: file?,
-    })
+fn zone_name(
+    sink: &Sink<'_>,
+    lines: &mut HashMap<Name, usize>,
+    written: &Spanned<&str>,
+) -> Result<Name, Reported> {
+    let name = domain_name(sink, written)?;
+    if name.as_str().starts_with('*') {
+        let remedy = "write the name without it; a wildcard stands inside the zone file";
+        return Err(sink.fault(
+            written.span(),
+            format!("zone `{name}` begins with a wildcard"),
+            remedy,
+        ));
+    }
+    once(sink, lines, "zone", written, &name)?;
+    Ok(name)
 }
 
 fn domain_name(sink: &Sink<'_>, written: &Spanned<&str>) -> Result<Name, Reported> {
@@ -154,7 +145,7 @@ fn once(
 
 pub(super) fn steers(
     cx: &Context<'_, '_>,
-    zones: &Result<Zones, Reported>,
+    zones: &Zones,
     raw: List<RawSteer<'_>>,
 ) -> Result<Vec<Steer>, Reported> {
     let List {
@@ -173,7 +164,7 @@ pub(super) fn steers(
 
 fn steer(
     cx: &Context<'_, '_>,
-    zones: &Result<Zones, Reported>,
+    zones: &Zones,
     seen: &mut HashMap<Name, usize>,
     raw: RawSteer<'_>,
 ) -> Result<Steer, Reported> {
@@ -202,27 +193,23 @@ fn steer(
 
 fn steered_name(
     sink: &Sink<'_>,
-    zones: &Result<Zones, Reported>,
+    zones: &Zones,
     seen: &mut HashMap<Name, usize>,
     name: Needed<&str>,
 ) -> Result<(Name, usize), Reported> {
     let written = name?;
     let name = domain_name(sink, &written)?;
     once(sink, seen, "steered name", &written, &name)?;
-    // The zone that is meant may be the one that could not be read.
-    let zones = zones.as_ref().map_err(|reported| *reported)?;
-    match zones.enclosing(&name) {
-        Some(zone) => Ok((name, zone)),
-        None => {
-            let known = list(zones.list.iter().map(|zone| zone.name.as_str()));
-            let message = format!("`{name}` lies in no zone of the file");
-            Err(sink.conflict(
-                written.span(),
-                message,
-                format!("add a [[zone]] for it; declared: {known}"),
-            ))
-        }
+    if let Some(zone) = zones.enclosing(&name) {
+        return Ok((name, zone));
     }
+    // The zone that is meant may be the one whose name could not be read.
+    zones.whole?;
+    let mut known: Vec<&str> = zones.index.keys().map(Name::as_str).collect();
+    known.sort_unstable();
+    let message = format!("`{name}` lies in no zone of the file");
+    let remedy = format!("add a [[zone]] for it; declared: {}", list(known));
+    Err(sink.conflict(written.span(), message, remedy))
 }
 
 /// RFC 2181 §8 allows 2^31 - 1 s; nobody steers with more than a week.

@@ -103,6 +103,11 @@ impl Names {
         known.sort_unstable();
         let message = format!("there is no {kind} `{name}`");
         let remedy = match nearest(name, known.iter().copied()) {
+            _ if known.is_empty() && *kind == "site" => {
+                format!(
+                    "the file declares none; add [[site]] with name = \"{name}\", or leave the site out here"
+                )
+            }
             _ if known.is_empty() => format!("the file declares none; add [[{kind}]] with name = \"{name}\""),
             Some(meant) => format!(
                 "did you mean `{meant}`? Declared: {}",

@@ -42,7 +42,7 @@ fn fleet_name(sink: &Sink<'_>, name: Field<&str>) -> Result<String, Reported> {
     if (1..=255).contains(&length) && !name.get_ref().contains(char::is_control) {
         return Ok((*name.get_ref()).to_owned());
     }
-    let message = format!("`name` has {length} characters, or control characters among them");
+    let message = format!("`name` is {:?}", name.get_ref());
     Err(sink.fault(name.span(), message, "write 1 to 255 printable characters"))
 }
 

@@ -31,7 +31,7 @@ where
         Ok(value) if range.contains(&value) => Ok(value),
         Ok(_) | Err(_) => Err(sink.fault(
             written.span(),
-            format!("`{key}` is {value}"),
+            format!("`{key}` is {}", sink.written(written.span())),
             format!("write a number from {low} to {high}"),
         )),
     }
@@ -53,7 +53,7 @@ pub(super) fn duration(
     let (low, high) = (show(*range.start()), show(*range.end()));
     Err(sink.fault(
         written.span(),
-        format!("`{key}` is {}", show(value)),
+        format!("`{key}` is {}", sink.written(written.span())),
         format!("write a duration from {low} to {high}"),
     ))
 }
@@ -68,10 +68,11 @@ pub(super) fn whole_seconds(
     if value.subsec_nanos() == 0 {
         return Ok(value);
     }
-    let (value, seconds) = (show(value), value.as_secs());
+    let seconds = value.as_secs();
+    let written = sink.written(span.clone());
     Err(sink.fault(
         span,
-        format!("`{key}` is {value}, which is not a whole number of seconds"),
+        format!("`{key}` is {written}, which is not a whole number of seconds"),
         format!("write \"{seconds}s\" or \"{}s\"", seconds.saturating_add(1)),
     ))
 }
@@ -185,7 +186,7 @@ pub(super) fn asn(sink: &Sink<'_>, needed: Needed<i128>) -> Result<Asn, Reported
     let asn = u32::try_from(value).ok().and_then(Asn::new).ok_or_else(|| {
         sink.fault(
             written.span(),
-            format!("`asn` is {value}"),
+            format!("`asn` is {}", sink.written(written.span())),
             "write a number from 1 to 4294967295",
         )
     })?;
