@@ -626,7 +626,8 @@ pub(super) static ANYCAST: Section = Section {
             range: "of the prefix's address family",
             about: "NEXT_HOP of the announcement.",
             cost: "",
-            relation: "Must be written when the prefix goes to a peer of the other address family.",
+            relation: "Without it the prefix goes to the peers of its own address family only, and each announcing \
+                       site that has peers must have one. Written, it goes to all, and is the same at every site.",
         },
     ],
 };

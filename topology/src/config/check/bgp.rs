@@ -419,7 +419,7 @@ pub(super) fn relations(
     };
     identifiers(cx.sink, span, sites, bgp);
     for (span, anycast) in anycast.iter().flatten() {
-        reachable_next_hop(cx.sink, span, bgp, anycast);
+        reachable_next_hop(cx, span, bgp, anycast);
     }
 }
 
@@ -438,28 +438,34 @@ fn identifiers(sink: &Sink<'_>, span: &Range<usize>, sites: &[Site], bgp: &Bgp) 
     }
 }
 
-/// Our own address of a session is only a next hop for its own family.
-fn reachable_next_hop(sink: &Sink<'_>, span: &Range<usize>, bgp: &Bgp, anycast: &Anycast) {
+/// Our own address of a session is a next hop for its own family only, so without `next_hop` a prefix goes to the
+/// peers of its family. A site that has peers, but none of them, would never announce it.
+fn reachable_next_hop(cx: &Context<'_, '_>, span: &Range<usize>, bgp: &Bgp, anycast: &Anycast) {
     if anycast.next_hop.is_some() {
         return;
     }
     let prefix = anycast.prefix;
-    let announced_to = |peer: &&Peer| {
-        peer.site
-            .is_none_or(|site| anycast.sites.is_empty() || anycast.sites.contains(&site))
-    };
-    let mut others = bgp.peers.iter().filter(announced_to);
-    if let Some(peer) = others.find(|peer| peer.address.is_ipv4() != prefix.is_ipv4()) {
-        sink.conflict(
+    let sites = anycast.sites.iter().copied().map(Some);
+    for site in sites.chain(anycast.sites.is_empty().then_some(None)) {
+        let peers = || {
+            bgp.peers
+                .iter()
+                .filter(|peer| peer.site.is_none() || peer.site == site)
+        };
+        let Some(other) = peers().next() else { continue };
+        if peers().any(|peer| peer.address.is_ipv4() == prefix.is_ipv4()) {
+            continue;
+        }
+        let at = site.map_or(String::new(), |site| format!(" of site `{}`", cx.site_name(site)));
+        let wanted = family(prefix.is_ipv4());
+        cx.sink.conflict(
             span.clone(),
             format!(
-                "{prefix} goes to peer {}, whose session has no next hop of its family",
-                peer.address
+                "{prefix} goes to peer {}{at}, but the session has no {wanted} next hop",
+                other.address
             ),
-            format!(
-                "add `next_hop` with an {} address of the site",
-                family(prefix.is_ipv4())
-            ),
+            format!("add `next_hop` with an {wanted} address of ours, or an {wanted} peer"),
         );
+        return;
     }
 }
