@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
 use steer_dns::{Engine, Server};
 use steer_health::{Judge, SnapshotCell};
@@ -24,6 +25,7 @@ use crate::logging;
 /// Runs one site until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let _log = logging::install(&args.log)?;
+    raise_file_limit();
     let loaded = Loaded::from_file(&args.config)?;
     let site = loaded.local_site(args.site.as_deref())?;
     runtime()?.block_on(async {
@@ -31,6 +33,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         let bound = Bound::new(loaded, &[site]).await?;
         bound.start()?.until(&mut stop).await
     })
+}
+
+/// Each probe in flight holds a socket, and the usual soft limit of 1,024 files is below their number.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the limit of open files; many probes at once may fail for want of sockets");
+    }
 }
 
 /// The runtime of every long-running command.

@@ -325,7 +325,11 @@ impl Live {
             };
         }
         let _ = writeln!(text, "the configuration of all this: {}", config.display());
-        let _ = write!(text, "{}", geography::ATTRIBUTION.replace(". Country", ".\nCountry"));
+        let _ = write!(
+            text,
+            "{}",
+            geography::ATTRIBUTION.replace(". Country", ".\nCountry")
+        );
         text
     }
 }
