@@ -39,6 +39,9 @@ pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// A session that stood this long has shown that it can; what went wrong before is forgiven.
 const STABLE: Duration = Duration::from_secs(60);
 
+/// A connection in OpenSent takes part in a collision for this long.
+const COLLISION_WINDOW: Duration = Duration::from_secs(1);
+
 /// The wait between tries doubles this often at most: 16 times `connect_retry`.
 const MAX_PENALTY: u32 = 4;
 
@@ -222,6 +225,7 @@ struct Slot {
     id: SessionId,
     state: State,
     timers: Timers,
+    connected_at: Option<Instant>,
     /// There from OpenConfirm on.
     negotiated: Option<Negotiated>,
     established_at: Option<Instant>,
@@ -234,9 +238,16 @@ impl Slot {
             id,
             state,
             timers: Timers::default(),
+            connected_at: None,
             negotiated: None,
             established_at: None,
         }
+    }
+
+    /// How long the connection has been open.
+    fn opened(&self, now: Instant) -> Duration {
+        self.connected_at
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// How long the session has been up.
@@ -465,7 +476,7 @@ impl Peer {
         if let Err(malformed) = self.check_open(open) {
             return self.fire(side, Trigger::Malformed, News::refusing(malformed), now);
         }
-        match self.colliding(side, open) {
+        match self.colliding(side, open, now) {
             Some(loser) if loser == side => return self.fire(side, Trigger::Collision, collision(), now),
             Some(loser) => self.fire(loser, Trigger::Collision, collision(), now),
             None => {}
@@ -489,19 +500,21 @@ impl Peer {
     }
 
     /// RFC 4271 §6.8: the connection to close now that `side` has its OPEN, if there are two.
-    fn colliding(&self, side: Side, open: &Open) -> Option<Side> {
-        match self.slot(side.other()).state {
+    fn colliding(&self, side: Side, open: &Open, now: Instant) -> Option<Side> {
+        // The connection that the higher identifier opened is kept; RFC 6286 §2.3: if equal, the higher AS.
+        let ours = (self.config.router_id, self.config.local_asn);
+        let keep = if ours > (open.identifier, open.asn) {
+            Side::Outgoing
+        } else {
+            Side::Incoming
+        };
+        let other = self.slot(side.other());
+        match other.state {
             State::Established => Some(side),
-            State::OpenConfirm => {
-                // The connection that the higher identifier opened is kept; RFC 6286 §2.3: if equal, the higher AS.
-                let ours = (self.config.router_id, self.config.local_asn);
-                let keep = if ours > (open.identifier, open.asn) {
-                    Side::Outgoing
-                } else {
-                    Side::Incoming
-                };
-                Some(keep.other())
-            }
+            State::OpenConfirm => Some(keep.other()),
+            // Its OPEN is still to come, but this OPEN tells whose it is. Deciding now keeps the two ends from
+            // each keeping another connection; a connection that stays silent does not count for long.
+            State::OpenSent if other.opened(now) < COLLISION_WINDOW => Some(keep.other()),
             State::Idle | State::Connect | State::Active | State::OpenSent => None,
         }
     }
@@ -566,11 +579,12 @@ impl Peer {
                 let wait = self.jittered(self.config.connect_retry);
                 self.slot_mut(side).timers.arm(Timer::Retry, now + wait);
             }
-            Effect::ArmOpenHold => self.slot_mut(side).timers.arm(Timer::Hold, now + OPEN_TIMEOUT),
-            Effect::ArmHold => {
-                let hold = self.hold_time(side);
-                self.arm_unless_zero(side, Timer::Hold, hold, now);
+            Effect::ArmOpenHold => {
+                let slot = self.slot_mut(side);
+                slot.connected_at = Some(now);
+                slot.timers.arm(Timer::Hold, now + OPEN_TIMEOUT);
             }
+            Effect::ArmHold => self.arm_hold(side, now),
             Effect::ArmKeepalive => {
                 let wait = self.jittered(self.hold_time(side) / 3); // RFC 4271 §4.4: a third of the hold time
                 self.arm_unless_zero(side, Timer::Keepalive, wait, now);
@@ -592,6 +606,17 @@ impl Peer {
         }
     }
 
+    /// Without a hold time the first KEEPALIVE must come all the same, or nothing would ever end OpenConfirm.
+    fn arm_hold(&mut self, side: Side, now: Instant) {
+        let hold = self.hold_time(side);
+        let slot = self.slot_mut(side);
+        match (hold.is_zero(), slot.state) {
+            (false, _) => slot.timers.arm(Timer::Hold, now + hold),
+            (true, State::OpenConfirm) => slot.timers.arm(Timer::Hold, now + OPEN_TIMEOUT),
+            (true, _) => slot.timers.stop(Timer::Hold),
+        }
+    }
+
     fn arm_unless_zero(&mut self, side: Side, timer: Timer, wait: Duration, now: Instant) {
         if !wait.is_zero() {
             self.slot_mut(side).timers.arm(timer, now + wait);
@@ -600,6 +625,7 @@ impl Peer {
 
     fn after_end(&mut self, side: Side, now: Instant) {
         let slot = self.slot_mut(side);
+        slot.connected_at = None;
         slot.negotiated = None;
         slot.established_at = None;
         if side == Side::Incoming {

@@ -178,9 +178,9 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (Active, T::RetryExpired) => (Connect, &[Dial, ArmRetry]),
         (Active, T::Connected) => (OpenSent, &[ClearTimers, SendOpen, ArmOpenHold]),
         (Active, T::Lost) => (Active, &[]), // late news of a dial that was given up
-        (Active, T::HoldExpired | T::KeepaliveExpired) => (Idle, GIVE_UP),
+        (Active, T::HoldExpired | T::KeepaliveExpired) => (Idle, &[ClearTimers]),
         (Active, T::Open | T::Keepalive | T::Update | T::Refresh | T::Notification | T::Malformed) => {
-            (Idle, GIVE_UP)
+            (Idle, &[ClearTimers])
         }
 
         (OpenSent, T::Start | T::StartPassive) => (OpenSent, &[]),

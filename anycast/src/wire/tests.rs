@@ -26,10 +26,10 @@ fn read(message: &[u8], context: Context) -> Result<Message, Malformed> {
 }
 
 fn read_update(message: &[u8], context: Context) -> Update {
-    match read(message, context).unwrap() {
-        Message::Update(update) => *update,
-        other => panic!("{other:?}"),
-    }
+    let Message::Update(update) = read(message, context).unwrap() else {
+        panic!("no UPDATE")
+    };
+    *update
 }
 
 fn prefix(text: &str) -> Prefix {
@@ -659,6 +659,8 @@ fn check_refusal(malformed: &Malformed) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_096))] // 12 µs each
+
     #[test]
     fn an_open_comes_back_as_it_was(open in any_open()) {
         prop_assert_eq!(read(&encode_open(&open), Context::default()), Ok(Message::Open(open)));
