@@ -1,5 +1,8 @@
 //! "Did you mean": the known word nearest to a word that is not known.
 
+/// Of longer lists only the first names are compared: a file may have as many wrong names as right ones.
+const COMPARED: usize = 1_000;
+
 /// The nearest of `known`, if it is near enough to be what was meant.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let word = fold(word);
@@ -7,6 +10,7 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     let limit = (word.chars().count() / 3).max(1);
     let scored = known
         .into_iter()
+        .take(COMPARED)
         .map(|candidate| (distance(&word, &fold(candidate)), candidate));
     scored
         .filter(|(distance, _)| *distance <= limit)

@@ -1,5 +1,6 @@
 //! The declared names of one kind, and looking them up.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::Range;
@@ -20,6 +21,8 @@ pub(super) struct Names {
     /// How many tables declare one, well or badly.
     count: u32,
     whole: Result<(), Reported>,
+    /// For messages; made for the first of them.
+    sorted: OnceCell<Vec<String>>,
 }
 
 impl Names {
@@ -65,6 +68,7 @@ impl Names {
             index,
             count,
             whole,
+            sorted: OnceCell::new(),
         }
     }
 
@@ -86,6 +90,12 @@ impl Names {
             .map_or("", |(name, _)| name)
     }
 
+    fn sort(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.index.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// The index of a name that the file refers to.
     pub(super) fn find(&self, sink: &Sink<'_>, name: &Spanned<&str>) -> Result<u32, Reported> {
         self.find_text(sink, name.span(), name.get_ref())
@@ -99,21 +109,19 @@ impl Names {
         // The one that is meant may be the one whose name could not be read.
         self.whole?;
         let Self { kind, .. } = self;
-        let mut known: Vec<&str> = self.index.keys().map(String::as_str).collect();
-        known.sort_unstable();
+        let known = || self.sorted.get_or_init(|| self.sort()).iter().map(String::as_str);
         let message = format!("there is no {kind} `{name}`");
-        let remedy = match nearest(name, known.iter().copied()) {
-            _ if known.is_empty() && *kind == "site" => {
+        let remedy = match nearest(name, known()) {
+            _ if self.index.is_empty() && *kind == "site" => {
                 format!(
                     "the file declares none; add [[site]] with name = \"{name}\", or leave the site out here"
                 )
             }
-            _ if known.is_empty() => format!("the file declares none; add [[{kind}]] with name = \"{name}\""),
-            Some(meant) => format!(
-                "did you mean `{meant}`? Declared: {}",
-                list(known.iter().copied())
-            ),
-            None => format!("declared: {}", list(known.iter().copied())),
+            _ if self.index.is_empty() => {
+                format!("the file declares none; add [[{kind}]] with name = \"{name}\"")
+            }
+            Some(meant) => format!("did you mean `{meant}`? Declared: {}", list(known())),
+            None => format!("declared: {}", list(known())),
         };
         Err(sink.conflict(span, message, remedy))
     }

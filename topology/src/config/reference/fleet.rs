@@ -1,0 +1,164 @@
+//! `[fleet]`, `[[site]]`, `[admin]`.
+
+use super::{Key, REQUIRED, Section};
+
+pub(in crate::config) static FLEET: Section = Section {
+    title: "[fleet]",
+    written: "[fleet]",
+    about: "What concerns the fleet as a whole. May be left out.",
+    sample: "[fleet]\nname  = \"example\"\nguard = { keep_sites = 1, max_withdrawn = 1, window = \"60s\" }\n",
+    keys: &[
+        Key {
+            name: "name",
+            value: "string",
+            example: "\"example\"",
+            default: "`\"fleet\"`",
+            range: "1 to 255 characters",
+            about: "Shown in status and logs, to tell a test fleet from the real one.",
+            cost: "",
+            relation: "",
+        },
+        Key {
+            name: "geo",
+            value: "table",
+            example: "{ country = \"geo/country.mmdb\" }",
+            default: "absent: the built-in country database, which is read only when a chain needs geography",
+            range: "",
+            about: "Geography databases of your own; see [`[fleet] geo`](#fleet-geo).",
+            cost: "",
+            relation: "Used by the filter `nearest`.",
+        },
+        Key {
+            name: "guard",
+            value: "table",
+            example: "{ keep_sites = 1, max_withdrawn = 1, window = \"60s\" }",
+            default: "the defaults of its keys: there is always a guard",
+            range: "",
+            about: "Limits on what may be taken out of service; see [`[fleet] guard`](#fleet-guard).",
+            cost: "",
+            relation: "",
+        },
+    ],
+};
+
+pub(in crate::config) static GEO: Section = Section {
+    title: "[fleet] geo",
+    written: "geo = { country = \"geo/country.mmdb\" }",
+    about: "MMDB files in the nested GeoIP2 schema or the flat one (`country_code`, `latitude`, `longitude`). \
+            At least one file must be named.",
+    sample: "[fleet]\ngeo = { country = [\"geo/country-v4.mmdb\", \"geo/country-v6.mmdb\"], city = \"geo/city.mmdb\" }\n",
+    keys: &[
+        Key {
+            name: "country",
+            value: "path or list of paths",
+            example: "\"geo/country.mmdb\"",
+            default: "none",
+            range: "each file must exist and be readable",
+            about: "Databases that give at least a country. The first that knows an address wins, so that one file \
+                    per address family is written as a list.",
+            cost: "Each file is read once at start and at reload; a query never opens it.",
+            relation: "Asked where no `city` database knows the address.",
+        },
+        Key {
+            name: "city",
+            value: "path or list of paths",
+            example: "\"geo/city.mmdb\"",
+            default: "none",
+            range: "each file must exist and be readable",
+            about: "Databases that give coordinates.",
+            cost: "Coordinates make `nearest` exact within large countries; they also make many more client \
+                   classes, and with them larger tables and narrower ECS scopes, which resolvers cache less well.",
+            relation: "Asked before `country`.",
+        },
+    ],
+};
+
+pub(in crate::config) static GUARD: Section = Section {
+    title: "[fleet] guard",
+    written: "guard = { keep_sites = 1, max_withdrawn = 1, window = \"60s\" }",
+    about: "Stands before DNS and BGP and counts both together. What it refuses stays in service and is logged, \
+            counted and shown.",
+    sample: "[fleet]\nguard = { keep_sites = 2, max_withdrawn = 1, window = \"5m\" }\n",
+    keys: &[
+        Key {
+            name: "keep_sites",
+            value: "whole number",
+            example: "1",
+            default: "`1`: the last site of a service is never taken out, since a check that fails everywhere is \
+                      more likely wrong than right",
+            range: "0 to 65535",
+            about: "A service keeps at least this many sites.",
+            cost: "More protects against checks that are wrong, and keeps sending clients to sites that are \
+                   really down. 0 lets a service lose all its sites.",
+            relation: "Applies to services with more sites than this.",
+        },
+        Key {
+            name: "max_withdrawn",
+            value: "whole number",
+            example: "1",
+            default: "`1`: sites rarely fail in pairs, bad pushes fail everywhere",
+            range: "1 to 65535",
+            about: "At most this many sites of a service are taken out per `window`.",
+            cost: "More reacts faster to a true loss of several sites; less stops a bad change earlier.",
+            relation: "Counted over `window`.",
+        },
+        Key {
+            name: "window",
+            value: "duration",
+            example: "\"60s\"",
+            default: "`\"60s\"`: longer than a check needs to change its mind",
+            range: "1 s to 24 h",
+            about: "The sliding window of `max_withdrawn`.",
+            cost: "Longer spreads failures further apart; shorter forgets them sooner.",
+            relation: "Should be longer than `interval` x `fall` of the checks.",
+        },
+    ],
+};
+
+pub(in crate::config) static SITE: Section = Section {
+    title: "[[site]]",
+    written: "[[site]]",
+    about: "A point of presence. City, country and coordinates come from the built-in airport table. A fleet without \
+            sites is one place: `steer run` then takes no `--site`.",
+    sample: "[[site]]\nname = \"fra\"\nrouter_id = \"192.0.2.10\"\n\n[[site]]\nname = \"nrt\"\nrouter_id = \"192.0.2.20\"\n",
+    keys: &[
+        Key {
+            name: "name",
+            value: "string",
+            example: "\"fra\"",
+            default: REQUIRED,
+            range: "an IATA airport code, in any case; each site once",
+            about: "Names the site and says where on Earth it is.",
+            cost: "",
+            relation: "Used by `site` of endpoints and peers, by `sites` and `while_up` of prefixes, and by `--site`.",
+        },
+        Key {
+            name: "router_id",
+            value: "IPv4 address",
+            example: "\"192.0.2.10\"",
+            default: "`[bgp] router_id`",
+            range: "not 0.0.0.0; two sites cannot have the same (RFC 6286 §2.1)",
+            about: "BGP Identifier of this site's speaker.",
+            cost: "",
+            relation: "Goes before `[bgp] router_id`. Where neither is written, the first IPv4 address of \
+                       `[bgp] listen`, else the first IPv4 `source` of the site's peers, is taken.",
+        },
+    ],
+};
+
+pub(in crate::config) static ADMIN: Section = Section {
+    title: "[admin]",
+    written: "[admin]",
+    about: "Metrics and status over HTTP: `/metrics`, `/v1/status`, `/v1/explain`. Absent: no such listener.",
+    sample: "[admin]\nlisten = \"127.0.0.1:8053\"\n",
+    keys: &[Key {
+        name: "listen",
+        value: "string",
+        example: "\"127.0.0.1:8053\"",
+        default: "`\"127.0.0.1:8053\"`",
+        range: "`IP:PORT` with a loopback address",
+        about: "Where to listen.",
+        cost: "",
+        relation: "Loopback only, because nobody is asked for a password; put a proxy before it for more.",
+    }],
+};
