@@ -5,6 +5,7 @@
 #![expect(clippy::panic, reason = "a test that cannot be set up fails by panicking")]
 
 pub mod dns;
+pub mod peers;
 pub mod process;
 
 pub use process::{Finished, Steer, steer_binary};

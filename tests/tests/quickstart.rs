@@ -110,7 +110,9 @@ fn answer_and_route_change_together_when_an_endpoint_is_killed() {
 
     let pid = steer.until("the kill line", |steer| pid_of(&steer.printed(), "nrt"));
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    steer.until("the end of the endpoint", |steer| steer.printed().contains("nrt (pid").then_some(()));
+    steer.until("the end of the endpoint", |steer| {
+        steer.printed().contains("nrt (pid").then_some(())
+    });
     steer.until("the withdraw", |steer| {
         steer.printed().contains("- 192.0.2.53/32 from nrt").then_some(())
     });
