@@ -214,6 +214,9 @@ pub struct Peer {
     stopped: bool,
     /// Faults of the peer in a row.
     penalty: u32,
+    /// Between a fault and the end of the wait that it brought. No longer: two sides that refuse each other would
+    /// never meet again.
+    damped: bool,
     last_id: u64,
     rng: StdRng,
     actions: VecDeque<Action>,
@@ -293,6 +296,7 @@ impl Peer {
             incoming: Slot::new(),
             stopped: true,
             penalty: 0,
+            damped: false,
             last_id: 0,
             rng: StdRng::seed_from_u64(seed),
             actions: VecDeque::new(),
@@ -325,7 +329,7 @@ impl Peer {
         if self.state() == State::Established {
             return Err(Refusal::Established);
         }
-        if self.penalty > 0 && self.outgoing.timers.runs(Timer::Restart) {
+        if self.damped && self.outgoing.timers.runs(Timer::Restart) {
             return Err(Refusal::Damped);
         }
         // A second connection from the same side: the peer has forgotten the first.
@@ -376,6 +380,7 @@ impl Peer {
     }
 
     fn start(&mut self, now: Instant) {
+        self.damped = false;
         let trigger = if self.config.passive {
             Trigger::StartPassive
         } else {
@@ -386,6 +391,7 @@ impl Peer {
 
     fn stop(&mut self, notification: &Notification, now: Instant) {
         self.stopped = true;
+        self.penalty = 0; // RFC 4271 §8.2.2: ManualStop sets ConnectRetryCounter to zero
         for side in [Side::Outgoing, Side::Incoming] {
             let end = Some(End::Stopped(notification.clone()));
             let news = News {
@@ -601,6 +607,7 @@ impl Peer {
                 // A Cease is a wish of the peer's operator, no fault.
                 if !matches!(&news.end, Some(End::Notified(notification)) if notification.is_cease()) {
                     self.penalty = MAX_PENALTY.min(self.penalty + 1);
+                    self.damped = true;
                 }
             }
         }
@@ -632,7 +639,7 @@ impl Peer {
             // Dialling is the outgoing slot's business: an accepted connection that ended leaves nothing behind.
             slot.state = State::Idle;
             slot.timers.clear();
-            if self.penalty > 0 && self.outgoing.state == State::Active {
+            if self.damped && self.outgoing.state == State::Active {
                 // The peer waits out its penalty, whichever side it came from.
                 self.fire(Side::Outgoing, Trigger::Collision, collision(), now);
             }

@@ -166,6 +166,7 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (Connect, T::Stop | T::Collision) => (Idle, GIVE_UP),
         (Connect, T::RetryExpired) => (Connect, &[Close, Dial, ArmRetry]),
         (Connect, T::Connected) => (OpenSent, &[ClearTimers, SendOpen, ArmOpenHold]),
+        // The RFC says Idle here unless DelayOpenTimer runs; Active waits the same time and still takes the peer's dial.
         (Connect, T::Lost) => (Active, &[ClearTimers, Close, ArmRetry]),
         // No connection yet, so none of these can be: event "any other" leads to Idle.
         (Connect, T::HoldExpired | T::KeepaliveExpired) => (Idle, GIVE_UP),
@@ -188,6 +189,7 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (OpenSent, T::HoldExpired) => (Idle, BLAME),
         (OpenSent, T::Lost) => (Active, &[ClearTimers, Close, ArmRetry]),
         (OpenSent, T::Open) => (OpenConfirm, &[ClearTimers, SendKeepalive, ArmKeepalive, ArmHold]),
+        // RFC 4271 §6.4: a NOTIFICATION is never answered, though "any other event" would have it here.
         (OpenSent, T::Notification) => (Idle, &[ClearTimers, Close, Penalty]),
         // RFC 6608 §3: 5/1.
         (OpenSent, T::Keepalive | T::Update | T::Refresh | T::Malformed) => (Idle, BLAME),

@@ -471,6 +471,43 @@ fn a_peer_at_fault_on_its_own_connection_waits_too() {
     bench.accept();
 }
 
+/// Both sides of one outage have a penalty; if each refused the other through every later wait, none would get up.
+#[test]
+fn a_peer_that_was_at_fault_may_knock_once_its_wait_is_over() {
+    let mut bench = Bench::new(config(1));
+    let id = bench.dial();
+    bench.give(Event::Connected(id));
+    bench.give_message(id, &wire::encode_keepalive());
+    assert_eq!(bench.machine.accept(bench.now), Err(Refusal::Damped));
+    let actions = bench.pass(Duration::from_secs(5));
+    let Some(Action::Dial(id)) = actions.first().cloned() else {
+        panic!("{actions:?}")
+    };
+    bench.give(Event::Connected(id));
+    let refusal = Notification::bare(Reason::ConnectionRejected);
+    bench.give_message(id, &wire::encode_notification(&refusal));
+    bench.accept();
+}
+
+#[test]
+fn a_stop_by_the_operator_forgives_what_went_wrong_before() {
+    let mut bench = Bench::new(config(1));
+    for _ in 0..3 {
+        let id = bench.dial();
+        bench.give(Event::Connected(id));
+        bench.give_message(id, &wire::encode_keepalive());
+    }
+    bench.give(Event::Stop {
+        reason: Reason::AdministrativeReset,
+        text: String::new(),
+    });
+    let id = bench.dial();
+    bench.give(Event::Connected(id));
+    bench.give_message(id, &wire::encode_keepalive());
+    let wait = bench.machine.next_deadline().unwrap() - bench.now;
+    assert!(wait <= Duration::from_secs(5), "{wait:?}");
+}
+
 #[test]
 fn a_cease_is_no_fault() {
     let (mut bench, id) = Bench::established();
