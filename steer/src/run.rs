@@ -1,6 +1,7 @@
 //! `steer run`: bind everything, then start; stop in good order.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
 use steer_dns::{Engine, Server};
 use steer_health::{Judge, SnapshotCell};
-use steer_topology::SiteId;
+use steer_topology::{Fault, Faults, Fleet, SiteId};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -28,11 +29,26 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     raise_file_limit();
     let loaded = Loaded::from_file(&args.config)?;
     let site = loaded.local_site(args.site.as_deref())?;
+    refuse_idle(&loaded.fleet, &args.config)?;
     runtime()?.block_on(async {
         let mut stop = stop_on_signal()?;
         let bound = Bound::new(loaded, &[site]).await?;
         bound.start()?.until(&mut stop).await
     })
+}
+
+/// A file that asks for nothing is a wrong file, or an empty one.
+fn refuse_idle(fleet: &Fleet, config: &Path) -> Result<(), Failure> {
+    if fleet.dns.is_some() || fleet.bgp.is_some() || fleet.admin.is_some() {
+        return Ok(());
+    }
+    let remedy = "write [dns] with a [[zone]], [bgp] with a [[bgp.peer]], or [admin]";
+    Err(Faults::from(Fault::of_file(
+        config,
+        "the file asks for nothing to be run",
+        remedy,
+    ))
+    .into())
 }
 
 /// Each probe in flight holds a socket, and the usual soft limit of 1,024 files is below their number.

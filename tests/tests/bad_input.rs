@@ -48,6 +48,11 @@ fn a_missing_configuration_is_named() {
 }
 
 #[test]
+fn a_file_that_asks_for_nothing_is_refused() {
+    assert_refused(&run(&[("steer.toml", "")]), &["steer.toml:", "[bgp]"]);
+}
+
+#[test]
 fn wrong_toml_is_refused_with_its_line() {
     assert_refused(
         &run(&[("steer.toml", "[dns]\nlisten = [\"127.0.0.1:5300\"\n[bgp]\n")]),
