@@ -117,14 +117,17 @@ enum Length {
     Exactly(usize),
     /// A multiple, but not zero.
     Multiple(usize),
+    /// An AS number, of 2 or 4 octets as agreed, and an IPv4 address.
+    Aggregator,
 }
 
 impl Length {
-    fn allows(self, length: usize) -> bool {
+    fn allows(self, length: usize, four_octet: bool) -> bool {
         match self {
             Self::Any => true,
             Self::Exactly(want) => length == want,
             Self::Multiple(of) => length != 0 && length.is_multiple_of(of),
+            Self::Aggregator => length == if four_octet { 8 } else { 6 },
         }
     }
 }
@@ -170,7 +173,7 @@ const fn internal(code: u8, flags: u8, length: Length) -> Rule {
 #[rustfmt::skip]
 const RULES: &[Rule] = {
     use Action::{Discard, Reset, TreatAsWithdraw};
-    use Length::{Any, Exactly, Multiple};
+    use Length::{Aggregator, Any, Exactly, Multiple};
     const WELL_KNOWN: u8 = TRANSITIVE;
     const BOTH: u8 = OPTIONAL | TRANSITIVE;
     &[
@@ -180,7 +183,7 @@ const RULES: &[Rule] = {
         rule(code::MED, OPTIONAL, Exactly(4), TreatAsWithdraw, Reason::AttributeLength),                  // §7.4
         internal(code::LOCAL_PREF, WELL_KNOWN, Exactly(4)),                                               // §7.5
         rule(code::ATOMIC_AGGREGATE, WELL_KNOWN, Exactly(0), Discard, Reason::AttributeLength),           // §7.6
-        rule(code::AGGREGATOR, BOTH, Any, Discard, Reason::AttributeLength),                              // §7.7
+        rule(code::AGGREGATOR, BOTH, Aggregator, Discard, Reason::OptionalAttribute),                     // §7.7
         rule(code::COMMUNITIES, BOTH, Multiple(4), TreatAsWithdraw, Reason::OptionalAttribute),           // §7.8
         internal(code::ORIGINATOR_ID, OPTIONAL, Exactly(4)),                                              // §7.9
         internal(code::CLUSTER_LIST, OPTIONAL, Multiple(4)),                                              // §7.10
@@ -205,6 +208,8 @@ pub(super) struct Found {
     pub(super) communities: Vec<u32>,
     pub(super) large_communities: Vec<[u32; 3]>,
     pub(super) reach: Option<Reach>,
+    /// There is an MP_REACH_NLRI of a family that we do not carry.
+    pub(super) foreign: bool,
     pub(super) unreach: Option<Field>,
     pub(super) faults: Vec<AttributeFault>,
     /// Attributes in the list, known or not.
@@ -289,7 +294,7 @@ fn visit(raw: &Raw<'_>, context: Context, found: &mut Found) -> Result<(), Malfo
     if raw.flags & (OPTIONAL | TRANSITIVE) != rule.flags {
         found.fault(raw.code, Action::TreatAsWithdraw, Reason::AttributeFlags); // RFC 7606 §3 c
     }
-    let read = if rule.length.allows(raw.value.len()) {
+    let read = if rule.length.allows(raw.value.len(), context.four_octet) {
         read(raw, context, found).ok_or(rule.reason)
     } else {
         Err(Reason::AttributeLength)
@@ -324,19 +329,19 @@ fn read(raw: &Raw<'_>, context: Context, found: &mut Found) -> Option<()> {
         code::NEXT_HOP => found.next_hop = Some(read_next_hop(raw.value)?),
         code::MED => found.med = Some(be32(raw.value)?),
         code::LOCAL_PREF => found.local_pref = Some(be32(raw.value)?),
-        code::AGGREGATOR => {
-            let want = if context.four_octet { 8 } else { 6 };
-            return (raw.value.len() == want).then_some(());
-        }
+        code::AGGREGATOR | code::AS4_AGGREGATOR => return names_an_as(raw.value).then_some(()),
         code::COMMUNITIES => found.communities = raw.value.chunks_exact(4).filter_map(be32).collect(),
         // Gap: RFC 6793 §4.2.3: the path of a 2-octet peer is not rebuilt from AS4_PATH; we keep no routes.
         code::AS4_PATH => {
-            read_as_path(raw.value, true)?;
+            read_as_path(raw.value, true).filter(|path| !path.is_empty())?; // RFC 6793 §6
         }
         code::LARGE_COMMUNITIES => {
             found.large_communities = raw.value.chunks_exact(12).filter_map(be96).collect();
         }
-        code::MP_REACH => found.reach = super::update::read_mp_reach(raw.value)?,
+        code::MP_REACH => {
+            found.reach = super::update::read_mp_reach(raw.value)?;
+            found.foreign = found.reach.is_none();
+        }
         code::MP_UNREACH => found.unreach = super::update::read_mp_unreach(raw.value)?,
         // Their lengths are all we check.
         _ => {}
@@ -371,12 +376,22 @@ fn read_as_path(mut value: &[u8], four_octet: bool) -> Option<Vec<Segment>> {
         let asns = numbers
             .chunks_exact(width)
             .map(|n| n.iter().fold(0, |sum, b| (sum << 8) | u32::from(*b)));
-        path.push(Segment {
-            kind,
-            asns: asns.collect(),
-        });
+        let asns: Vec<u32> = asns.collect();
+        if asns.contains(&0) {
+            return None; // RFC 7607 §2
+        }
+        path.push(Segment { kind, asns });
     }
     Some(path)
+}
+
+/// An AGGREGATOR is an AS number, which is never 0 (RFC 7607 §2), and an address of 4 octets.
+fn names_an_as(aggregator: &[u8]) -> bool {
+    let asn = aggregator
+        .len()
+        .checked_sub(4)
+        .and_then(|end| aggregator.get(..end));
+    asn.is_some_and(|asn| asn.iter().any(|octet| *octet != 0))
 }
 
 fn be32(value: &[u8]) -> Option<u32> {

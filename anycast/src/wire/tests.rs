@@ -1,5 +1,7 @@
 //! The codec against itself, against random octets, and row by row against the RFCs.
 
+mod octets;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{Bytes, BytesMut};

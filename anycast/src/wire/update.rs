@@ -113,7 +113,7 @@ fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Re
         .cloned();
     match (withdraw, found.origin, found.as_path) {
         // RFC 7606 §5.2: no reachable route was found, so it is not certain that all were read.
-        (Some(fault), ..) if !reachable => {
+        (Some(fault), ..) if !reachable && !found.foreign => {
             let text = format!(
                 "attribute {} is malformed and no route stands beside it",
                 fault.attribute
