@@ -1,5 +1,7 @@
 //! Any wish, any room, any lost session: what the peer holds ends as what is wanted.
 
+mod model;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
