@@ -4,8 +4,10 @@ mod pair;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
+use steer_topology::Asn;
 
 use super::*;
 use crate::wire::tests::{any_message, frame};

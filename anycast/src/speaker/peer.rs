@@ -297,6 +297,7 @@ impl PeerTask {
             status.last_error_at = Some(Timestamp::now());
         }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
+            (true, End::Stopped(_), _) => info!(peer = %self.label, reason = %text, "session down"),
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
             (false, End::Collision | End::Stopped(_), _) => {
                 debug!(peer = %self.label, reason = %text, "connection ended");
@@ -542,6 +543,7 @@ fn note_change(
     route.wanted = announced;
 }
 
+// Gap: RFC 5082 (GTSM) and RFC 2385 (TCP MD5): the socket has the system's defaults.
 async fn dial(peer: Peer) -> io::Result<TcpStream> {
     let address = SocketAddr::new(peer.address, peer.port);
     let socket = if address.is_ipv4() {
