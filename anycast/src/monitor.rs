@@ -123,8 +123,8 @@ impl Monitor {
                     counter!("steer_anycast_monitor_refused_total").increment(1);
                 }
                 Ok((stream, _)) => {
-                    let listening = Listening::new(self.config(), events.clone());
-                    sessions.spawn(listening.run(stream, shutdown.clone()));
+                    let listening = Listening::new(self.config(), events.clone(), shutdown.clone());
+                    sessions.spawn(listening.run(stream));
                 }
                 Err(error) => {
                     warn!(%error, "the monitor cannot accept a connection");
@@ -154,22 +154,24 @@ struct Listening {
     /// There while the session is up.
     from: Option<Source>,
     routes: BTreeSet<Prefix>,
+    shutdown: CancellationToken,
     over: bool,
 }
 
 impl Listening {
-    fn new(config: Config, events: mpsc::Sender<MonitorEvent>) -> Self {
+    fn new(config: Config, events: mpsc::Sender<MonitorEvent>, shutdown: CancellationToken) -> Self {
         // The seed only jitters keepalives; nothing of a monitor needs to be unpredictable.
         Self {
             machine: Peer::new(config, 0),
             events,
             from: None,
             routes: BTreeSet::new(),
+            shutdown,
             over: false,
         }
     }
 
-    async fn run(mut self, stream: TcpStream, shutdown: CancellationToken) {
+    async fn run(mut self, stream: TcpStream) {
         let now = Instant::now();
         self.machine.handle(Event::Start, now);
         let Ok(id) = self.machine.accept(now) else { return };
@@ -183,7 +185,7 @@ impl Listening {
                 .next_deadline()
                 .unwrap_or_else(|| Instant::now() + HOLD_TIME);
             tokio::select! {
-                () = shutdown.cancelled() => {
+                () = self.shutdown.cancelled() => {
                     let (reason, text) = (Reason::AdministrativeShutdown, "the route monitor stops".to_owned());
                     self.machine.handle(Event::Stop { reason, text }, Instant::now());
                 }
@@ -294,14 +296,17 @@ impl Listening {
 
     async fn tell(&self, heard: Heard) {
         let Some(from) = self.from else { return };
-        // A receiver that is gone wants to hear no more; the session goes on until the shutdown.
-        let _ = self
-            .events
-            .send(MonitorEvent {
-                at: Timestamp::now(),
-                from,
-                heard,
-            })
-            .await;
+        let event = MonitorEvent {
+            at: Timestamp::now(),
+            from,
+            heard,
+        };
+        tokio::select! {
+            biased;
+            // A receiver that is gone wants to hear no more; the session goes on until the shutdown.
+            _ = self.events.send(event) => {}
+            // The queue is full and we are told to stop: what is left is not worth waiting for.
+            () = self.shutdown.cancelled() => {}
+        }
     }
 }

@@ -227,6 +227,33 @@ async fn a_session_that_was_lost_comes_back_with_every_route() {
     again.await.expect("the monitor ends in good order");
 }
 
+#[tokio::test]
+async fn a_monitor_that_nobody_reads_still_stops() {
+    let asn = Asn::new(64_500).expect("not zero");
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let monitor = Monitor::bind(listen, asn, Ipv4Addr::new(192, 0, 2, 250)).expect("a free port");
+    let address = monitor.local_addr().expect("bound");
+    let (sender, _unread) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(monitor.run(sender.clone(), stop.clone()));
+    let speaker = Running::start(three_prefixes(address)).await;
+    speaker
+        .until_peer("the session", |peer| peer.session.is_some())
+        .await;
+    let full = async {
+        while sender.capacity() > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, full)
+        .await
+        .expect("the queue fills");
+    stop.cancel();
+    let ended = tokio::time::timeout(PATIENCE, task).await;
+    ended.expect("the monitor stops in time").expect("in good order");
+    speaker.end().await;
+}
+
 fn listener_fleet(listen: SocketAddr) -> Arc<Fleet> {
     fleet(&format!(
         "[bgp]\nasn = 64512\nrouter_id = \"10.0.0.1\"\nlisten = [\"{listen}\"]\n\
