@@ -40,6 +40,7 @@ pub(crate) struct Admin {
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
+    pub(crate) stop: CancellationToken,
 }
 
 /// An error as the API words it.
@@ -60,20 +61,16 @@ pub(crate) fn install_metrics() -> Result<PrometheusHandle, Failure> {
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
 
-/// Serves the API until `stop`.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    admin: Admin,
-    metrics: PrometheusHandle,
-    stop: CancellationToken,
-) {
+/// Serves the API until `admin.stop`.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: PrometheusHandle) {
+    let stop = admin.stop.clone();
     let upkeep = tokio::spawn(keep_metrics(metrics.clone(), stop.clone()));
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/explain", get(explain))
         .with_state(admin)
         .route("/metrics", get(move || render(metrics.clone())));
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = server.await {
         tracing::error!(%error, "the admin API ended");
     }
@@ -117,8 +114,12 @@ enum Format {
 async fn status(State(admin): State<Admin>, Query(query): Query<StatusQuery>) -> Response {
     if let Some(after) = query.after {
         let mut published = admin.cell.subscribe();
-        // A time-out is no error: the caller gets the same snapshot again.
-        let _ = tokio::time::timeout(LONG_POLL, published.wait_for(|number| *number > after)).await;
+        // Whatever ends the wait, the caller gets the snapshot of that moment.
+        tokio::select! {
+            _ = published.wait_for(|number| *number > after) => {}
+            () = tokio::time::sleep(LONG_POLL) => {}
+            () = admin.stop.cancelled() => {}
+        }
     }
     let status = Status::of(&admin);
     match query.format {

@@ -109,7 +109,6 @@ impl Bound {
 
     /// Starts every part on what was bound. Must be called within the runtime.
     pub(crate) fn start(self) -> Result<Running, Failure> {
-        let metrics = admin::install_metrics()?;
         let Self {
             loaded,
             sites,
@@ -117,6 +116,8 @@ impl Bound {
             speakers,
             admin,
         } = self;
+        // Without a reader nothing is recorded: histograms that nobody drains would grow without bound.
+        let metrics = admin.as_ref().map(|_| admin::install_metrics()).transpose()?;
         let judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
         let engine = Arc::new(Engine::new(loaded.tables(cell.load())));
@@ -136,14 +137,15 @@ impl Bound {
             let (engine, stop) = (Arc::clone(&engine), stop.clone());
             tasks.spawn(async move { server.run(engine, stop).await });
         }
-        if let Some(listener) = admin {
+        if let Some((listener, metrics)) = admin.zip(metrics) {
             let admin = Admin {
                 sites: sites.into(),
                 cell: Arc::clone(&cell),
                 engine: Arc::clone(&engine),
                 speakers: statuses.into(),
+                stop: stop.clone(),
             };
-            tasks.spawn(admin::serve(listener, admin, metrics, stop.clone()));
+            tasks.spawn(admin::serve(listener, admin, metrics));
         }
         let checks = steer_health::run(
             Arc::clone(&loaded.fleet),
