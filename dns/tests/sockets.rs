@@ -240,8 +240,10 @@ fn a_port_in_use_is_told_with_address_and_holder_and_nothing_stays_bound() {
         .enable_all()
         .build()
         .unwrap();
-    let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    // An address that no other test uses: one of their sockets could take the port that is freed here.
+    let own = Ipv4Addr::new(127, 0, 0, 77);
+    let held = UdpSocket::bind((own, 0)).unwrap();
+    let free = UdpSocket::bind((own, 0)).unwrap();
     let (held, free_address) = (
         held.local_addr().map(|address| (held, address)).unwrap(),
         free.local_addr().unwrap(),

@@ -11,19 +11,21 @@ pub mod process;
 pub use process::{Finished, Steer, steer_binary};
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A loopback port that was free for both UDP and TCP a moment ago.
+/// A loopback port that is free for both UDP and TCP, below the range from which the kernel takes ports for
+/// clients (32768 on Linux), and not given out twice by one test program.
 ///
 /// # Panics
 /// When no such port is found.
 #[must_use]
 pub fn free_port() -> SocketAddr {
-    for _ in 0..64 {
-        let Ok(tcp) = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)) else {
-            continue;
-        };
-        let Ok(address) = tcp.local_addr() else { continue };
-        if UdpSocket::bind(address).is_ok() {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 8_000).unwrap_or(0);
+    for _ in 0..4_000 {
+        let port = 16_000 + (offset + GIVEN.fetch_add(4, Ordering::Relaxed)) % 16_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
             return address;
         }
     }
