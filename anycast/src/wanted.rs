@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use steer_health::{Holds, Snapshot};
-use steer_topology::{Anycast, Prefix, SiteId};
+use steer_topology::{Anycast, Condition, Prefix, SiteId};
 
 /// What one snapshot wants of every peer of this site.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,13 +89,41 @@ fn decide_one(
 fn all_hold(snapshot: &Snapshot, local: Option<SiteId>, anycast: &Anycast) -> Holds {
     let mut all = Holds::Yes;
     for condition in &anycast.while_up {
-        match snapshot.holds(condition, local) {
+        match holds(snapshot, local, condition) {
             Holds::No => return Holds::No,
             Holds::Unknown => all = Holds::Unknown,
             Holds::Yes => {}
         }
     }
     all
+}
+
+/// Three-valued logic: what is unknown is told only where it decides.
+fn holds(snapshot: &Snapshot, local: Option<SiteId>, condition: &Condition) -> Holds {
+    let of = |all: &[Condition], want: usize| {
+        let values: Vec<Holds> = all.iter().map(|one| holds(snapshot, local, one)).collect();
+        let count = |value| values.iter().filter(|other| **other == value).count();
+        match (
+            count(Holds::Yes) >= want,
+            count(Holds::Yes) + count(Holds::Unknown) >= want,
+        ) {
+            (true, _) => Holds::Yes,
+            (false, true) => Holds::Unknown,
+            (false, false) => Holds::No,
+        }
+    };
+    match condition {
+        Condition::InService(condition) => snapshot.holds(condition, local),
+        Condition::Address(_) => Holds::Unknown, // Gap: not looked at yet
+        Condition::All(all) => of(all, all.len()),
+        Condition::Any(any) => of(any, 1),
+        Condition::AtLeast { count, of: among } => of(among, usize::from(count.get())),
+        Condition::Not(one) => match holds(snapshot, local, one) {
+            Holds::Yes => Holds::No,
+            Holds::No => Holds::Yes,
+            Holds::Unknown => Holds::Unknown,
+        },
+    }
 }
 
 fn stands_at(anycast: &Anycast, local: Option<SiteId>) -> bool {

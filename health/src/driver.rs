@@ -334,6 +334,7 @@ fn rules(settings: &CheckSettings) -> Rules {
         timeout,
         fall,
         rise,
+        tripwire: _,
     } = settings;
     Rules {
         interval: *interval,

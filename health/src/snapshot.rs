@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::Serialize;
-use steer_topology::{At, Condition, EndpointId, Fleet, PoolId, SiteId};
+use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
 use tokio::sync::watch;
 
 /// What the checks say of an endpoint.
@@ -113,26 +113,31 @@ impl Snapshot {
 
     /// Evaluates a condition for the process that runs as `local`.
     #[must_use]
-    pub fn holds(&self, condition: &Condition, local: Option<SiteId>) -> Holds {
+    pub fn holds(&self, condition: &InService, local: Option<SiteId>) -> Holds {
         if !self.settled {
             return Holds::Unknown;
         }
-        let mut unknown = false;
-        for id in self.endpoints_at(condition.pool, condition.at, local) {
+        let want = usize::from(condition.at_least.get());
+        let (mut serving, mut unknown) = (0, 0);
+        for id in self.endpoints_at(condition.subject, condition.at, local) {
             let state = self.endpoint(id);
             match (&state.service, state.verdict) {
-                (Service::In | Service::Held { .. }, Verdict::Up | Verdict::Down) => return Holds::Yes,
-                (Service::In | Service::Held { .. }, Verdict::Unknown) => unknown = true,
+                (Service::In | Service::Held { .. }, Verdict::Up | Verdict::Down) => serving += 1,
+                (Service::In | Service::Held { .. }, Verdict::Unknown) => unknown += 1,
                 (Service::Out, Verdict::Unknown | Verdict::Up | Verdict::Down) => {}
             }
         }
-        if unknown { Holds::Unknown } else { Holds::No }
+        match (serving >= want, serving + unknown >= want) {
+            (true, _) => Holds::Yes,
+            (false, true) => Holds::Unknown,
+            (false, false) => Holds::No,
+        }
     }
 
-    /// The endpoints of `pool` that stand at `at`.
+    /// The endpoints of `subject` that stand at `at`.
     pub fn endpoints_at(
         &self,
-        pool: PoolId,
+        subject: Subject,
         at: At,
         local: Option<SiteId>,
     ) -> impl Iterator<Item = EndpointId> + '_ {
@@ -141,7 +146,12 @@ impl Snapshot {
             At::Local => local,
             At::Site(site) => Some(site),
         };
-        let endpoints = self.fleet.pool(pool).endpoints.iter().copied();
+        let meant = move |pool: &steer_topology::Pool| match subject {
+            Subject::Pool(id) => std::ptr::eq(pool, self.fleet.pool(id)),
+            Subject::Check(check) => pool.check == Some(check),
+        };
+        let pools = self.fleet.pools.iter().filter(move |pool| meant(pool));
+        let endpoints = pools.flat_map(|pool| pool.endpoints.iter().copied());
         endpoints.filter(move |id| site.is_none() || self.fleet.endpoint(*id).site == site)
     }
 }
@@ -201,7 +211,9 @@ impl SnapshotCell {
 mod tests {
     use std::time::Instant;
 
-    use steer_topology::CheckKind;
+    use std::num::NonZeroU16;
+
+    use steer_topology::{CheckKind, PoolId};
 
     use super::*;
     use crate::judge::Judge;
@@ -219,13 +231,21 @@ mod tests {
         }
     }
 
+    fn first_pool(at: At) -> InService {
+        InService {
+            subject: Subject::Pool(PoolId(0)),
+            at,
+            at_least: NonZeroU16::MIN,
+        }
+    }
+
     /// The services and verdicts of the two endpoints, the first of them local.
     fn holds(states: [(Service, Verdict); 2], at: At) -> Holds {
         let mut snapshot = snapshot(1);
         for (endpoint, (service, verdict)) in snapshot.endpoints.iter_mut().zip(states) {
             (endpoint.service, endpoint.verdict) = (service, verdict);
         }
-        snapshot.holds(&Condition { pool: PoolId(0), at }, Some(SiteId(0)))
+        snapshot.holds(&first_pool(at), Some(SiteId(0)))
     }
 
     #[test]
@@ -262,16 +282,7 @@ mod tests {
             .endpoints
             .iter_mut()
             .for_each(|state| state.verdict = Verdict::Up);
-        assert_eq!(
-            snapshot.holds(
-                &Condition {
-                    pool: PoolId(0),
-                    at: At::Anywhere
-                },
-                None
-            ),
-            Holds::Unknown
-        );
+        assert_eq!(snapshot.holds(&first_pool(At::Anywhere), None), Holds::Unknown);
     }
 
     #[tokio::test]

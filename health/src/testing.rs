@@ -29,6 +29,7 @@ impl FleetBuilder {
             timeout: Duration::from_millis(300),
             fall: NonZeroU8::new(3).unwrap(),
             rise: NonZeroU8::new(2).unwrap(),
+            tripwire: false,
         };
         Self(Fleet {
             name: "test".to_owned(),
@@ -48,6 +49,7 @@ impl FleetBuilder {
             anycast: Vec::new(),
             bgp: None,
             admin: None,
+            store: None,
         })
     }
 

@@ -1,13 +1,13 @@
 //! The checked configuration of a whole fleet. Whoever holds a [`Fleet`] need not check anything again.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Asn, Name, Prefix};
+use crate::{Anycast, Bgp, Name};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -55,6 +55,8 @@ pub struct Fleet {
     pub bgp: Option<Bgp>,
     /// `[admin]`; absent: no admin listener.
     pub admin: Option<Admin>,
+    /// `[fleet] store`: the file that keeps drains and other wishes of the operator; absent: they end with the process.
+    pub store: Option<PathBuf>,
 }
 
 /// Where the geography comes from. All files are MMDB, in the nested GeoIP2 or the flat schema.
@@ -104,12 +106,15 @@ pub struct Check {
     pub kind: CheckKind,
     /// Time between the starts of two probes of one endpoint. Default 1 s.
     pub interval: Duration,
-    /// A probe without an answer by then has failed. At most `interval`. Default 300 ms (or `interval`, if shorter).
+    /// A probe without an answer by then has failed. May be longer than `interval`: then the next
+    /// probe waits for it. Default 300 ms (or `interval`, if shorter).
     pub timeout: Duration,
     /// Failures in a row until an endpoint is down. Default 3.
     pub fall: NonZeroU8,
     /// Successes in a row until a down endpoint is up. Default 2.
     pub rise: NonZeroU8,
+    /// Hold a TCP connection to each endpoint; its end triggers the deciding probe at once. Default false.
+    pub tripwire: bool,
 }
 
 /// What a probe does.
@@ -218,74 +223,6 @@ pub enum AllDown {
     Nodata,
     /// SERVFAIL.
     Servfail,
-}
-
-/// A prefix that is announced while its condition holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Anycast {
-    /// The prefix.
-    pub prefix: Prefix,
-    /// Sites that announce it; all sites when not written, empty in a fleet without sites.
-    pub sites: Vec<SiteId>,
-    /// All must hold. Empty: announced as long as the process runs.
-    pub while_up: Vec<Condition>,
-    /// NEXT_HOP; the session's own address when absent.
-    pub next_hop: Option<IpAddr>,
-}
-
-/// Holds while at least one endpoint of the pool, at the place, is in service.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Condition {
-    /// The pool.
-    pub pool: PoolId,
-    /// Whose endpoints count.
-    pub at: At,
-}
-
-/// Whose endpoints a [`Condition`] counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum At {
-    /// `pool:web`
-    Anywhere,
-    /// `pool:web@local`: those of the site this process runs as.
-    Local,
-    /// `pool:web@fra`
-    Site(SiteId),
-}
-
-/// `[bgp]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Bgp {
-    /// Our AS number.
-    pub asn: Asn,
-    /// BGP Identifier, unless the site has its own.
-    pub router_id: Option<Ipv4Addr>,
-    /// Where peers may connect to us. Default none: we connect to them.
-    pub listen: Vec<SocketAddr>,
-    /// `[[bgp.peer]]`
-    pub peers: Vec<Peer>,
-}
-
-/// A configured neighbour.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Peer {
-    /// The site whose speaker holds this session; `None`: every site's.
-    pub site: Option<SiteId>,
-    /// Its address.
-    pub address: IpAddr,
-    /// Its port. Default 179.
-    pub port: u16,
-    /// Its AS number; ours makes it an internal peer.
-    pub asn: Asn,
-    /// The address we connect from.
-    pub source: Option<IpAddr>,
-    /// Wait for it to connect instead of connecting.
-    pub passive: bool,
-    /// Hold time that we offer: 0 (never expires) or 3 s to 65,535 s. Default 90 s.
-    pub hold_time: Duration,
-    /// Mean time between two attempts to connect; jittered to 75 to 100 %. Default 5 s.
-    pub connect_retry: Duration,
 }
 
 /// `[admin]`

@@ -9,6 +9,7 @@
 //! is a function that the caller hands in.
 
 pub mod airports;
+pub mod announcement;
 pub mod class;
 pub mod config;
 pub mod country;
@@ -16,9 +17,11 @@ pub mod fault;
 pub mod fleet;
 pub mod geography;
 pub mod name;
+pub mod peering;
 pub mod prefix;
 pub mod report;
 
+pub use announcement::*;
 pub use class::{Class, ClassId, Classes, Found};
 pub use config::{Resolve, UnknownSite};
 pub use country::{Continent, CountryCode, Position, distance_km};
@@ -26,4 +29,5 @@ pub use fault::{Fault, Faults};
 pub use fleet::*;
 pub use geography::{Geography, Located, Place};
 pub use name::Name;
+pub use peering::*;
 pub use prefix::{Asn, Prefix};

@@ -104,5 +104,6 @@ pub(super) fn fleet(
         anycast: all(anycast)?.into_iter().map(|(_, anycast)| anycast).collect(),
         bgp: bgp?.map(|(_, bgp)| bgp),
         admin: admin?,
+        store: None,
     })
 }

@@ -6,11 +6,13 @@ mod random;
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::Duration;
 
 use steer_topology::{
-    AllDown, At, Condition, EndpointId, Filter, Fleet, PoolId, SiteId, UnknownSite, report,
+    AllDown, At, Condition, EndpointId, Filter, Fleet, InService, PoolId, SiteId, Subject, UnknownSite,
+    report,
 };
 use support::{Hosts, folder, load, parse};
 
@@ -95,9 +97,12 @@ fn a_whole_fleet_loads_with_every_reference_resolved_and_every_default_filled_in
     );
     assert_eq!(fleet.steers[1].zone, 0);
     assert_eq!(fleet.steers[1].if_all_down, AllDown::Nodata);
-    let condition = |pool, at| Condition {
-        pool: PoolId(pool),
-        at,
+    let condition = |pool, at| {
+        Condition::InService(InService {
+            subject: Subject::Pool(PoolId(pool)),
+            at,
+            at_least: NonZeroU16::MIN,
+        })
     };
     assert_eq!(
         fleet.anycast[0].while_up,

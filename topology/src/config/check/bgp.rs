@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use crate::config::raw::{Maybe, Needed, RawAnycast, RawBgp, RawPeer};
 use crate::config::read::{Field, List, OneOrMany, all};
 use crate::config::router_id;
 use crate::config::sink::{Reported, Sink};
-use crate::{Anycast, At, Bgp, Condition, Peer, PoolId, Prefix, Site, SiteId};
+use crate::{
+    Anycast, At, Bgp, Condition, InService, Peer, PeerFamilies, PeerReach, Policy, PoolId, Prefix, Site,
+    SiteId, Subject,
+};
 
 /// The speaker and where its table stands.
 pub(super) fn speaker(
@@ -41,6 +45,8 @@ pub(super) fn speaker(
             router_id: router_id?,
             listen: listen?,
             peers: peers?,
+            bmp: Vec::new(),
+            rpki: None,
         },
     )))
 }
@@ -149,12 +155,27 @@ fn peer(
     Ok(Peer {
         site: site?,
         address: address?,
+        interface: None,
         port: port?,
         asn: asn?,
         source: source?,
         passive: passive?,
         hold_time: hold_time?,
         connect_retry: connect_retry?,
+        password_file: None,
+        reach: PeerReach::Default,
+        families: PeerFamilies {
+            ipv4: true,
+            ipv6: true,
+        },
+        extended_next_hop: false,
+        extended_messages: true,
+        role: None,
+        graceful_restart: None,
+        max_prefixes: 2_000_000,
+        sample: 0,
+        policy: Policy::default(),
+        bfd: None,
     })
 }
 
@@ -253,6 +274,15 @@ fn announcement(
             sites,
             while_up: while_up?,
             next_hop: next_hop?,
+            policy: Policy::default(),
+            to: Vec::new(),
+            rise: Duration::ZERO,
+            fall: Duration::ZERO,
+            hold_down: Duration::ZERO,
+            flap_budget: None,
+            bind: None,
+            lease: None,
+            on_drain: Vec::new(),
         },
     ))
 }
@@ -351,10 +381,11 @@ fn condition(
     };
     let (pool, at) = (pool?, at?);
     can_hold(cx, places, sites, written, name, pool, at)?;
-    Ok(Condition {
-        pool: PoolId(pool),
+    Ok(Condition::InService(InService {
+        subject: Subject::Pool(PoolId(pool)),
         at,
-    })
+        at_least: NonZeroU16::MIN,
+    }))
 }
 
 /// A condition on endpoints that do not exist would never hold.

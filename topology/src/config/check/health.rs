@@ -52,6 +52,7 @@ fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         timeout,
         fall: fall?,
         rise: rise?,
+        tripwire: false,
     })
 }
 
