@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use steer_topology::{At, Filter, Fleet, Peer, SiteId, fault::Place};
+use steer_topology::{At, Condition, Filter, Fleet, InService, Peer, SiteId, Subject, fault::Place};
 
 use crate::support::{folder, parse};
 
@@ -191,11 +191,7 @@ fn assert_sane(fleet: &Fleet) {
                 .is_none_or(|hop| hop.is_ipv4() == anycast.prefix.is_ipv4())
         );
         for condition in &anycast.while_up {
-            assert!((condition.pool.0 as usize) < fleet.pools.len());
-            assert!(match condition.at {
-                At::Anywhere | At::Local => true,
-                At::Site(site) => known(Some(site)),
-            });
+            check_condition(fleet, condition);
         }
     }
     assert!(
@@ -238,5 +234,29 @@ fn unique<T: Eq + std::hash::Hash + std::fmt::Debug>(names: impl Iterator<Item =
     for name in names {
         assert!(!seen.contains(&name), "{name:?} twice");
         seen.insert(name);
+    }
+}
+
+fn check_condition(fleet: &Fleet, condition: &Condition) {
+    match condition {
+        Condition::InService(InService { subject, at, .. }) => {
+            assert!(match subject {
+                Subject::Pool(pool) => (pool.0 as usize) < fleet.pools.len(),
+                Subject::Check(check) => (check.0 as usize) < fleet.checks.len(),
+            });
+            assert!(match at {
+                At::Anywhere | At::Local => true,
+                At::Site(site) => usize::from(site.0) < fleet.sites.len(),
+            });
+        }
+        Condition::Address(_) => {}
+        Condition::All(all) | Condition::Any(all) => {
+            all.iter().for_each(|one| check_condition(fleet, one));
+        }
+        Condition::AtLeast { count, of } => {
+            assert!(usize::from(count.get()) <= of.len());
+            of.iter().for_each(|one| check_condition(fleet, one));
+        }
+        Condition::Not(one) => check_condition(fleet, one),
     }
 }
