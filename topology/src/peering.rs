@@ -61,8 +61,9 @@ pub struct Peer {
     pub role: Option<Role>,
     /// Graceful restart (RFC 4724, RFC 8538); absent: off.
     pub graceful_restart: Option<GracefulRestart>,
-    /// A peer that sends more prefixes than this gets Cease/Maximum Number of Prefixes Reached. Default 2,000,000.
-    pub max_prefixes: u32,
+    /// A peer that holds more prefixes than this gets Cease/Maximum Number of Prefixes Reached (RFC 4486).
+    /// Absent: no limit, and only totals are counted.
+    pub max_prefixes: Option<u32>,
     /// Received routes that are kept as a sample for `steer catchment`. Default 0: none.
     pub sample: u32,
     /// Attributes for every prefix; see [`Policy::over`].

@@ -172,7 +172,7 @@ fn peer(
         extended_messages: true,
         role: None,
         graceful_restart: None,
-        max_prefixes: 2_000_000,
+        max_prefixes: None,
         sample: 0,
         policy: Policy::default(),
         bfd: None,
