@@ -302,17 +302,12 @@ pub(super) fn encode(capabilities: &Capabilities, asn: Asn) -> Vec<u8> {
         software,
         others,
     } = capabilities;
-    let mut out = Vec::with_capacity(64);
+    let mut out = encode_families(families.unwrap_or_default());
     let flag = |out: &mut Vec<u8>, code, offered: &bool| {
         if *offered {
             put(out, code, &[]);
         }
     };
-    for family in families.unwrap_or_default().iter() {
-        let (afi, safi) = family.numbers();
-        let [high, low] = afi.to_be_bytes();
-        put(&mut out, MULTIPROTOCOL, &[high, low, 0, safi]);
-    }
     flag(&mut out, ROUTE_REFRESH, route_refresh);
     if *extended_next_hop {
         put(&mut out, EXTENDED_NEXT_HOP, &IPV4_OVER_IPV6);
@@ -346,6 +341,18 @@ pub(super) fn encode(capabilities: &Capabilities, asn: Asn) -> Vec<u8> {
     }
     for (code, value) in others {
         put(&mut out, *code, value);
+    }
+    out
+}
+
+/// The multiprotocol capabilities of these families, as they stand in an OPEN.
+#[must_use]
+pub fn encode_families(families: Families) -> Vec<u8> {
+    let mut out = Vec::new();
+    for family in families.iter() {
+        let (afi, safi) = family.numbers();
+        let [high, low] = afi.to_be_bytes();
+        put(&mut out, MULTIPROTOCOL, &[high, low, 0, safi]);
     }
     out
 }
