@@ -540,4 +540,6 @@ fn time_to_settle(fleet: &Fleet) -> Duration {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
