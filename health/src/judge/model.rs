@@ -321,7 +321,11 @@ impl World {
         match self.judge.drain(drain, force, self.now, self.at()) {
             Ok(next) => {
                 self.forced = force;
+                let before = self.healthy();
                 self.look(next);
+                if !force {
+                    self.check_drain(&before);
+                }
                 self.forced = false;
                 self.seen.drained += 1;
                 self.seen.forced += usize::from(force);
@@ -341,6 +345,28 @@ impl World {
                 let next = self.judge.on_deadline(self.now, self.at());
                 self.look(next);
             }
+        }
+    }
+
+    /// By unit, whether anything of it is in service and up.
+    fn healthy(&self) -> Vec<bool> {
+        let mut units = vec![false; self.pool_of.len()];
+        for (state, unit) in self.last.endpoints.iter().zip(&self.unit_of) {
+            units[*unit] |= (state.verdict, &state.service) == (Verdict::Up, &Service::In);
+        }
+        units
+    }
+
+    /// What the guard permitted to drain leaves enough that is not only in service but up.
+    fn check_drain(&self, before: &[bool]) {
+        let after = self.healthy();
+        for pool in 0..self.taken.len() {
+            let left = self.count(&after, pool);
+            let enough = usize::from(self.policy.keep_sites);
+            assert!(
+                left >= enough.min(self.count(before, pool)),
+                "pool {pool}: a drain left {left} up"
+            );
         }
     }
 
