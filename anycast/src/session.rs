@@ -262,7 +262,10 @@ impl Peer {
     fn outlived(&self, now: Instant) -> Option<Side> {
         [Side::Outgoing, Side::Incoming].into_iter().find(|side| {
             let slot = self.slot(*side);
-            let theirs = slot.negotiated.as_ref().and_then(|negotiated| negotiated.graceful_restart);
+            let theirs = slot
+                .negotiated
+                .as_ref()
+                .and_then(|negotiated| negotiated.graceful_restart);
             theirs.is_some_and(|theirs| !theirs.families.is_empty()) && slot.stood(now) >= STABLE
         })
     }
@@ -334,7 +337,12 @@ impl Peer {
 
     fn expire(&mut self, side: Side, trigger: Trigger, reason: Reason, text: String, now: Instant) {
         let notification = Notification::bare(reason);
-        self.fire(side, trigger, News::refusing(Malformed { notification, text }), now);
+        self.fire(
+            side,
+            trigger,
+            News::refusing(Malformed { notification, text }),
+            now,
+        );
     }
 
     fn context(&self, side: Side) -> Context {

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 pub use as_path::{Segment, SegmentKind};
 pub use attribute::{Action, AttributeFault, Origin, Path};
-pub use capability::{encode_families, Capabilities, LongLived, RestartCapability, role_number, role_of};
+pub use capability::{Capabilities, LongLived, RestartCapability, encode_families, role_number, role_of};
 pub use notification::{Notification, Reason};
 pub use open::Open;
 pub use update::{

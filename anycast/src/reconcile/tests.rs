@@ -43,7 +43,7 @@ fn read(message: &[u8], terms: &Terms) -> Update {
     let context = Context {
         four_octet: terms.four_octet,
         internal: terms.internal,
-        extended_next_hop: false,
+        ..Context::default()
     };
     let Message::Update(update) = decode(&frame(message), context).unwrap() else {
         panic!("no UPDATE")

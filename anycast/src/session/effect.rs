@@ -169,7 +169,12 @@ impl Peer {
     /// What must hold after every event, decided in one place.
     pub(super) fn settle(&mut self, now: Instant) {
         if self.waits_for_path() && matches!(self.outgoing.state, State::Connect | State::Active) {
-            self.fire(Side::Outgoing, Trigger::PathDown, News::ending(End::PathDown), now);
+            self.fire(
+                Side::Outgoing,
+                Trigger::PathDown,
+                News::ending(End::PathDown),
+                now,
+            );
         }
         for side in [Side::Outgoing, Side::Incoming] {
             if self.slot(side).state == State::Established {

@@ -161,8 +161,8 @@ pub enum Effect {
 #[must_use]
 pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
     use Effect::{
-        ArmHold, ArmKeepalive, ArmOpenHold, ArmRetry, ArmSendHold, ClearTimers, Close, Deliver, Dial, Penalty,
-        SendKeepalive, SendNotification, SendOpen, StopSendHold, Up,
+        ArmHold, ArmKeepalive, ArmOpenHold, ArmRetry, ArmSendHold, ClearTimers, Close, Deliver, Dial,
+        Penalty, SendKeepalive, SendNotification, SendOpen, StopSendHold, Up,
     };
     use State::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
     use Trigger as T;
@@ -217,7 +217,9 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (OpenSent, T::Notification) => (Idle, &[ClearTimers, Close, Penalty]),
         // RFC 6608 §3: 5/1.
         (OpenSent, T::Keepalive | T::Update | T::Refresh | T::Malformed) => (Idle, BLAME),
-        (OpenSent, T::Connected | T::RetryExpired | T::KeepaliveExpired | T::SendHoldExpired) => (Idle, BLAME),
+        (OpenSent, T::Connected | T::RetryExpired | T::KeepaliveExpired | T::SendHoldExpired) => {
+            (Idle, BLAME)
+        }
 
         (OpenConfirm, T::Start | T::StartPassive) => (OpenConfirm, &[]),
         (OpenConfirm, T::Stop | T::PathDown | T::Collision) => (Idle, REFUSE),

@@ -97,10 +97,12 @@ impl Config {
             enhanced_refresh: true,
             extended_next_hop: self.extended_next_hop,
             extended_messages: self.extended_messages,
+            // RFC 9234 §4.1: for external peers alone.
             roles: self
                 .role
                 .iter()
-                .map(|role| wire::role_number(role.name))
+                .filter(|_| self.peer_asn != Some(self.local_asn))
+                .map(|role| wire::role_number(role.name).0)
                 .collect(),
             graceful_restart: self.graceful_restart.map(|offer| self.restart_capability(offer)),
             long_lived: Vec::new(), // our stale routes shall not live long
@@ -170,7 +172,8 @@ impl Config {
             enhanced_refresh: ours.enhanced_refresh && theirs.enhanced_refresh,
             graceful_restart: theirs.graceful_restart,
             retained: both.map_or(Families::default(), |(ours, _)| ours.families.and(families)),
-            graceful_notification: both.is_some_and(|(ours, theirs)| ours.notification && theirs.notification),
+            graceful_notification: both
+                .is_some_and(|(ours, theirs)| ours.notification && theirs.notification),
             // RFC 9494 §4.2: without graceful restart it means nothing.
             long_lived: theirs
                 .graceful_restart
@@ -188,17 +191,20 @@ impl Config {
 
 /// RFC 9234 §4.2: the roles that the peer named, by number, must be one, and the counterpart of ours.
 fn check_role(ours: Role, theirs: &[u8]) -> Result<(), Malformed> {
-    let refused = |text: String| Err(Malformed::new(Reason::RoleMismatch, &[], text));
-    match *theirs {
-        [] if ours.strict => refused(format!("we are {}, and the peer says no role", ours.name.name())),
-        [] => Ok(()),
+    let (_, name) = wire::role_number(ours.name);
+    let said = match *theirs {
+        [] if ours.strict => "says none".to_owned(),
+        [] => return Ok(()),
         [number] => match wire::role_of(number) {
-            Some(theirs) if theirs == counterpart(ours.name) => Ok(()),
-            Some(theirs) => refused(format!("we are {}, and the peer is {}", ours.name.name(), theirs.name())),
-            None => refused(format!("the peer has role {number}, which nobody has defined")),
+            Some(theirs) if theirs == counterpart(ours.name) => return Ok(()),
+            Some(theirs) => format!("is `{}`", wire::role_number(theirs).1),
+            None => format!("has number {number}, which is no role"),
         },
-        [..] => refused(format!("the peer has the roles {theirs:?}, want one")),
-    }
+        [..] => format!("says several, {theirs:?}"),
+    };
+    let (_, want) = wire::role_number(counterpart(ours.name));
+    let text = format!("our role is `{name}`, so the peer's must be `{want}`, but it {said}");
+    Err(Malformed::new(Reason::RoleMismatch, &[], text))
 }
 
 /// RFC 9234 §4.2, table 2.

@@ -111,13 +111,15 @@ pub(super) fn merge(short: Vec<Segment>, true_tail: Vec<Segment>) -> Vec<Segment
         missing = missing.saturating_sub(length(std::slice::from_ref(&segment)));
         path.push(segment);
     }
-    for segment in true_tail {
+    let mut tail = true_tail.into_iter();
+    // One run of AS numbers, as it was before it was cut in two.
+    if let Some(first) = tail.next() {
         match path.last_mut() {
-            // One run of AS numbers, as the peer had it before it was cut in two.
-            Some(last) if joins(last, &segment) => last.asns.extend(segment.asns),
-            Some(_) | None => path.push(segment),
+            Some(last) if joins(last, &first) => last.asns.extend(first.asns),
+            Some(_) | None => path.push(first),
         }
     }
+    path.extend(tail);
     path
 }
 

@@ -25,6 +25,18 @@ pub struct Context {
     pub peer_asn: u32,
 }
 
+impl Context {
+    /// An external peer with 4-octet AS numbers and nothing else.
+    pub const PLAIN: Self = Self {
+        four_octet: true,
+        internal: false,
+        extended_next_hop: false,
+        enhanced_refresh: false,
+        role: None,
+        peer_asn: 0,
+    };
+}
+
 /// What the OPENs agreed on, as far as it shapes the messages that we send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outbound {

@@ -82,7 +82,7 @@ impl PeerModel {
         let context = Context {
             four_octet: terms.four_octet,
             internal: terms.internal,
-            extended_next_hop: false,
+            ..Context::default()
         };
         let frame = wire::take_frame(&mut BytesMut::from(octets.as_ref()), wire::MAX_LENGTH)
             .unwrap()
