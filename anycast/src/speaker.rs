@@ -15,7 +15,7 @@ mod status;
 mod tests;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,10 +30,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::session::State;
+use crate::transport::{self, Transport};
 use crate::wanted::{Wanted, decide};
 use peer::PeerTask;
 use status::locked;
 
+pub use crate::transport::KeyError;
+pub(crate) use crate::transport::bind_listener;
 pub use status::{Messages, PeerStatus, RouteStatus, SessionStatus, SpeakerStatus};
 
 /// All is compared again this often, even when nothing was heard.
@@ -61,6 +64,31 @@ pub enum BindError {
         "no BGP Identifier; set [bgp] router_id or the site's router_id to an IPv4 address other than 0.0.0.0"
     )]
     NoRouterId,
+    /// The key of a peer.
+    #[error("peer {peer}: {source}")]
+    Key {
+        /// Its address.
+        peer: IpAddr,
+        /// What is wrong with its file.
+        source: KeyError,
+    },
+    /// A kernel without TCP MD5.
+    #[error(
+        "peer {peer}: this kernel takes no TCP MD5 key (RFC 2385): {source}; \
+         it needs CONFIG_TCP_MD5SIG, or the peer no password_file"
+    )]
+    NoMd5 {
+        /// Its address.
+        peer: IpAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The kernel knows keys by address.
+    #[error("peers share the address {peer} but not the key; give all of them the same password_file")]
+    TwoKeys {
+        /// The address.
+        peer: IpAddr,
+    },
 }
 
 /// A BGP speaker whose listeners are bound.
@@ -70,6 +98,8 @@ pub struct Speaker {
     listeners: Vec<TcpListener>,
     /// Of this site, in the order of [`SpeakerStatus::peers`].
     peers: Vec<Peer>,
+    /// Their sockets, in the same order.
+    transports: Vec<Arc<Transport>>,
     status: Arc<SpeakerStatus>,
 }
 
@@ -84,19 +114,21 @@ impl Speaker {
             return Ok(Self::idle(site));
         };
         let router_id = fleet.router_id(site).ok_or(BindError::NoRouterId)?;
-        let listeners = bgp.listen.iter().map(|address| listen(*address));
+        let here = |peer: &&Peer| peer.site.is_none() || peer.site == site;
+        let peers: Vec<Peer> = bgp.peers.iter().filter(here).cloned().collect();
+        let transports = transports(bgp, &peers)?;
+        let listeners = bgp.listen.iter().map(|address| listen(*address, &transports));
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let bound = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
-        let here = |peer: &&Peer| peer.site.is_none() || peer.site == site;
-        let peers: Vec<Peer> = bgp.peers.iter().filter(here).cloned().collect();
         let status = Arc::new(first_status(bgp, router_id, bound, &peers));
         Ok(Self {
             site,
             listeners,
             peers,
+            transports,
             status,
         })
     }
@@ -143,6 +175,7 @@ impl Speaker {
             site,
             listeners: Vec::new(),
             peers: Vec::new(),
+            transports: Vec::new(),
             status: Arc::new(status),
         }
     }
@@ -161,13 +194,15 @@ impl Speaker {
                 senders.push(sender);
                 let seed = seed.wrapping_add(index as u64);
                 let status = Arc::clone(&self.status);
-                let task = PeerTask::new(peer.clone(), index, asn, router_id, status, seed);
+                let transport = Arc::clone(&self.transports[index]);
+                let task = PeerTask::new(peer.clone(), transport, index, asn, router_id, status, seed);
                 tasks.spawn(task.run(wanted.subscribe(), accepted, shutdown.clone()));
             }
         }
         (
             Doors {
                 status: Arc::clone(&self.status),
+                transports: self.transports.clone(),
                 senders,
             },
             tasks,
@@ -201,27 +236,38 @@ fn first_status(bgp: &Bgp, router_id: Ipv4Addr, listen: Vec<SocketAddr>, peers: 
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
-    bind_listener(address).map_err(|source| BindError::Listen { address, source })
+/// How each peer's sockets are set up. Keys are read here, and nowhere else.
+fn transports(bgp: &Bgp, peers: &[Peer]) -> Result<Vec<Arc<Transport>>, BindError> {
+    let mut transports: Vec<Arc<Transport>> = Vec::with_capacity(peers.len());
+    for peer in peers {
+        let address = peer.address;
+        let transport = Transport::of(peer, bgp.asn).map_err(|source| BindError::Key {
+            peer: address,
+            source,
+        })?;
+        transport::try_key(&transport).map_err(|source| BindError::NoMd5 {
+            peer: address,
+            source,
+        })?;
+        if transports
+            .iter()
+            .any(|other| other.address == address && !other.shares_key(&transport))
+        {
+            return Err(BindError::TwoKeys { peer: address });
+        }
+        transports.push(Arc::new(transport));
+    }
+    Ok(transports)
 }
 
-/// An IPv6 listener takes IPv6 alone, so that `0.0.0.0` and `[::]` can stand side by side.
-pub(crate) fn bind_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?; // a restart must not wait for TIME_WAIT
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(64)?;
-    TcpListener::from_std(socket.into())
+fn listen(address: SocketAddr, transports: &[Arc<Transport>]) -> Result<TcpListener, BindError> {
+    transport::bind_for_peers(address, transports).map_err(|source| BindError::Listen { address, source })
 }
 
 /// The way from a listener to the task of the peer that knocks.
 struct Doors {
     status: Arc<SpeakerStatus>,
+    transports: Vec<Arc<Transport>>,
     senders: Vec<mpsc::Sender<TcpStream>>,
 }
 
@@ -243,30 +289,31 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, shutdown: Cancellation
 }
 
 impl Doors {
-    /// A connection from an unknown address, or one too many, is closed at once by dropping it.
+    /// A connection from an unknown address, from too far away, or one too many, is closed at once by dropping it.
     fn knock(&self, stream: TcpStream, from: SocketAddr) {
         let cause = match self.door(from) {
             None => "unknown-peer",
-            Some(door) if door.try_send(stream).is_err() => "queue-full",
-            Some(_) => return,
+            Some((transport, door)) => match transport.admit(&stream) {
+                Err(refused) => refused.cause(),
+                Ok(()) if door.try_send(stream).is_err() => "queue-full",
+                Ok(()) => return,
+            },
         };
         counter!("steer_anycast_connections_refused_total", "cause" => cause).increment(1);
         debug!(%from, cause, "connection refused");
     }
 
     /// Where several peers share an address, the first that has no connection yet.
-    fn door(&self, from: SocketAddr) -> Option<&mpsc::Sender<TcpStream>> {
-        let address = from.ip().to_canonical();
+    fn door(&self, from: SocketAddr) -> Option<(&Transport, &mpsc::Sender<TcpStream>)> {
         let mut known = None;
-        for (peer, sender) in self.status.peers.iter().zip(&self.senders) {
-            let peer = locked(peer);
-            if peer.address != address {
+        for ((peer, transport), sender) in self.status.peers.iter().zip(&self.transports).zip(&self.senders) {
+            if !transport.is(from) {
                 continue;
             }
-            if !peer.state.is_connected() {
-                return Some(sender);
+            if !locked(peer).state.is_connected() {
+                return Some((transport, sender));
             }
-            known = known.or(Some(sender));
+            known = known.or(Some((&**transport, sender)));
         }
         known
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use metrics::{counter, gauge};
 use steer_topology::{Asn, Peer, Prefix};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use super::status::{PeerStatus, RouteStatus, SessionStatus, SpeakerStatus, locke
 use crate::connection::{Connection, any_ready};
 use crate::reconcile::{Batch, Reconciler, Terms};
 use crate::session::{self, Action, Config, End, Event, Negotiated, Refusal, SessionId, State};
+use crate::transport::Transport;
 use crate::wanted::Wanted;
 use crate::wire::{self, Kind, Notification, Reason, Update};
 
@@ -43,7 +44,7 @@ const STOP_TEXT: &str = "steer stops";
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 pub(super) struct PeerTask {
-    peer: Peer,
+    transport: Arc<Transport>,
     label: String,
     index: usize,
     local_asn: Asn,
@@ -64,6 +65,7 @@ pub(super) struct PeerTask {
 impl PeerTask {
     pub(super) fn new(
         peer: Peer,
+        transport: Arc<Transport>,
         index: usize,
         local_asn: Asn,
         router_id: Ipv4Addr,
@@ -80,7 +82,7 @@ impl PeerTask {
         };
         Self {
             label: peer.address.to_string(),
-            peer,
+            transport,
             index,
             local_asn,
             machine: session::Peer::new(config, seed),
@@ -153,7 +155,7 @@ impl PeerTask {
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Dial(id) => self.dial = Some((id, Box::pin(dial(self.peer.clone())))),
+                Action::Dial(id) => self.dial = Some((id, Box::pin(Arc::clone(&self.transport).dial()))),
                 Action::SendOpen(id, open) => self.send(id, Kind::Open, &wire::encode_open(&open)),
                 Action::SendKeepalive(id) => self.send_keepalive(id),
                 Action::SendNotification(id, notification) => {
@@ -215,10 +217,10 @@ impl PeerTask {
                 self.connections.push(connection);
                 Event::Connected(id)
             }
-            Err(error) => {
-                let address = SocketAddr::new(self.peer.address, self.peer.port);
-                Event::Lost(id, format!("cannot connect to {address}: {error}"))
-            }
+            Err(error) => Event::Lost(
+                id,
+                format!("cannot connect to {}: {error}", self.transport.remote()),
+            ),
         };
         self.machine.handle(event, Instant::now());
     }
@@ -541,20 +543,6 @@ fn note_change(
     let route = routes.entry(prefix).or_insert(fresh);
     (route.announced, route.since) = (announced, now);
     route.wanted = announced;
-}
-
-// Gap: RFC 5082 (GTSM) and RFC 2385 (TCP MD5): the socket has the system's defaults.
-async fn dial(peer: Peer) -> io::Result<TcpStream> {
-    let address = SocketAddr::new(peer.address, peer.port);
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    if let Some(source) = peer.source {
-        socket.bind(SocketAddr::new(source, 0))?;
-    }
-    socket.connect(address).await
 }
 
 async fn dialled(dial: &mut Option<(SessionId, Dial)>) -> (SessionId, io::Result<TcpStream>) {
