@@ -89,9 +89,9 @@ impl Connection {
         }
     }
 
-    /// The next whole message that has been read.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
-        take_frame(&mut self.inbox)
+    /// The next whole message that has been read; none is longer than `limit`.
+    pub(crate) fn next_frame(&mut self, limit: usize) -> Result<Option<Frame>, Malformed> {
+        take_frame(&mut self.inbox, limit)
     }
 
     /// Flushes, says FIN, and hears the peer out, all within [`LINGER`].

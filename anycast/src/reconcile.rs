@@ -11,7 +11,7 @@ use steer_topology::{Asn, Prefix};
 
 use crate::session::Negotiated;
 use crate::wanted::{Decision, Wanted};
-use crate::wire::{self, Families, Family, Origin, Path, Segment, SegmentKind};
+use crate::wire::{self, Families, Family, Origin, Outbound, Path, Segment, SegmentKind};
 
 /// RFC 4271 §5.1.5 leaves the value to us; 100 is what all others take.
 const LOCAL_PREF: u32 = 100;
@@ -58,10 +58,15 @@ impl Terms {
         Path {
             origin: Origin::Igp,
             as_path: if self.internal { Vec::new() } else { vec![ours] }, // RFC 4271 §5.1.2 b
-            med: None,
             local_pref: self.internal.then_some(LOCAL_PREF),
-            communities: Vec::new(),
-            large_communities: Vec::new(),
+            ..Path::default()
+        }
+    }
+
+    fn outbound(&self) -> Outbound {
+        Outbound {
+            four_octet: self.four_octet,
+            ..Outbound::PLAIN
         }
     }
 
@@ -189,7 +194,7 @@ impl Reconciler {
                 batch.complete = false;
                 return;
             }
-            let (message, count) = wire::encode_withdrawal(Family::of(first), rest);
+            let (message, count) = wire::encode_withdrawal(Family::of(first), rest, &self.terms.outbound());
             let (sent, left) = rest.split_at(count.max(1)); // one prefix always fits
             rest = left;
             *room = room.saturating_sub(message.len());
@@ -210,7 +215,7 @@ impl Reconciler {
                     return;
                 }
                 let (message, count) =
-                    wire::encode_reach(family, rest, next_hop, &self.path, self.terms.four_octet);
+                    wire::encode_reach(family, rest, next_hop.into(), &self.path, &self.terms.outbound());
                 let (sent, left) = rest.split_at(count.max(1)); // as above: our attributes are short
                 rest = left;
                 *room = room.saturating_sub(message.len());

@@ -43,6 +43,7 @@ fn read(message: &[u8], terms: &Terms) -> Update {
     let context = Context {
         four_octet: terms.four_octet,
         internal: terms.internal,
+        extended_next_hop: false,
     };
     let Message::Update(update) = decode(&frame(message), context).unwrap() else {
         panic!("no UPDATE")

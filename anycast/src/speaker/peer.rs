@@ -72,14 +72,7 @@ impl PeerTask {
         status: Arc<SpeakerStatus>,
         seed: u64,
     ) -> Self {
-        let config = Config {
-            local_asn,
-            router_id,
-            peer_asn: Some(peer.asn),
-            hold_time: peer.hold_time,
-            connect_retry: peer.connect_retry,
-            passive: peer.passive,
-        };
+        let config = Config::of(&peer, local_asn, router_id);
         Self {
             label: peer.address.to_string(),
             transport,
@@ -173,6 +166,7 @@ impl PeerTask {
                     }
                 }
                 Action::Inbound(_, update) => self.on_inbound(&update),
+                Action::Demarcation(..) => {} // nothing of the peer is kept
             }
         }
     }
@@ -189,11 +183,12 @@ impl PeerTask {
             return;
         };
         let (now, id) = (Instant::now(), connection.id);
+        let limit = self.machine.frame_limit(id);
         // What was read counts before what failed: it may say why.
         let result = connection.flush().and(connection.fill());
         let mut frames = Vec::new();
         let malformed = loop {
-            match connection.next_frame() {
+            match connection.next_frame(limit) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break None,
                 Err(malformed) => break Some(malformed),
@@ -244,6 +239,7 @@ impl PeerTask {
                     Refusal::Established => (Reason::ConnectionCollision, "established"),
                     Refusal::Damped => (Reason::ConnectionRejected, "damped"),
                     Refusal::Stopped => (Reason::ConnectionRejected, "stopped"),
+                    Refusal::PathDown => (Reason::ConnectionRejected, "bfd-down"),
                 };
                 debug!(peer = %self.label, cause, "connection refused");
                 counter!("steer_anycast_connections_refused_total", "cause" => cause).increment(1);

@@ -82,8 +82,9 @@ impl PeerModel {
         let context = Context {
             four_octet: terms.four_octet,
             internal: terms.internal,
+            extended_next_hop: false,
         };
-        let frame = wire::take_frame(&mut BytesMut::from(octets.as_ref()))
+        let frame = wire::take_frame(&mut BytesMut::from(octets.as_ref()), wire::MAX_LENGTH)
             .unwrap()
             .unwrap();
         match wire::decode(&frame, context) {
