@@ -1,15 +1,19 @@
 //! The driver: binds the listeners, compiles wanted routes once per snapshot, and runs one task per peer.
 //!
 //! ```text
-//! SnapshotCell ─► decide ─► watch<Wanted> ─┬─► peer task: machine, reconciler, at most two connections
-//! listeners ─► by address ─────────────────┴─► peer task ...
+//! SnapshotCell ─► decide ─► watch<Wish> ─┬─► peer task: machine, reconciler, at most two connections
+//! listeners ─► by address ───────────────┴─► peer task ...
 //! ```
 //!
-//! A `watch` holds only the newest wish: none waits behind older ones. Each peer has its own task, so that a
+//! A `watch` holds only the newest wish: none waits behind older ones. A wish names what it changed, so that no
+//! peer looks at the rest. Each peer has its own task, so that a
 //! slow or mad peer costs only itself.
 
+mod inbound;
 mod peer;
 mod status;
+mod stop;
+mod wish;
 
 #[cfg(test)]
 mod tests;
@@ -17,9 +21,8 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use metrics::counter;
 use steer_health::SnapshotCell;
 use steer_topology::{Bgp, Fleet, Peer, SiteId};
@@ -29,21 +32,30 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::session::State;
+use crate::reconcile::Encodings;
 use crate::transport::{self, Transport};
 use crate::wanted::{Wanted, decide};
-use peer::PeerTask;
+use inbound::Sample;
+use peer::{Common, PeerTask};
 use status::locked;
+use wish::Wish;
 
 pub use crate::transport::KeyError;
 pub(crate) use crate::transport::bind_listener;
-pub use status::{Messages, PeerStatus, RouteStatus, SessionStatus, SpeakerStatus};
+pub use inbound::{InboundTotals, SampledRoute};
+pub use status::{
+    Messages, PeerStatus, RestartStatus, RouteStatus, SessionStatus, SpeakerStatus, TransportStatus,
+};
+pub use stop::{StopHandle, StopKind};
 
 /// All is compared again this often, even when nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
 
 /// Connections from one peer that may wait for its task; more are closed and counted.
 const ACCEPT_QUEUE: usize = 4;
+
+/// What peers are told of our software, for their display.
+const SOFTWARE: &str = concat!("steer/", env!("CARGO_PKG_VERSION"));
 
 /// Wait after an accept error (out of file descriptors, say): such errors come in storms.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -100,7 +112,10 @@ pub struct Speaker {
     peers: Vec<Peer>,
     /// Their sockets, in the same order.
     transports: Vec<Arc<Transport>>,
+    /// What peers display as our name.
+    hostname: Option<String>,
     status: Arc<SpeakerStatus>,
+    stop: StopHandle,
 }
 
 impl Speaker {
@@ -123,13 +138,15 @@ impl Speaker {
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
-        let status = Arc::new(first_status(bgp, router_id, bound, &peers));
+        let status = Arc::new(first_status(bgp, router_id, bound, &peers, &transports));
         Ok(Self {
             site,
             listeners,
             peers,
             transports,
+            hostname: site.map(|site| fleet.site(site).name.clone()),
             status,
+            stop: StopHandle::default(),
         })
     }
 
@@ -139,12 +156,20 @@ impl Speaker {
         Arc::clone(&self.status)
     }
 
+    /// Says how [`Speaker::run`] shall end.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
     /// Speaks until `shutdown`. Returns after the orderly stop of every session: all withdrawn, Cease with a
-    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s.
+    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s. See [`StopKind`].
     pub async fn run(self, snapshots: Arc<SnapshotCell>, seed: u64, shutdown: CancellationToken) {
         let mut numbers = snapshots.subscribe();
-        let wanted = watch::Sender::new(Arc::new(decide(&snapshots.load(), self.site, &Wanted::default())));
-        let (doors, mut tasks) = self.spawn_peers(&wanted, seed, &shutdown);
+        let snapshot = snapshots.load();
+        let first = decide(&snapshot, self.site, &Wanted::default());
+        let wishes = watch::Sender::new(Arc::new(Wish::first(first, snapshot.settled)));
+        let (doors, mut tasks) = self.spawn_peers(&wishes, seed, &shutdown);
         let doors = Arc::new(doors);
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
@@ -156,8 +181,11 @@ impl Speaker {
                 changed = numbers.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(RESYNC) => {}
             }
-            let next = decide(&snapshots.load(), self.site, &wanted.borrow());
-            wanted.send_replace(Arc::new(next));
+            let (snapshot, stands) = (snapshots.load(), Arc::clone(&wishes.borrow()));
+            let next = decide(&snapshot, self.site, &stands.wanted);
+            if let Some(next) = stands.next(next, snapshot.settled) {
+                wishes.send_replace(Arc::new(next));
+            }
         }
         shutdown.cancelled().await;
         while tasks.join_next().await.is_some() {}
@@ -170,33 +198,44 @@ impl Speaker {
             router_id: None,
             listen: Vec::new(),
             peers: Vec::new(),
+            samples: Vec::new(),
         };
         Self {
             site,
             listeners: Vec::new(),
             peers: Vec::new(),
             transports: Vec::new(),
+            hostname: None,
             status: Arc::new(status),
+            stop: StopHandle::default(),
         }
     }
 
     fn spawn_peers(
         &self,
-        wanted: &watch::Sender<Arc<Wanted>>,
+        wishes: &watch::Sender<Arc<Wish>>,
         seed: u64,
         shutdown: &CancellationToken,
     ) -> (Doors, JoinSet<()>) {
         let mut tasks = JoinSet::new();
         let mut senders = Vec::new();
-        if let (Some(asn), Some(router_id)) = (self.status.asn, self.status.router_id) {
+        if let (Some(local_asn), Some(router_id)) = (self.status.asn, self.status.router_id) {
+            let common = Arc::new(Common {
+                local_asn,
+                router_id,
+                hostname: self.hostname.clone(),
+                status: Arc::clone(&self.status),
+                encodings: Arc::new(Encodings::default()),
+                started: Instant::now(),
+                stop: self.stop.clone(),
+            });
             for (index, peer) in self.peers.iter().enumerate() {
                 let (sender, accepted) = mpsc::channel(ACCEPT_QUEUE);
                 senders.push(sender);
-                let seed = seed.wrapping_add(index as u64);
-                let status = Arc::clone(&self.status);
+                let (seed, common) = (seed.wrapping_add(index as u64), Arc::clone(&common));
                 let transport = Arc::clone(&self.transports[index]);
-                let task = PeerTask::new(peer.clone(), transport, index, asn, router_id, status, seed);
-                tasks.spawn(task.run(wanted.subscribe(), accepted, shutdown.clone()));
+                let task = PeerTask::new(peer.clone(), transport, index, common, seed);
+                tasks.spawn(task.run(wishes.subscribe(), accepted, shutdown.clone()));
             }
         }
         (
@@ -210,29 +249,25 @@ impl Speaker {
     }
 }
 
-fn first_status(bgp: &Bgp, router_id: Ipv4Addr, listen: Vec<SocketAddr>, peers: &[Peer]) -> SpeakerStatus {
-    let since = Timestamp::now();
-    let peers = peers.iter().map(|peer| {
-        Mutex::new(PeerStatus {
-            address: peer.address,
-            port: peer.port,
-            asn: peer.asn,
-            state: State::Idle,
-            since,
-            session: None,
-            last_error: None,
-            last_error_at: None,
-            messages_in: Messages::default(),
-            messages_out: Messages::default(),
-            prefixes_in: 0,
-            routes: std::collections::BTreeMap::new(),
-        })
-    });
+fn first_status(
+    bgp: &Bgp,
+    router_id: Ipv4Addr,
+    listen: Vec<SocketAddr>,
+    peers: &[Peer],
+    transports: &[Arc<Transport>],
+) -> SpeakerStatus {
+    let statuses = peers.iter().zip(transports);
+    let samples = peers.iter().zip(0..);
     SpeakerStatus {
         asn: Some(bgp.asn),
         router_id: Some(router_id),
         listen,
-        peers: peers.collect(),
+        peers: statuses
+            .map(|(peer, transport)| Mutex::new(PeerStatus::new(peer, transport)))
+            .collect(),
+        samples: samples
+            .map(|(peer, seed)| Arc::new(Mutex::new(Sample::new(peer.sample, seed))))
+            .collect(),
     }
 }
 

@@ -14,12 +14,13 @@ mod tests;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, c_int};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use socket2::{Domain, Protocol, Socket, Type};
 use steer_topology::{Asn, Peer, PeerReach};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -335,6 +336,16 @@ fn set_least_ttl(socket: &impl AsFd, v4: bool, least: u8) -> io::Result<()> {
 /// Unicast link-local (RFC 4291 §2.5.6).
 pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// A global IPv6 address of an interface, if it has one.
+pub(crate) fn global_address(interface: &str) -> Option<Ipv6Addr> {
+    let of_interface = |found: &InterfaceAddress| found.interface_name == interface;
+    let addresses = getifaddrs().ok()?.filter(of_interface);
+    let addresses =
+        addresses.filter_map(|found| found.address?.as_sockaddr_in6().map(|address| address.ip()));
+    let global = |address: &Ipv6Addr| !address.is_unicast_link_local() && !address.is_loopback();
+    addresses.filter(global).min()
 }
 
 /// Asks the kernel for TCP MD5 before anything depends on it.
