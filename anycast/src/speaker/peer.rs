@@ -144,6 +144,7 @@ impl PeerTask {
         shutdown: CancellationToken,
     ) {
         self.wish = Arc::clone(&wishes.borrow_and_update());
+        self.compare_all();
         self.machine.handle(Event::Start, Instant::now());
         // Spread over the peers, so that they do not all compare everything in one moment.
         let peers = self.common.status.peers.len().max(1);
