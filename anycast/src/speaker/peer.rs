@@ -398,9 +398,11 @@ impl PeerTask {
             status.last_error_at = Some(Timestamp::now());
         }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
-            (true, End::Stopped(_), _) => info!(peer = %self.label, reason = %text, "session down"),
+            (true, End::Stopped(_) | End::Left, _) => {
+                info!(peer = %self.label, reason = %text, "session down")
+            }
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
-            (false, End::Collision | End::Stopped(_), _) => {
+            (false, End::Collision | End::Stopped(_) | End::Left, _) => {
                 debug!(peer = %self.label, reason = %text, "connection ended");
             }
             (false, _, false) => warn!(peer = %self.label, reason = %text, "no session"),

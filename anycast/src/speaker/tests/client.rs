@@ -76,8 +76,9 @@ impl Client {
         self.context = Context {
             four_octet: open.capabilities.four_octet_as,
             internal: open.asn == theirs.asn,
-            extended_next_hop: open.capabilities.extended_next_hop
-                && theirs.capabilities.extended_next_hop,
+            extended_next_hop: open.capabilities.extended_next_hop && theirs.capabilities.extended_next_hop,
+            enhanced_refresh: open.capabilities.enhanced_refresh,
+            ..Context::PLAIN
         };
         assert!(matches!(self.next().await, Some(Message::Keepalive)));
         theirs

@@ -16,7 +16,7 @@ const PEER: u32 = 64_500;
 
 fn text(listen: SocketAddr, more: &str) -> String {
     format!(
-        "[[check]]\nname = \"web\"\nkind = \"tcp\"\n\
+        "[fleet]\nguard = {{ max_withdrawn = 1000 }}\n[[check]]\nname = \"web\"\nkind = \"tcp\"\n\
          [[pool]]\nname = \"web\"\ncheck = \"web\"\nendpoints = [ {{ address = \"127.0.0.1:1\" }} ]\n\
          [bgp]\nasn = 64512\nrouter_id = \"10.0.0.1\"\nlisten = [\"{listen}\"]\n\
          [[bgp.peer]]\naddress = \"127.0.0.1\"\nasn = {PEER}\npassive = true\n{more}\n\
@@ -96,11 +96,7 @@ async fn a_sample_of_a_table_shows_in_the_status_and_goes_with_the_session() {
         .await;
     let sample = speaker.status.peers()[0].sample.clone();
     assert_eq!(sample.len(), 10);
-    assert!(
-        sample
-            .iter()
-            .all(|route| route.as_path == [PEER, 64_501, 64_502])
-    );
+    assert!(sample.iter().all(|route| route.as_path == [PEER, 64_501, 64_502]));
     drop(client);
     speaker
         .until_peer("the loss", |peer| peer.session.is_none())

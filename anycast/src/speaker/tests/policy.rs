@@ -71,7 +71,7 @@ async fn a_provider_marks_its_routes_only_to_customer() {
     let text = with_policies(listen, "role = \"provider\"", "");
     let speaker = Running::start(fleet(&text)).await;
     let offer = Capabilities {
-        roles: vec![wire::role_number(steer_topology::RoleName::Customer)],
+        roles: vec![wire::role_number(steer_topology::RoleName::Customer).0],
         ..capabilities()
     };
     let mut client = Client::session(listen, &open(PEER, offer)).await;

@@ -125,13 +125,7 @@ async fn after_a_restart_end_of_rib_waits_for_the_first_full_round() {
         .await
         .expect("listening");
     let theirs = client.establish(&open(PEER, helper())).await;
-    assert!(
-        !theirs
-            .capabilities
-            .graceful_restart
-            .expect("offered")
-            .restarted
-    );
+    assert!(!theirs.capabilities.graceful_restart.expect("offered").restarted);
     speaker.end().await;
 }
 

@@ -95,8 +95,11 @@ async fn a_dial_is_signed_too() {
         let ours = keys.write("ours", "sesame");
         keys.write("theirs", if right { "sesame" } else { "simsim" });
         let address: IpAddr = Ipv4Addr::LOCALHOST.into();
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-        keys.key("theirs").sign(&socket, address).expect("a kernel with TCP MD5");
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        keys.key("theirs")
+            .sign(&socket, address)
+            .expect("a kernel with TCP MD5");
         socket
             .bind(&SocketAddr::new(address, 0).into())
             .expect("a free port");
@@ -234,10 +237,7 @@ fn link_local_peers_on_an_interface_exchange_ipv4_routes() {
     };
     let speakers = [
         (one, text("eth0", "fe80::2", 64_512, 64_513, "192.0.2.1/32")),
-        (
-            other,
-            text("eth1", "fe80::1", 64_513, 64_512, "198.51.100.1/32"),
-        ),
+        (other, text("eth1", "fe80::1", 64_513, 64_512, "198.51.100.1/32")),
     ];
     let handles = speakers.map(|(node, text)| {
         // A runtime of its own: the sockets belong to the namespace of the thread that makes them.
@@ -245,7 +245,10 @@ fn link_local_peers_on_an_interface_exchange_ipv4_routes() {
             .expect("the node runs")
     });
     for handle in handles {
-        let peer = handle.join().expect("the speaker ends in good order").expect("inside");
+        let peer = handle
+            .join()
+            .expect("the speaker ends in good order")
+            .expect("inside");
         let session = peer.session.expect("up");
         assert!(session.extended_next_hop);
         assert!(
