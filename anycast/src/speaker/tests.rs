@@ -2,6 +2,7 @@
 
 mod client;
 mod flood;
+mod latency;
 mod policy;
 mod restart;
 mod security;
