@@ -136,3 +136,6 @@ fn read_auth(auth: &BfdAuth, peer: IpAddr) -> Result<Auth, TargetError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;
