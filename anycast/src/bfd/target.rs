@@ -91,7 +91,7 @@ fn hops(peer: &Peer, internal: bool) -> Hops {
     let on_link = || peer.interface.is_some() || shares_network(peer.address);
     match peer.reach {
         PeerReach::TtlSecurity(hops) if hops.get() == 1 => Hops::Single,
-        // Like GTSM, RFC 5082 §3; both BIRD and FRR send multihop packets with TTL 255 as we do.
+        // GTSM (RFC 5082 §3), as for BGP. FRR sends multihop packets with TTL 255 as we do; BIRD with the system's.
         PeerReach::TtlSecurity(hops) => Hops::Multi {
             minimum_ttl: u8::MAX - hops.get() + 1,
         },
@@ -128,9 +128,7 @@ fn read_auth(auth: &BfdAuth, peer: IpAddr) -> Result<Auth, TargetError> {
         source,
     })?;
     // The line end that an editor puts there is no part of the key.
-    let key = key.strip_suffix(b"\n").unwrap_or(&key);
-    let key = key.strip_suffix(b"\r").unwrap_or(key);
-    Auth::new(auth.kind, auth.key_id, key).map_err(|source| TargetError::Key {
+    Auth::new(auth.kind, auth.key_id, key.trim_ascii()).map_err(|source| TargetError::Key {
         peer,
         file: file.clone(),
         source,

@@ -77,7 +77,7 @@ fn how_far_a_peer_may_be_decides_the_port_and_the_ttl() {
 }
 
 #[test]
-fn the_key_is_read_without_its_line_end_and_a_bad_one_is_named() {
+fn the_key_is_read_without_white_space_around_it_and_a_bad_one_is_named() {
     let folder = std::env::temp_dir();
     let file = folder.join(format!("steer-bfd-key-{}", std::process::id()));
     let with_key = |key: &[u8]| {
@@ -92,7 +92,7 @@ fn the_key_is_read_without_its_line_end_and_a_bad_one_is_named() {
         Ok::<_, TargetError>(target.unwrap().config.auth)
     };
     let auth = Auth::new(BfdAuthKind::MeticulousKeyedSha1, 5, b"secret").unwrap();
-    for key in [&b"secret"[..], b"secret\n", b"secret\r\n"] {
+    for key in [&b"secret"[..], b"secret\n", b" secret\r\n"] {
         assert_eq!(with_key(key).unwrap(), Some(auth.clone()));
     }
     let error = with_key(&[b'x'; 21]).unwrap_err().to_string();

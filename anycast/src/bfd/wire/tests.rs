@@ -61,15 +61,14 @@ fn a_packet_is_these_octets_and_these_octets_are_that_packet() {
 
 #[test]
 fn each_flag_has_its_bit() {
-    let flags: [(u8, fn(&mut Packet)); 4] = [
-        (0x20, |packet| packet.poll = true),
-        (0x10, |packet| packet.is_final = true),
-        (0x08, |packet| packet.control_plane_independent = true),
-        (0x02, |packet| packet.demand = true),
-    ];
-    for (bit, set) in flags {
-        let mut packet = up();
-        set(&mut packet);
+    for bit in [0x20, 0x10, 0x08, 0x02] {
+        let packet = Packet {
+            poll: bit == 0x20,
+            is_final: bit == 0x10,
+            control_plane_independent: bit == 0x08,
+            demand: bit == 0x02,
+            ..up()
+        };
         let octets = with(&[(1, 0xc0 | bit)]);
         assert_eq!(encode(&packet, 0).to_vec(), octets);
         assert_eq!(decode(&octets).unwrap().packet, packet);
