@@ -144,6 +144,7 @@ impl PeerTask {
         shutdown: CancellationToken,
     ) {
         self.wish = Arc::clone(&wishes.borrow_and_update());
+        self.compare_all();
         self.machine.handle(Event::Start, Instant::now());
         // Spread over the peers, so that they do not all compare everything in one moment.
         let peers = self.common.status.peers.len().max(1);
@@ -397,9 +398,11 @@ impl PeerTask {
             status.last_error_at = Some(Timestamp::now());
         }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
-            (true, End::Stopped(_), _) => info!(peer = %self.label, reason = %text, "session down"),
+            (true, End::Stopped(_) | End::Left, _) => {
+                info!(peer = %self.label, reason = %text, "session down")
+            }
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
-            (false, End::Collision | End::Stopped(_), _) => {
+            (false, End::Collision | End::Stopped(_) | End::Left, _) => {
                 debug!(peer = %self.label, reason = %text, "connection ended");
             }
             (false, _, false) => warn!(peer = %self.label, reason = %text, "no session"),
