@@ -78,7 +78,7 @@ pub enum BfdError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The source address is not ours, or all ports are taken.
+    /// No port is free, or the address is of the other family.
     #[error("BFD with {peer}: cannot send from {}: {source}", .address.map_or("any address".to_owned(), |address| address.to_string()))]
     Source {
         /// The other end.
