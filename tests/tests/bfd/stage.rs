@@ -262,7 +262,7 @@ impl<'a> Stage<'a> {
     }
 
     fn fail(&self, why: &str) -> ! {
-        let report = self.bfd.report();
+        let report = (self.bfd.service(), self.bfd.statuses());
         let log = self
             .home
             .read(&format!("{}.log", self.log_stem()))

@@ -248,7 +248,7 @@ fn a_path_has_one_session_however_many_ask() {
     assert!(bfd.status(one).is_some());
     bfd.remove(one);
     assert!(bfd.status(one).is_none() && bfd.path(one).is_none());
-    assert_eq!(bfd.report().sessions.len(), 1);
+    assert_eq!(bfd.statuses().len(), 1);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_source_that_is_not_there_yet_costs_packets_and_one_that_cannot_be_is_named(
     let bfd = Bfd::bind(vec![later], ports()).unwrap();
     bfd.start(1).unwrap();
     let start = Instant::now();
-    while bfd.report().sessions[0].send_errors == 0 {
+    while bfd.statuses()[0].send_errors == 0 {
         assert!(start.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(1));
     }
