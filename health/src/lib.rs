@@ -30,6 +30,7 @@ mod operator;
 pub mod outcome;
 mod probe;
 pub mod snapshot;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod units;
