@@ -9,10 +9,10 @@
 //! What it keeps is JSON with a version: a store that a newer `steer` wrote is refused, not guessed at.
 //!
 //! At start a store that cannot be read is an error: to go on without it would send clients to a drained site. A
-//! store that is lost later changes nothing that is known; it is said, and tried again (see `keeper`).
+//! store that is lost later changes nothing that is known; it is said, and tried again (see [`keeper`]).
 
 mod embedded;
-//pub mod keeper;
+pub mod keeper;
 
 use std::collections::BTreeMap;
 use std::fmt;
