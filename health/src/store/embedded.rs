@@ -173,27 +173,34 @@ impl Embedded {
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the library's errors are open-ended"
+    )]
     fn database_error(&self, error: &DatabaseError) -> StoreError {
         match error {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
                 self.error("another process has it open".to_owned(), REMEDY_LOCKED)
             }
             DatabaseError::UpgradeRequired(_) => self.error(error.to_string(), REMEDY_NEWER),
-            DatabaseError::Storage(StorageError::Io(error)) => match error.kind() {
-                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                    self.error(format!("it is no store: {error}"), REMEDY_CORRUPT)
-                }
-                _ => self.no_access(error),
-            },
-            _ => self.error(error.to_string(), REMEDY_CORRUPT),
+            DatabaseError::Storage(StorageError::Io(error)) if is_foreign(error) => {
+                self.error(format!("it is no store: {error}"), REMEDY_CORRUPT)
+            }
+            DatabaseError::Storage(StorageError::Io(error)) => self.no_access(error),
+            // The library may add reasons; whatever they are, the file is of no use to us.
+            other => self.error(other.to_string(), REMEDY_CORRUPT),
         }
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the library's errors are open-ended"
+    )]
     fn storage_error(&self, error: &redb::Error) -> StoreError {
         match error {
             redb::Error::Io(error) => self.no_access(error),
             redb::Error::Corrupted(_) => self.error(error.to_string(), REMEDY_CORRUPT),
-            _ => self.error(error.to_string(), REMEDY_ACCESS),
+            other => self.error(other.to_string(), REMEDY_ACCESS),
         }
     }
 
@@ -208,6 +215,14 @@ impl Embedded {
             remedy,
         }
     }
+}
+
+/// Whether the contents are at fault, and not the disk.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 fn identify(file: &Metadata) -> (u64, u64) {

@@ -130,7 +130,7 @@ fn a_file_that_is_no_store_is_named_with_a_remedy_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("steer.redb");
     for contents in [
-        "[fleet]\n".repeat(1),
+        "[fleet]\n".to_owned(),
         "[fleet]\nname = \"example\"\n".repeat(2_000),
     ] {
         std::fs::write(&file, &contents).unwrap();
