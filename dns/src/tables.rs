@@ -295,7 +295,7 @@ pub(crate) fn candidates(
 fn is_serving(service: &Service) -> bool {
     match service {
         Service::In | Service::Held { .. } => true,
-        Service::Out => false,
+        Service::Out | Service::Drained => false,
     }
 }
 
@@ -304,7 +304,8 @@ fn is_serving(service: &Service) -> bool {
 ///
 /// It looks at what was observed, not at what the guard made of it. The guard keeps the last site of a service
 /// in service though it is down; if that counted as up, all clients would be sent to one dead site, while the
-/// rule of the name may want all sites, or none.
+/// rule of the name may want all sites, or none. What is drained counts as down, so that a site that is held
+/// though dead is no better than one that is drained though alive.
 pub(crate) fn decide<R: Rng + ?Sized>(
     snapshot: &Snapshot,
     steer: &Steer,
@@ -322,8 +323,11 @@ pub(crate) fn decide<R: Rng + ?Sized>(
             left: Some(Vec::new()),
         };
     }
-    let is_down = |candidate: &Candidate| snapshot.endpoint(candidate.endpoint).verdict == Verdict::Down;
-    if !candidates.iter().all(is_down) {
+    let is_lost = |candidate: &Candidate| {
+        let state = snapshot.endpoint(candidate.endpoint);
+        state.verdict == Verdict::Down || state.service == Service::Drained
+    };
+    if !candidates.iter().all(is_lost) {
         let mut list = candidates.clone();
         filter::run(chain, &mut list, rng, take_notes.then_some(&mut steps));
         if !list.is_empty() {

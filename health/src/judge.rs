@@ -116,6 +116,7 @@ impl Judge {
             fleet: Arc::clone(&self.fleet),
             settled: self.settled,
             endpoints,
+            drains: Vec::new(),
         }
     }
 
@@ -188,7 +189,7 @@ impl Judge {
         let fleet = Arc::clone(&self.fleet);
         for endpoint in fleet.endpoint_ids() {
             let entry = &self.entries[endpoint.0 as usize];
-            if entry.verdict == Verdict::Down && entry.service != Service::Out {
+            if entry.verdict == Verdict::Down && !matches!(entry.service, Service::Out | Service::Drained) {
                 self.waiting.push(Waiting {
                     endpoint,
                     refusal: None,
@@ -281,6 +282,8 @@ impl Judge {
         match (verdict, &self.entries[endpoint.0 as usize].service) {
             (Verdict::Up, Service::In) => {}
             (Verdict::Up, Service::Out | Service::Held { .. }) => self.put(endpoint, Service::In),
+            // The operator's wish outlives the endpoint's health.
+            (Verdict::Up | Verdict::Down | Verdict::Unknown, Service::Drained) => {}
             (Verdict::Down, Service::In | Service::Held { .. }) => {
                 self.waiting.push(Waiting {
                     endpoint,
@@ -387,7 +390,10 @@ impl Judge {
 
     fn recount_one(&mut self, endpoint: EndpointId) {
         let entry = &self.entries[endpoint.0 as usize];
-        let serves = entry.service != Service::Out && entry.verdict != Verdict::Unknown;
+        let serves = match entry.service {
+            Service::In | Service::Held { .. } => entry.verdict != Verdict::Unknown,
+            Service::Out | Service::Drained => false,
+        };
         self.units.set(endpoint, serves);
     }
 

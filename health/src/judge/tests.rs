@@ -96,7 +96,7 @@ impl Bench {
     fn reason(&self, id: u32) -> &str {
         match &self.last.endpoint(EndpointId(id)).service {
             Service::Held { reason } => reason,
-            other @ (Service::In | Service::Out) => panic!("{other:?} is not held"),
+            other @ (Service::In | Service::Out | Service::Drained) => panic!("{other:?} is not held"),
         }
     }
 }
