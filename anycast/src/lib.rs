@@ -17,6 +17,8 @@
 //! subcodes), 7606 (error handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment
 //! says `Gap:`.
 
+mod address;
+pub mod announcer;
 mod connection;
 pub mod monitor;
 pub mod reconcile;

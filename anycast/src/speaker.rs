@@ -1,8 +1,8 @@
 //! The driver: binds the listeners, compiles wanted routes once per snapshot, and runs one task per peer.
 //!
 //! ```text
-//! SnapshotCell ─► decide ─► watch<Wanted> ─┬─► peer task: machine, reconciler, at most two connections
-//! listeners ─► by address ─────────────────┴─► peer task ...
+//! SnapshotCell ─► announcer ─► watch<Wanted> ─┬─► peer task: machine, reconciler, at most two connections
+//! listeners ─► by address ────────────────────┴─► peer task ...
 //! ```
 //!
 //! A `watch` holds only the newest wish: none waits behind older ones. Each peer has its own task, so that a
@@ -29,8 +29,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::announcer::{AnnouncerHandle, Driver, Ended, Request, Settings};
 use crate::session::State;
-use crate::wanted::{Wanted, decide};
+use crate::wanted::Wanted;
 use peer::PeerTask;
 use status::locked;
 
@@ -71,6 +72,8 @@ pub struct Speaker {
     /// Of this site, in the order of [`SpeakerStatus::peers`].
     peers: Vec<Peer>,
     status: Arc<SpeakerStatus>,
+    announcer: AnnouncerHandle,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl Speaker {
@@ -93,11 +96,14 @@ impl Speaker {
         let here = |peer: &&Peer| peer.site.is_none() || peer.site == site;
         let peers: Vec<Peer> = bgp.peers.iter().filter(here).cloned().collect();
         let status = Arc::new(first_status(bgp, router_id, bound, &peers));
+        let (announcer, requests) = AnnouncerHandle::new();
         Ok(Self {
             site,
             listeners,
             peers,
             status,
+            announcer,
+            requests,
         })
     }
 
@@ -107,29 +113,28 @@ impl Speaker {
         Arc::clone(&self.status)
     }
 
+    /// The way to the announcer once [`Speaker::run`] runs: leases, flaps, and what becomes of each prefix.
+    #[must_use]
+    pub fn announcer(&self) -> AnnouncerHandle {
+        self.announcer.clone()
+    }
+
     /// Speaks until `shutdown`. Returns after the orderly stop of every session: all withdrawn, Cease with a
-    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s.
-    pub async fn run(self, snapshots: Arc<SnapshotCell>, seed: u64, shutdown: CancellationToken) {
-        let mut numbers = snapshots.subscribe();
-        let wanted = watch::Sender::new(Arc::new(decide(&snapshots.load(), self.site, &Wanted::default())));
-        let (doors, mut tasks) = self.spawn_peers(&wanted, seed, &shutdown);
+    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s. Service addresses go last.
+    pub async fn run(mut self, snapshots: Arc<SnapshotCell>, seed: u64, shutdown: CancellationToken) {
+        let requests = std::mem::replace(&mut self.requests, AnnouncerHandle::new().1); // ours still has peers to spawn
+        let mut driver = Driver::new(self.site, snapshots, requests, Settings::default());
+        let status = Arc::clone(&self.status);
+        let (doors, mut tasks) = self.spawn_peers(&driver.wanted(), seed, &shutdown);
         let doors = Arc::new(doors);
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
             listeners.spawn(accept(listener, Arc::clone(&doors), shutdown.clone()));
         }
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                changed = numbers.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(RESYNC) => {}
-            }
-            let next = decide(&snapshots.load(), self.site, &wanted.borrow());
-            wanted.send_replace(Arc::new(next));
-        }
-        shutdown.cancelled().await;
+        driver.run(&*status, &shutdown).await;
         while tasks.join_next().await.is_some() {}
         while listeners.join_next().await.is_some() {}
+        driver.release(&Ended).await;
     }
 
     fn idle(site: Option<SiteId>) -> Self {
@@ -139,17 +144,20 @@ impl Speaker {
             listen: Vec::new(),
             peers: Vec::new(),
         };
+        let (announcer, requests) = AnnouncerHandle::new();
         Self {
             site,
             listeners: Vec::new(),
             peers: Vec::new(),
             status: Arc::new(status),
+            announcer,
+            requests,
         }
     }
 
     fn spawn_peers(
         &self,
-        wanted: &watch::Sender<Arc<Wanted>>,
+        wanted: &watch::Receiver<Arc<Wanted>>,
         seed: u64,
         shutdown: &CancellationToken,
     ) -> (Doors, JoinSet<()>) {
@@ -162,7 +170,7 @@ impl Speaker {
                 let seed = seed.wrapping_add(index as u64);
                 let status = Arc::clone(&self.status);
                 let task = PeerTask::new(peer.clone(), index, asn, router_id, status, seed);
-                tasks.spawn(task.run(wanted.subscribe(), accepted, shutdown.clone()));
+                tasks.spawn(task.run(wanted.clone(), accepted, shutdown.clone()));
             }
         }
         (

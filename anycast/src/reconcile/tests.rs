@@ -28,7 +28,7 @@ fn wanting(prefixes: &[(&str, Option<&str>)]) -> Wanted {
     let decide = |next_hop: &Option<&str>| Decision {
         announce: true,
         next_hop: next_hop.map(|text| text.parse().unwrap()),
-        by: 1,
+        ..Decision::default()
     };
     Wanted {
         snapshot: 1,
@@ -124,7 +124,7 @@ fn prefixes_with_the_same_next_hop_share_an_update() {
 fn what_the_session_cannot_carry_is_not_sent_and_the_obstacle_is_named() {
     let v6 = prefix("2001:db8::1/128");
     let wanted = wanting(&[("2001:db8::1/128", None)]);
-    let decision = wanted.prefixes[&v6];
+    let decision = wanted.prefixes[&v6].clone();
     let batch = Reconciler::new(terms()).reconcile(&wanted, usize::MAX);
     assert_eq!(batch.changes, vec![]);
     assert_eq!(terms().next_hop(&v6, &decision), Err(Obstacle::NoNextHop));
@@ -225,7 +225,7 @@ proptest! {
                     let decisions = UNIVERSE.iter().zip(&wish).map(|(text, next_hop)| {
                         let next_hop = next_hop.map(|index| NEXT_HOPS[index].map(|text| text.parse().unwrap()));
                         let (announce, next_hop) = (next_hop.is_some(), next_hop.flatten());
-                        (prefix(text), Decision { announce, next_hop, by: 1 })
+                        (prefix(text), Decision { announce, next_hop, ..Decision::default() })
                     });
                     wanted.prefixes = decisions.collect();
                 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use steer_topology::{Asn, Prefix};
 
+use crate::announcer::Sessions;
 use crate::reconcile::Obstacle;
 use crate::session::State;
 use crate::wire::{Family, Kind};
@@ -115,6 +116,17 @@ impl SpeakerStatus {
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
         self.peers.iter().map(|peer| locked(peer).clone()).collect()
+    }
+}
+
+impl Sessions for SpeakerStatus {
+    // Gap: handed to the socket counts as sent, though a slow peer may leave it in our buffer for a while.
+    fn announce(&self, prefix: &Prefix) -> bool {
+        let announces = |peer: &Mutex<PeerStatus>| {
+            let peer = locked(peer);
+            peer.routes.get(prefix).is_some_and(|route| route.announced)
+        };
+        self.peers.iter().any(announces)
     }
 }
 

@@ -38,7 +38,7 @@ fn wanted(routes: &[(&str, Option<&str>)]) -> Wanted {
     let decide = |next_hop: &Option<&str>| Decision {
         announce: true,
         next_hop: next_hop.map(|address| address.parse().unwrap()),
-        by: 1,
+        ..Decision::default()
     };
     Wanted {
         snapshot: 1,
@@ -205,7 +205,7 @@ fn obstacles_name_the_family_or_the_next_hop() {
     let decision = |next_hop: Option<&str>| Decision {
         announce: true,
         next_hop: next_hop.map(|address| address.parse().unwrap()),
-        by: 1,
+        ..Decision::default()
     };
     let (v6, address) = (prefix("2001:db8::/32"), "2001:db8::1");
     let both = terms(V4, Families::ALL, false);
@@ -304,7 +304,7 @@ proptest! {
                     let next_hop = NEXT_HOPS[next_hop].map(|address| address.parse().unwrap());
                     match announce {
                         Some(announce) => {
-                            wanted.prefixes.insert(prefix, Decision { announce, next_hop, by: 1 });
+                            wanted.prefixes.insert(prefix, Decision { announce, next_hop, ..Decision::default() });
                         }
                         None => {
                             wanted.prefixes.remove(&prefix);
@@ -328,7 +328,7 @@ proptest! {
     fn many_routes_fill_several_messages(count in 1_u32..4000, room in 1_usize..9000) {
         let prefixes = (0..count).map(|number| {
             let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + (number << 8));
-            (Prefix::new(address.into(), 24).unwrap(), Decision { announce: true, next_hop: None, by: 1 })
+            (Prefix::new(address.into(), 24).unwrap(), Decision { announce: true, ..Decision::default() })
         });
         let wanted = Wanted { snapshot: 1, prefixes: prefixes.collect() };
         let mut peer = PeerModel::new(terms(V4, Families::ALL, false));
