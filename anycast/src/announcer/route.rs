@@ -219,7 +219,7 @@ impl Route {
             .ladder
             .as_ref()
             .and_then(|ladder| self.position(horizon, now)?.next_deadline(ladder));
-        let wait = self.wait.and_then(|wait| wait.until());
+        let wait = self.wait.and_then(Wait::until);
         let lease = self.config.lease.as_ref().and(self.tenancy.next_deadline());
         [self.timer, step, wait, lease].into_iter().flatten().min()
     }

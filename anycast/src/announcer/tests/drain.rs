@@ -100,14 +100,11 @@ fn each_step_comes_at_its_time_and_they_add_up() {
     world.run(s(60));
     assert_eq!(step(&world), (8, "withdraw".to_owned()));
     assert_eq!(world.flips(), [(s(0), true), (s(195), false)]);
-    let steps: Vec<_> = world
-        .told
-        .iter()
-        .filter_map(|(at, what)| match what {
-            What::Step { step, .. } => Some((*at, *step)),
-            _ => None,
-        })
-        .collect();
+    let told = world.told.iter().filter_map(|(at, what)| {
+        let What::Step { step, .. } = what else { return None };
+        Some((*at, *step))
+    });
+    let steps: Vec<_> = told.collect();
     assert_eq!(
         steps,
         [(s(100), 2), (s(110), 4), (s(115), 6), (s(135), 7), (s(195), 8)]

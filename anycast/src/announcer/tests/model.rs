@@ -70,7 +70,7 @@ fn any_lines() -> impl Strategy<Value = Lines> {
         )
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Health(Holds),
     /// From deadline to deadline.
