@@ -116,6 +116,8 @@ pub struct Announcer {
     local: Option<SiteId>,
     common: Common,
     snapshot: Option<Arc<Snapshot>>,
+    /// Once true, always.
+    settled: bool,
     /// `None` until the kernel has told them, and while it cannot.
     addresses: Option<BTreeSet<IpAddr>>,
     routes: BTreeMap<Prefix, Route>,
@@ -137,6 +139,7 @@ impl Announcer {
                 stopping: false,
             },
             snapshot: None,
+            settled: false,
             addresses: None,
             routes: BTreeMap::new(),
             outputs: Outputs::new(),
@@ -337,6 +340,13 @@ impl Announcer {
         self.routes.values().all(|route| route.state.is_clear())
     }
 
+    /// Whether all that a start wants at first is wanted: the first full round of checks is over, and nothing waits
+    /// for its hold-down, its rise or its address any more. Once true, always.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Withdrawn prefixes whose address waits for [`Announcer::on_withdrawn`].
     pub fn withdrawing(&self) -> impl Iterator<Item = Prefix> + '_ {
         let waiting = self
@@ -430,6 +440,8 @@ impl Announcer {
     /// Brings what is wanted up to date; the same stays the same `Arc`.
     fn refresh(&mut self) {
         self.routes.retain(|_, route| !route.is_over());
+        let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.settled);
+        self.settled |= known && !self.routes.values().any(Route::is_starting);
         let number = self.common.snapshot;
         let decisions = || {
             self.routes

@@ -277,7 +277,7 @@ pub(crate) fn candidates(
             address,
             weight: endpoint.weight,
             tier: endpoint.tier,
-            serving: is_serving(&snapshot.endpoint(id).service),
+            serving: snapshot.endpoint(id).service.takes_new_clients(),
             rank: place
                 .and_then(|place| u16::try_from(place).ok())
                 .unwrap_or(u16::MAX),
@@ -290,13 +290,6 @@ pub(crate) fn candidates(
         .copied()
         .filter_map(candidate)
         .collect()
-}
-
-fn is_serving(service: &Service) -> bool {
-    match service {
-        Service::In | Service::Held { .. } => true,
-        Service::Out | Service::Drained => false,
-    }
 }
 
 /// Runs a chain under the all-down rule, which is the last-site rule in DNS's own form: a reply must name some

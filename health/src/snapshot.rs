@@ -63,6 +63,15 @@ impl Service {
             Self::Drained => "drained",
         }
     }
+
+    /// Whether new clients may be sent there.
+    #[must_use]
+    pub fn takes_new_clients(&self) -> bool {
+        match self {
+            Self::In | Self::Held { .. } => true,
+            Self::Out | Self::Drained => false,
+        }
+    }
 }
 
 /// Why the verdict is what it is, for people: "connection refused", "status 503, want 200-299".

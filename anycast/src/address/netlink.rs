@@ -18,9 +18,7 @@ use tokio::time::timeout;
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 const EPERM: i32 = 1;
-const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
-const EADDRNOTAVAIL: i32 = 99;
 
 /// A socket for requests alone, so that no storm of changes can push an answer out.
 pub(super) struct Link {
@@ -61,7 +59,7 @@ impl Link {
             request.message_mut().attributes.push(flags);
         }
         match answer(request.execute()).await {
-            Err(error) if code(&error) != Some(EEXIST) => Err(explain(&doing(), &error)),
+            Err(error) if !self.has(bind.address).await => Err(explain(&doing(), &error)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -69,19 +67,24 @@ impl Link {
     /// Takes the address off; one that is not there, on an interface that may not be there, is fine.
     pub(super) async fn remove(&self, bind: &Bind) -> Result<(), String> {
         let doing = || format!("cannot take {} off {}", bind.address, bind.interface);
-        let gone = |error: &Error| matches!(code(error), Some(EADDRNOTAVAIL | ENODEV));
         let index = match self.index(&bind.interface).await {
             Ok(index) => index,
-            Err(error) if gone(&error) => return Ok(()),
+            Err(error) if code(&error) == Some(ENODEV) => return Ok(()),
             Err(error) => return Err(explain(&doing(), &error)),
         };
         let address = self.handle.address();
         let mut same = address.add(index, bind.address, host_length(bind.address));
         let request = address.del(same.message_mut().clone());
         match answer(request.execute()).await {
-            Err(error) if !gone(&error) => Err(explain(&doing(), &error)),
+            Err(error) if self.has(bind.address).await => Err(explain(&doing(), &error)),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Decides after a failure: without the right to change anything the kernel does not even say that there is
+    /// nothing to change, and an answer may be lost.
+    async fn has(&self, address: IpAddr) -> bool {
+        self.addresses().await.is_ok_and(|all| all.contains(&address))
     }
 
     async fn index(&self, interface: &str) -> Result<u32, Error> {

@@ -107,7 +107,9 @@ fn an_address_is_put_on_and_taken_off_and_both_can_be_said_twice() {
                 assert!(usable.is_ok(), "{address} can be used at once: {usable:?}");
             }
         }
-        kernel.ask(Command::Unbind(bind(V4, "lo").0, bind(V4, "lo").1)).await;
+        kernel
+            .ask(Command::Unbind(bind(V4, "lo").0, bind(V4, "lo").1))
+            .await;
         assert_eq!(kernel.answer().await, News::Unbound(bind(V4, "lo").0, Ok(())));
         kernel
             .until(|all| all.contains(&ip(V6)) && !all.contains(&ip(V4)))
@@ -178,7 +180,10 @@ fn streams_of_clients_are_counted_and_no_others() {
         .enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, 4430)))
         .unwrap()
         .unwrap();
-    let v4 = edge.enter(|| TcpListener::bind("192.0.2.53:4431")).unwrap().unwrap();
+    let v4 = edge
+        .enter(|| TcpListener::bind("192.0.2.53:4431"))
+        .unwrap()
+        .unwrap();
     let connect = |from: &Node, to: &str| {
         let to: SocketAddr = to.parse().unwrap();
         from.enter(|| TcpStream::connect_timeout(&to, PATIENCE))
@@ -238,15 +243,14 @@ fn bound_fleet(monitor: SocketAddr) -> Arc<Fleet> {
         monitor.ip(),
         monitor.port()
     );
-    Arc::new(Fleet::parse(&text, Path::new("steer.toml"), &NoNames).unwrap_or_else(|faults| panic!("{faults}")))
+    Arc::new(
+        Fleet::parse(&text, Path::new("steer.toml"), &NoNames).unwrap_or_else(|faults| panic!("{faults}")),
+    )
 }
 
 async fn heard(events: &mut mpsc::Receiver<MonitorEvent>) -> Heard {
     let event = timeout(PATIENCE, events.recv()).await;
-    event
-        .expect("heard in time")
-        .expect("the monitor runs")
-        .heard
+    event.expect("heard in time").expect("the monitor runs").heard
 }
 
 /// The host takes packets for the address.

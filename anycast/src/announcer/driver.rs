@@ -2,7 +2,7 @@
 //! away from the tasks of the peers.
 //!
 //! ```text
-//! snapshots, deadlines, requests ─► Announcer ─► watch<Wanted> ─► one task per peer
+//! snapshots, deadlines, requests ─► Announcer ─► Sessions ─► one task per peer
 //!                  Kernel (a task) ◄──► │ ▲
 //!                             status of the sessions: is each withdrawal sent?
 //! ```
@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use steer_health::SnapshotCell;
 use steer_topology::{Prefix, SiteId};
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,8 @@ const RELEASE_SLACK: Duration = Duration::from_secs(1);
 pub(crate) struct Driver {
     announcer: Announcer,
     snapshots: Arc<SnapshotCell>,
-    wanted: watch::Sender<Arc<Wanted>>,
+    /// What the sessions were last told.
+    told: (Arc<Wanted>, bool),
     requests: mpsc::Receiver<Request>,
     kernel: Option<Kernel>,
     /// What the kernel's task has not taken yet: one for each prefix at most.
@@ -57,8 +58,11 @@ pub(crate) struct Driver {
     count_at: Option<Instant>,
 }
 
-/// Knows whether a session still has a route that is not wanted any more.
+/// The other side: whoever obeys what is wanted.
 pub(crate) trait Sessions {
+    /// This is wanted from now on; `settled`: it is all that a start wants at first.
+    fn want(&self, wanted: &Arc<Wanted>, settled: bool);
+
     /// Whether a session was given `prefix` and not yet its withdrawal.
     fn announce(&self, prefix: &Prefix) -> bool;
 }
@@ -67,6 +71,8 @@ pub(crate) trait Sessions {
 pub(crate) struct Ended;
 
 impl Sessions for Ended {
+    fn want(&self, _: &Arc<Wanted>, _: bool) {}
+
     fn announce(&self, _: &Prefix) -> bool {
         false
     }
@@ -83,7 +89,7 @@ impl Driver {
         let mut driver = Self {
             announcer: Announcer::new(site, settings, now().now),
             snapshots,
-            wanted: watch::Sender::new(Arc::default()),
+            told: (Arc::default(), false),
             requests,
             kernel: None,
             commands: VecDeque::new(),
@@ -91,19 +97,25 @@ impl Driver {
             count_at: None,
         };
         driver.look();
-        driver.turn();
         driver
     }
 
-    /// What the tasks of the peers obey.
-    pub(crate) fn wanted(&self) -> watch::Receiver<Arc<Wanted>> {
-        self.wanted.subscribe()
+    /// What is wanted at this moment.
+    pub(crate) fn wanted(&self) -> &Arc<Wanted> {
+        self.announcer.wanted()
+    }
+
+    /// Whether that is all that a start wants at first.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.announcer.is_settled()
     }
 
     /// Until `shutdown`, or until nobody publishes snapshots any more and `shutdown` comes.
     pub(crate) async fn run(&mut self, sessions: &impl Sessions, shutdown: &CancellationToken) {
         let mut numbers = self.snapshots.subscribe();
+        numbers.mark_changed(); // one may have come since we looked
         loop {
+            self.turn(sessions);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -114,7 +126,6 @@ impl Driver {
                 () = self.something(sessions) => {}
                 () = sleep(RESYNC) => self.look(),
             }
-            self.turn();
         }
     }
 
@@ -122,11 +133,11 @@ impl Driver {
     pub(crate) async fn release(&mut self, sessions: &impl Sessions) {
         let limit = self.linger + RELEASE_SLACK;
         self.announcer.stop(now());
-        self.turn();
+        self.turn(sessions);
         let released = async {
             while !self.announcer.is_clear() {
                 self.something(sessions).await;
-                self.turn();
+                self.turn(sessions);
             }
         };
         if tokio::time::timeout(limit, released).await.is_err() {
@@ -154,14 +165,12 @@ impl Driver {
     }
 
     /// After every piece of news: the peers first, then the kernel, then the log.
-    fn turn(&mut self) {
-        self.wanted.send_if_modified(|wanted| {
-            let newer = !Arc::ptr_eq(wanted, self.announcer.wanted());
-            if newer {
-                *wanted = Arc::clone(self.announcer.wanted());
-            }
-            newer
-        });
+    fn turn(&mut self, sessions: &impl Sessions) {
+        let (wanted, settled) = (self.announcer.wanted(), self.announcer.is_settled());
+        if !Arc::ptr_eq(wanted, &self.told.0) || settled != self.told.1 {
+            sessions.want(wanted, settled);
+            self.told = (Arc::clone(wanted), settled);
+        }
         self.obey();
         self.plan_count();
     }

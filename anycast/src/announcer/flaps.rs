@@ -21,7 +21,7 @@ pub const GRAIN: Duration = Duration::from_secs(6);
 /// take over (reuse 750 at suppress 2000, hold of four half-lives) that is six times `suppress`.
 const CEILING: f64 = 6.0;
 
-/// Below this the figure is forgotten. Lets a budget whose `penalty` alone reaches `suppress` announce at all.
+/// Below this a figure is as good as none: where `penalty` alone reaches `suppress`, we could announce never.
 const FORGOTTEN: f64 = 1.0;
 
 /// Steps in which [`Flaps::free_at`] corrects what floating-point rounding left.
@@ -45,8 +45,7 @@ impl Flaps {
         if decayed.is_zero() {
             return figure;
         }
-        let figure = figure * (-decayed.as_secs_f64() / budget.half_life.as_secs_f64()).exp2();
-        if figure < FORGOTTEN { 0.0 } else { figure }
+        figure * (-decayed.as_secs_f64() / budget.half_life.as_secs_f64()).exp2()
     }
 
     /// A withdrawal at `now`.
@@ -65,7 +64,9 @@ impl Flaps {
     #[must_use]
     pub fn allow(&self, budget: &FlapBudget, now: Instant) -> bool {
         let figure = self.figure(budget, now);
-        figure == 0.0 || figure + f64::from(budget.penalty) < f64::from(budget.suppress)
+        // As a peer adds it up: compared otherwise, rounding could bring the sum to `suppress` after all.
+        let below = figure + f64::from(budget.penalty) < f64::from(budget.suppress);
+        below || (budget.penalty >= budget.suppress && figure < FORGOTTEN)
     }
 
     /// When [`Flaps::allow`] will say yes; `None`: it does at `now`.

@@ -154,6 +154,15 @@ impl Route {
         self.plan == Plan::Retire && self.state.is_clear()
     }
 
+    /// Whether it will be announced in a moment unless something happens.
+    pub(super) fn is_starting(&self) -> bool {
+        let waits = match self.wait {
+            Some(Wait::HoldDown(_) | Wait::Rise(_) | Wait::Streams) => true,
+            Some(Wait::Unknown | Wait::Fall(_) | Wait::Flaps(_)) | None => false,
+        };
+        waits || self.state == State::Binding
+    }
+
     pub(super) fn observe(&mut self, facts: &Facts, moment: Moment) {
         self.steady
             .observe(facts.all_hold(&self.config.while_up), moment.now);
@@ -362,8 +371,17 @@ impl Route {
         for effect in effects {
             self.apply(*effect, why, context);
         }
-        if self.state.is_bound() || self.state == State::Withdrawn {
-            self.trouble = self.trouble.take().filter(|_| trigger == Trigger::Due); // kept until the next try ends
+        if trigger != Trigger::Due && !self.is_in_trouble() {
+            self.trouble = None; // kept until the next try ends
+        }
+    }
+
+    fn is_in_trouble(&self) -> bool {
+        match self.state {
+            State::Binding | State::BindFailed | State::Unbinding | State::UnbindFailed => true,
+            State::Withdrawn | State::Bound | State::Announced | State::Withdrawing | State::Lingering => {
+                false
+            }
         }
     }
 

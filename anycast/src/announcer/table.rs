@@ -5,12 +5,13 @@
 //! Withdrawn ──────► Binding ─────► Bound ─────► Announced
 //!     ▲  ▲             │ BindFailed  │ Unwant       │ Unwant
 //!     │  └─ BindFailed ◄             ▼              ▼
-//!     └──────────── Unbound ──── Unbinding ◄── Lingering ◄── Withdrawing
-//!                                           Due          Sent
+//!     └──────────── Unbinding ◄── Lingering ◄── Withdrawing
+//!         Unbound             Due           Sent
 //! ```
 //!
 //! The address is bound before the announcement and taken off after the withdrawal, never the other way round: the
-//! only way to `Announced` leads through `Bound`, and the only one to `Unbinding` through `Bound` or `Lingering`.
+//! only way to `Announced` leads through `Bound`, and the only one to `Unbinding` through `Withdrawing` and
+//! `Lingering`.
 //! A prefix without `bind` knows `Withdrawn` and `Announced` alone.
 
 use serde::Serialize;
@@ -23,7 +24,7 @@ pub enum State {
     Withdrawn,
     /// The address is being bound; not announced yet.
     Binding,
-    /// It could not be bound; tried again later.
+    /// It could not be bound, and is not there; tried again later.
     BindFailed,
     /// The address is bound, the route is not announced.
     Bound,
@@ -35,7 +36,7 @@ pub enum State {
     Lingering,
     /// The address is being taken off.
     Unbinding,
-    /// It could not be taken off; tried again later.
+    /// It could not be taken off, and is there; tried again later.
     UnbindFailed,
 }
 
@@ -57,14 +58,12 @@ impl State {
     #[must_use]
     pub fn is_bound(self) -> bool {
         match self {
-            Self::Bound | Self::Announced | Self::Withdrawing | Self::Lingering => true,
-            Self::Withdrawn | Self::Binding | Self::BindFailed | Self::Unbinding | Self::UnbindFailed => {
-                false
-            }
+            Self::Bound | Self::Announced | Self::Withdrawing | Self::Lingering | Self::UnbindFailed => true,
+            Self::Withdrawn | Self::Binding | Self::BindFailed | Self::Unbinding => false,
         }
     }
 
-    /// Whether nothing of this prefix is left on the host or at a peer, nor on its way there.
+    /// Whether nothing of this prefix is left on the host, nor on its way there.
     #[must_use]
     pub fn is_clear(self) -> bool {
         match self {
@@ -105,13 +104,13 @@ pub enum Trigger {
     Unwant,
     /// The kernel has bound the address, or had it already.
     Bound,
-    /// The kernel would not.
+    /// The kernel would not, and has it not.
     BindFailed,
     /// Every session has sent the withdrawal, or is gone.
     Sent,
     /// The kernel has taken the address off, or had it not.
     Unbound,
-    /// The kernel would not.
+    /// The kernel would not, and has it still.
     UnbindFailed,
     /// At start the host has the address from before.
     Found,
@@ -185,7 +184,7 @@ pub fn step(state: State, trigger: Trigger, binds: bool) -> (State, &'static [Ef
         (BindFailed, T::Found | T::Gone | T::Sent) => (BindFailed, &[]),
 
         (Bound, T::Want) => (Announced, &[Announce]),
-        (Bound, T::Unwant) => (Unbinding, &[Unbind]),
+        (Bound, T::Unwant) => (Withdrawing, &[]), // a session may still have it from before the address was taken off
         (Bound, T::Gone) => (Withdrawn, &[]),
         (Bound, T::Found | T::Sent | T::Due) => (Bound, &[]),
         (Bound, T::Bound | T::BindFailed | T::Unbound | T::UnbindFailed) => (Bound, &[]),
@@ -216,8 +215,7 @@ pub fn step(state: State, trigger: Trigger, binds: bool) -> (State, &'static [Ef
         (Unbinding, T::UnbindFailed) => (UnbindFailed, &[ArmRetry]),
         (Unbinding, T::Bound | T::BindFailed | T::Sent | T::Due) => (Unbinding, &[]),
 
-        // Whether the address is there is not known: bound anew before anything is announced.
-        (UnbindFailed, T::Want) => (Binding, &[ClearTimer, Bind]),
+        (UnbindFailed, T::Want) => (Announced, &[ClearTimer, Announce]),
         (UnbindFailed, T::Due) => (Unbinding, &[ClearTimer, Unbind]),
         (UnbindFailed, T::Gone) => (Withdrawn, &[ClearTimer]),
         (UnbindFailed, T::Unwant | T::Found | T::Sent) => (UnbindFailed, &[]),

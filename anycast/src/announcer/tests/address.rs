@@ -91,7 +91,9 @@ fn what_is_unwanted_while_the_address_comes_goes_without_an_announcement() {
     world.fra(DOWN);
     assert_eq!(world.state(), State::Binding);
     world.bound(P);
-    assert_eq!(world.state(), State::Unbinding);
+    assert_eq!(world.state(), State::Withdrawing, "for all we know");
+    world.withdrawn(P);
+    world.run(LINGER);
     world.unbound(P);
     assert_eq!((world.state(), world.flips()), (State::Withdrawn, vec![]));
 }
@@ -139,6 +141,16 @@ fn an_address_that_cannot_be_taken_off_is_tried_again() {
     world.unbound(P);
     assert_eq!(world.state(), State::Withdrawn);
     assert_eq!(world.asked, [(s(1), Ask::Unbind), (s(1) + RETRY, Ask::Unbind)]);
+    // Wanted again: it is still there.
+    let mut back = up();
+    back.fra(DOWN);
+    back.withdrawn(P);
+    back.run(LINGER);
+    back.act(|announcer, moment| announcer.on_unbound(prefix(P), Err("busy".to_owned()), moment));
+    back.fra(UP);
+    back.run(s(60));
+    assert_eq!((back.announced(), back.status().reason), (true, None));
+    assert_eq!(back.asked, [(s(1), Ask::Unbind)]);
 }
 
 #[test]
@@ -160,6 +172,19 @@ fn an_address_that_somebody_took_off_withdraws_at_once_and_is_bound_anew() {
 }
 
 #[test]
+fn an_address_that_is_back_before_a_session_sent_the_withdrawal_waits_for_it() {
+    let mut world = up();
+    world.addresses(&["127.0.0.1"]);
+    world.fra(DOWN);
+    world.bound(P);
+    world.run(s(60));
+    assert_eq!(world.asked, [(s(0), Ask::Bind)], "a session still has the route");
+    world.withdrawn(P);
+    world.run(s(60));
+    assert_eq!(world.asked.last(), Some(&(s(60) + LINGER, Ask::Unbind)));
+}
+
+#[test]
 fn an_address_from_before_a_crash_is_adopted() {
     // Wanted again: nothing is done to the address.
     let mut world = World::before_start(one(BOUND), FRA, [UNKNOWN, UP]);
@@ -176,7 +201,9 @@ fn an_address_from_before_a_crash_is_adopted() {
     let mut dead = World::before_start(one(BOUND), FRA, [DOWN, UP]);
     dead.addresses(&["127.0.0.1", "192.0.2.1"]);
     dead.look();
-    assert_eq!(dead.asked, [(s(0), Ask::Unbind)]);
+    dead.withdrawn(P);
+    dead.run(s(5));
+    assert_eq!(dead.asked, [(LINGER, Ask::Unbind)]);
 }
 
 #[test]

@@ -101,7 +101,9 @@ fn each_step_comes_at_its_time_and_they_add_up() {
     assert_eq!(step(&world), (8, "withdraw".to_owned()));
     assert_eq!(world.flips(), [(s(0), true), (s(195), false)]);
     let told = world.told.iter().filter_map(|(at, what)| {
-        let What::Step { step, .. } = what else { return None };
+        let What::Step { step, .. } = what else {
+            return None;
+        };
         Some((*at, *step))
     });
     let steps: Vec<_> = told.collect();
