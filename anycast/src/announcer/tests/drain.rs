@@ -9,9 +9,13 @@ const LADDER: &str = "on_drain = [\"graceful-shutdown\", \"wait 10s\", \"prepend
                       \"wait dns-horizon\", \"wait streams 60s\", \"withdraw\"]";
 
 fn laddered() -> World {
+    stepping(LADDER)
+}
+
+fn stepping(ladder: &str) -> World {
     let mut fleet = one(&format!(
         "prepend = 1\nwhile_up = \"pool:web@local\"\nfall = \"5s\"\n\
-         to = [{{ peer = \"192.0.2.250\", med = 7 }}]\n{LADDER}"
+         to = [{{ peer = \"192.0.2.250\", med = 7 }}]\n{ladder}"
     ));
     // A steered name without its zone, which would be a file.
     Arc::make_mut(&mut fleet).steers.push(Steer {
@@ -187,7 +191,11 @@ fn a_drain_that_comes_while_the_conditions_fail_ends_the_patience() {
 
 /// A process that starts so long after the drain.
 fn restarted(after: Duration) -> World {
-    let mut world = laddered();
+    restarted_on(LADDER, after)
+}
+
+fn restarted_on(ladder: &str, after: Duration) -> World {
+    let mut world = stepping(ladder);
     let since = world.at_wall();
     world = World::before_start(Arc::clone(&world.fleet), FRA, [DRAINED, UP]);
     world.epoch = world.epoch.checked_add(after).unwrap();
@@ -234,6 +242,24 @@ fn a_restart_while_streams_were_waited_for_counts_before_it_announces() {
     let mut blind = restarted(s(50));
     blind.run(s(100));
     assert_eq!((blind.flips(), step(&blind).0), (vec![], 8));
+}
+
+#[test]
+fn what_follows_streams_that_a_restart_does_not_find_counts_from_the_step_before() {
+    let ladder = "on_drain = [\"wait streams 60s\", \"wait 30s\", \"withdraw\"]";
+    let mut late = restarted_on(ladder, s(50));
+    late.streams(0);
+    assert_eq!((late.announced(), late.flips()), (false, vec![]));
+    let mut early = restarted_on(ladder, s(20));
+    early.streams(0);
+    early.run(s(60));
+    assert_eq!(early.flips(), [(s(0), true), (s(10), false)]);
+    let mut busy = restarted_on(ladder, s(20));
+    busy.streams(1);
+    busy.run(s(5));
+    busy.streams(0);
+    busy.run(s(60));
+    assert_eq!(busy.flips(), [(s(0), true), (s(35), false)]);
 }
 
 #[test]

@@ -65,6 +65,11 @@ fn the_announcement_that_would_cross_the_budget_waits_and_withdrawals_never_do()
     assert_eq!(world.flips()[2..], [(s(66) + ms(1), true)], "{:?}", world.told);
     world.fra(DOWN);
     assert!(!world.announced(), "at once");
+    let figure = world.status().flaps.unwrap().figure;
+    assert!(
+        figure > 1_999.0,
+        "the announcement cost the peer's decay of 4 s: {figure}"
+    );
     world.fra(UP);
     // Now near 2000: must come down to below 1000, about one half-life.
     let free = world.status().held_until.unwrap();
