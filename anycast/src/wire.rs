@@ -11,6 +11,7 @@
 mod attribute;
 mod notification;
 mod open;
+pub(crate) mod retell;
 mod update;
 
 #[cfg(test)]
