@@ -17,13 +17,20 @@
 //! subcodes), 7606 (error handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment
 //! says `Gap:`.
 
+pub mod bmp;
 mod connection;
 pub mod monitor;
+pub mod mrt;
+mod observe;
 pub mod reconcile;
+pub mod rtr;
 pub mod session;
 pub mod speaker;
+pub mod tap;
 pub mod wanted;
 pub mod wire;
 
 pub use monitor::{Monitor, MonitorEvent};
+pub use observe::ObserverStatus;
 pub use speaker::{BindError, Speaker, SpeakerStatus};
+pub use tap::Tap;

@@ -22,14 +22,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use metrics::counter;
 use steer_health::SnapshotCell;
-use steer_topology::{Bgp, Fleet, Peer, SiteId};
+use steer_topology::{Asn, Bgp, Fleet, Peer, SiteId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::observe::{ObserverStatus, Observers};
 use crate::session::State;
+use crate::tap::Tap;
 use crate::wanted::{Wanted, decide};
 use peer::PeerTask;
 use status::locked;
@@ -71,6 +73,8 @@ pub struct Speaker {
     /// Of this site, in the order of [`SpeakerStatus::peers`].
     peers: Vec<Peer>,
     status: Arc<SpeakerStatus>,
+    tap: Arc<Tap>,
+    observers: Observers,
 }
 
 impl Speaker {
@@ -93,12 +97,28 @@ impl Speaker {
         let here = |peer: &&Peer| peer.site.is_none() || peer.site == site;
         let peers: Vec<Peer> = bgp.peers.iter().filter(here).cloned().collect();
         let status = Arc::new(first_status(bgp, router_id, bound, &peers));
+        let tap = Arc::new(Tap::new(bgp.asn, &peers, !bgp.bmp.is_empty()));
+        let observers = Observers::new(fleet, bgp, site, &tap);
         Ok(Self {
             site,
             listeners,
             peers,
             status,
+            tap,
+            observers,
         })
+    }
+
+    /// The tap on all sessions.
+    #[must_use]
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.tap)
+    }
+
+    /// The live status of what only looks on: BMP collectors and the RPKI cache.
+    #[must_use]
+    pub fn observers(&self) -> Arc<ObserverStatus> {
+        self.observers.status()
     }
 
     /// The live status; stays readable while and after [`Speaker::run`] runs.
@@ -114,6 +134,8 @@ impl Speaker {
         let wanted = watch::Sender::new(Arc::new(decide(&snapshots.load(), self.site, &Wanted::default())));
         let (doors, mut tasks) = self.spawn_peers(&wanted, seed, &shutdown);
         let doors = Arc::new(doors);
+        let stop_observing = CancellationToken::new();
+        let mut observing = self.observers.start(seed, &stop_observing);
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
             listeners.spawn(accept(listener, Arc::clone(&doors), shutdown.clone()));
@@ -130,6 +152,8 @@ impl Speaker {
         shutdown.cancelled().await;
         while tasks.join_next().await.is_some() {}
         while listeners.join_next().await.is_some() {}
+        stop_observing.cancel(); // last: they tell how every session ended
+        while observing.join_next().await.is_some() {}
     }
 
     fn idle(site: Option<SiteId>) -> Self {
@@ -144,6 +168,8 @@ impl Speaker {
             listeners: Vec::new(),
             peers: Vec::new(),
             status: Arc::new(status),
+            tap: Arc::new(Tap::new(Asn::TRANS, &[], false)), // nothing will ever be heard on it
+            observers: Observers::none(),
         }
     }
 
@@ -160,8 +186,8 @@ impl Speaker {
                 let (sender, accepted) = mpsc::channel(ACCEPT_QUEUE);
                 senders.push(sender);
                 let seed = seed.wrapping_add(index as u64);
-                let status = Arc::clone(&self.status);
-                let task = PeerTask::new(peer.clone(), index, asn, router_id, status, seed);
+                let (status, tap) = (Arc::clone(&self.status), Arc::clone(&self.tap));
+                let task = PeerTask::new(peer.clone(), index, asn, router_id, status, tap, seed);
                 tasks.spawn(task.run(wanted.subscribe(), accepted, shutdown.clone()));
             }
         }

@@ -126,7 +126,7 @@ fn holds(snapshot: &Snapshot, local: Option<SiteId>, condition: &Condition) -> H
     }
 }
 
-fn stands_at(anycast: &Anycast, local: Option<SiteId>) -> bool {
+pub(crate) fn stands_at(anycast: &Anycast, local: Option<SiteId>) -> bool {
     match local {
         Some(site) => anycast.sites.contains(&site),
         None => anycast.sites.is_empty(),

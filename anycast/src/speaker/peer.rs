@@ -25,6 +25,7 @@ use super::status::{PeerStatus, RouteStatus, SessionStatus, SpeakerStatus, locke
 use crate::connection::{Connection, any_ready};
 use crate::reconcile::{Batch, Reconciler, Terms};
 use crate::session::{self, Action, Config, End, Event, Negotiated, Refusal, SessionId, State};
+use crate::tap::Tap;
 use crate::wanted::Wanted;
 use crate::wire::{self, Kind, Notification, Reason, Update};
 
@@ -57,6 +58,7 @@ pub(super) struct PeerTask {
     /// Something may differ between wanted and announced.
     unsettled: bool,
     status: Arc<SpeakerStatus>,
+    tap: Arc<Tap>,
     /// The last end that was logged; the same again is not.
     logged: Option<End>,
 }
@@ -68,6 +70,7 @@ impl PeerTask {
         local_asn: Asn,
         router_id: Ipv4Addr,
         status: Arc<SpeakerStatus>,
+        tap: Arc<Tap>,
         seed: u64,
     ) -> Self {
         let config = Config {
@@ -91,6 +94,7 @@ impl PeerTask {
             wanted: Arc::default(),
             unsettled: true,
             status,
+            tap,
             logged: None,
         }
     }
@@ -192,7 +196,10 @@ impl PeerTask {
         let mut frames = Vec::new();
         let malformed = loop {
             match connection.next_frame() {
-                Ok(Some(frame)) => frames.push(frame),
+                Ok(Some(frame)) => {
+                    self.tap.received(self.index, connection, &frame);
+                    frames.push(frame);
+                }
                 Ok(None) => break None,
                 Err(malformed) => break Some(malformed),
             }
@@ -269,6 +276,7 @@ impl PeerTask {
             peer = %self.label, peer_id = %session.peer_id, local = %session.local, remote = %session.remote,
             hold_time_s = session.hold_time_s, families = ?session.families, "session established"
         );
+        self.tap.up(self.index, connection, negotiated);
         self.logged = None;
         self.up = Some((id, Reconciler::new(terms)));
         self.unsettled = true;
@@ -284,6 +292,7 @@ impl PeerTask {
         if let End::Notified(notification) = &end {
             self.count_notification(notification, "in");
         }
+        self.tap.ended(self.index, id, &end);
         if self.up.as_ref().is_some_and(|(up, _)| *up == id) {
             self.up = None;
             self.unsettled = true;
@@ -354,6 +363,9 @@ impl PeerTask {
                 connection.queue(message);
             }
             let written = connection.flush();
+            for message in &batch.messages {
+                self.tap.sent(self.index, connection, message);
+            }
             note_batch(&batch, &self.wanted, &self.label, &self.status, self.index);
             let announced = reconciler.announced().len() as f64;
             gauge!("steer_anycast_routes_announced", "peer" => self.label.clone()).set(announced);
@@ -384,6 +396,7 @@ impl PeerTask {
         };
         self.connections[index].queue(message);
         let written = self.connections[index].flush();
+        self.tap.sent(self.index, &self.connections[index], message);
         self.count_out(kind, 1);
         if written.is_err() {
             self.pump_one(index); // finds the error again, after what the peer may have said
@@ -417,8 +430,10 @@ impl PeerTask {
         let state = self.machine.state();
         let mut status = self.status();
         if status.state != state {
-            (status.state, status.since) = (state, Timestamp::now());
+            let before = std::mem::replace(&mut status.state, state);
+            status.since = Timestamp::now();
             drop(status);
+            self.tap.state(self.index, before, state);
             counter!("steer_anycast_session_states_total", "peer" => self.label.clone(), "state" => state.name())
                 .increment(1);
             let up = if state == State::Established { 1.0 } else { 0.0 };

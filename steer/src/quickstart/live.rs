@@ -150,6 +150,7 @@ impl Live {
                 prefix,
                 next_hop,
                 as_path,
+                attributes: _,
             } => {
                 routes.push(prefix.to_string());
                 format!("route monitor  + {prefix} from {site}, next hop {next_hop}, AS path {as_path:?}")
