@@ -62,6 +62,16 @@ impl FleetBuilder {
         self
     }
 
+    /// So many sites instead of four, called `s00`, `s01`, ..
+    pub(crate) fn sites(mut self, count: u16) -> Self {
+        let named = |number| Site {
+            name: format!("s{number:02}"),
+            ..self.0.sites[0].clone()
+        };
+        self.0.sites = (0..count).map(named).collect();
+        self
+    }
+
     pub(crate) fn timing(mut self, interval: Duration, timeout: Duration) -> Self {
         (self.0.checks[0].interval, self.0.checks[0].timeout) = (interval, timeout);
         self
