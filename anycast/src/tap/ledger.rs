@@ -77,6 +77,11 @@ impl Ledger {
         counts
     }
 
+    #[cfg(test)]
+    pub(super) fn log_octets(&self) -> usize {
+        self.log_octets
+    }
+
     fn settle(&mut self) {
         self.log_octets = 0;
         for update in std::mem::take(&mut self.log) {
