@@ -26,6 +26,7 @@ pub mod reconcile;
 pub mod rtr;
 pub mod session;
 pub mod speaker;
+pub mod spread;
 pub mod tap;
 pub mod wanted;
 pub mod wire;

@@ -120,6 +120,9 @@ pub enum Heard {
     Withdrawn {
         /// The prefix.
         prefix: Prefix,
+        /// With its session; nobody has withdrawn it.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        lost: bool,
     },
 }
 

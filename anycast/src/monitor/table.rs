@@ -66,7 +66,9 @@ impl Table {
         } = update;
         self.only.keep(&mut withdrawn);
         withdrawn.retain(|prefix| self.routes.remove(prefix));
-        let gone = withdrawn.into_iter().map(|prefix| Heard::Withdrawn { prefix });
+        let gone = withdrawn
+            .into_iter()
+            .map(|prefix| Heard::Withdrawn { prefix, lost: false });
         let mut heard: Vec<Heard> = gone.collect();
         let as_path: Vec<u32> = path.iter().flat_map(Path::asns).collect();
         let attributes = path.as_ref().map(|path| Arc::new(Attributes::of(path)));
@@ -92,6 +94,6 @@ impl Table {
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = Heard> + use<> {
         std::mem::take(&mut self.routes)
             .into_iter()
-            .map(|prefix| Heard::Withdrawn { prefix })
+            .map(|prefix| Heard::Withdrawn { prefix, lost: true })
     }
 }

@@ -139,6 +139,7 @@ fn announced(prefix: &str, next_hop: &str) -> Heard {
 fn withdrawn(prefix: &str) -> Heard {
     Heard::Withdrawn {
         prefix: prefix_of(prefix),
+        lost: false,
     }
 }
 

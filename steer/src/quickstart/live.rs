@@ -155,7 +155,7 @@ impl Live {
                 routes.push(prefix.to_string());
                 format!("route monitor  + {prefix} from {site}, next hop {next_hop}, AS path {as_path:?}")
             }
-            Heard::Withdrawn { prefix } => {
+            Heard::Withdrawn { prefix, lost: _ } => {
                 routes.retain(|held| *held != prefix.to_string());
                 format!("route monitor  - {prefix} from {site}")
             }

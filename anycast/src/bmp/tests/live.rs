@@ -71,7 +71,7 @@ async fn next(events: &mut mpsc::Receiver<MonitorEvent>) -> String {
         Heard::SessionUp => "up".to_owned(),
         Heard::SessionDown { reason } => format!("down: {reason}"),
         Heard::Announced { prefix, .. } => format!("+{prefix}"),
-        Heard::Withdrawn { prefix } => format!("-{prefix}"),
+        Heard::Withdrawn { prefix, .. } => format!("-{prefix}"),
     }
 }
 

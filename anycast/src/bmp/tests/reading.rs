@@ -28,7 +28,7 @@ fn word(event: &MonitorEvent) -> String {
         Heard::SessionUp => format!("{rib} up"),
         Heard::SessionDown { reason } => format!("{rib} down: {reason}"),
         Heard::Announced { prefix, .. } => format!("{rib} +{prefix}"),
-        Heard::Withdrawn { prefix } => format!("{rib} -{prefix}"),
+        Heard::Withdrawn { prefix, .. } => format!("{rib} -{prefix}"),
     }
 }
 
