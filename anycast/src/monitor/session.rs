@@ -149,6 +149,7 @@ impl Session {
                 self.record(Direction::In, whole(&frame));
             }
             self.machine.handle(Event::Frame(id, frame), now);
+            self.note_state(); // several may have come at once
         }
         if let Some(malformed) = malformed {
             self.machine.handle(Event::Malformed(id, malformed), now);
