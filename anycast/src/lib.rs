@@ -17,6 +17,7 @@
 //! subcodes), 7606 (error handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment
 //! says `Gap:`.
 
+pub mod bfd;
 pub mod bmp;
 mod connection;
 pub mod monitor;
@@ -28,6 +29,7 @@ pub mod session;
 pub mod speaker;
 pub mod spread;
 pub mod tap;
+mod transport;
 pub mod wanted;
 pub mod wire;
 
@@ -35,3 +37,4 @@ pub use monitor::{Monitor, MonitorEvent};
 pub use observe::ObserverStatus;
 pub use speaker::{BindError, Speaker, SpeakerStatus};
 pub use tap::Tap;
+pub use transport::{AoError, Md5Key, tcp_ao_supported};

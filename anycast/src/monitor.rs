@@ -160,12 +160,10 @@ impl Monitor {
 
     fn config(&self, passive: bool) -> Config {
         Config {
-            local_asn: self.asn,
-            router_id: self.router_id,
-            peer_asn: None,
             hold_time: HOLD_TIME,
             connect_retry: CONNECT_RETRY,
             passive,
+            ..Config::basic(self.asn, self.router_id)
         }
     }
 }

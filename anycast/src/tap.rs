@@ -126,6 +126,8 @@ pub enum Down {
     WeNotified(Bytes),
     /// They ended it with this NOTIFICATION message.
     TheyNotified(Bytes),
+    /// We closed it without a word, so that the peer keeps our routes (RFC 4724).
+    WeClosed,
     /// The connection was lost without a word.
     Lost,
 }
@@ -140,6 +142,10 @@ impl Down {
                 Reason::ConnectionCollision,
             ))),
             End::Notified(notification) => Self::TheyNotified(wire::encode_notification(notification)),
+            End::PathDown => {
+                Self::WeNotified(wire::encode_notification(&Notification::bare(Reason::BfdDown))) // RFC 9384
+            }
+            End::Left => Self::WeClosed,
             End::Lost(_) => Self::Lost,
         }
     }
@@ -253,6 +259,16 @@ impl Tap {
         if self.watched.load(Ordering::Relaxed) {
             let kind = message.get(HEADER_LENGTH - 1).copied();
             self.note_message(peer, connection, Direction::Out, kind, message.clone());
+        }
+    }
+
+    /// Messages were handed to the socket.
+    #[inline]
+    pub(crate) fn sent_all(&self, peer: usize, connection: &Connection, messages: &[Bytes]) {
+        if self.watched.load(Ordering::Relaxed) {
+            for message in messages {
+                self.sent(peer, connection, message);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! - **keep**: a pool of more than `keep_sites` units keeps `keep_sites` of them in service. A smaller pool has
 //!   nothing to fall back on, and its operator wants it withdrawn when it is dead.
+//! - **capacity**: the sites of a pool that stay in service can together serve what the pool `needs`.
 //! - **window**: at most `max_withdrawn` units of a pool are taken out within the sliding `window`.
 //!
 //! Coming back is always free and at once. It does not give a withdrawal back: otherwise a flapping unit could
@@ -12,8 +13,6 @@
 //! A drain counts like a failure and is asked for with more care: what it takes out still works, so it may not
 //! empty a small pool either, and only units that are up count as left. An operator may overrule the guard; what
 //! is taken out so counts against the window all the same.
-//!
-//! Gap: capacity is no rule yet. A site has no figure of what it can carry.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -41,6 +40,10 @@ pub struct Standing {
     pub units: usize,
     /// How many would be in service, known not to be mere hope (`Unknown`), without the one in question.
     pub left: usize,
+    /// What those can serve, in requests per second.
+    pub capacity: u64,
+    /// What they must be able to serve; 0: no demand.
+    pub needs: u64,
 }
 
 /// Why a unit stays in service although it is down.
@@ -55,6 +58,14 @@ pub enum Refusal {
         units: usize,
         /// `keep_sites`
         keep: u16,
+    },
+    /// The others cannot carry the load.
+    #[error("sites for {left} requests/s would be left in service, the pool needs {needs}")]
+    Capacity {
+        /// Requests per second that the others can serve.
+        left: u64,
+        /// `needs`
+        needs: u64,
     },
     /// Too many, too fast.
     #[error("{taken} taken out within {}, max_withdrawn is {max}", spoken(*.window))]
@@ -95,11 +106,12 @@ impl Guard {
     /// # Errors
     /// The first rule that forbids it.
     pub fn weigh_drain(&mut self, pool: PoolId, healthy: Standing, now: Instant) -> Result<(), Refusal> {
-        let Standing { units, left } = healthy;
+        let Standing { units, left, .. } = healthy;
         let keep = self.policy.keep_sites;
         if left < usize::from(keep) {
             return Err(Refusal::Keep { left, units, keep });
         }
+        check_capacity(healthy)?;
         self.check_window(pool, now)
     }
 
@@ -139,13 +151,14 @@ impl Guard {
     /// Whether too few would be left of a pool for a unit of it to be out because it is down.
     ///
     /// # Errors
-    /// Too few.
-    pub fn check_keep(&self, Standing { units, left }: Standing) -> Result<(), Refusal> {
+    /// Too few, or too weak.
+    pub fn check_keep(&self, standing: Standing) -> Result<(), Refusal> {
+        let Standing { units, left, .. } = standing;
         let keep = self.policy.keep_sites;
         if units > usize::from(keep) && left < usize::from(keep) {
             return Err(Refusal::Keep { left, units, keep });
         }
-        Ok(())
+        check_capacity(standing)
     }
 
     fn check_window(&mut self, pool: PoolId, now: Instant) -> Result<(), Refusal> {
@@ -177,12 +190,25 @@ impl Guard {
     }
 }
 
+fn check_capacity(standing: Standing) -> Result<(), Refusal> {
+    let Standing {
+        capacity: left,
+        needs,
+        ..
+    } = standing;
+    if left < needs {
+        return Err(Refusal::Capacity { left, needs });
+    }
+    Ok(())
+}
+
 impl Refusal {
     /// Value of the `rule` label of `steer_health_guard_refusals_total`.
     #[must_use]
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Keep { .. } => "keep_sites",
+            Self::Capacity { .. } => "capacity",
             Self::Window { .. } => "max_withdrawn",
         }
     }
@@ -207,7 +233,12 @@ mod tests {
     }
 
     fn three(left: usize) -> Standing {
-        Standing { units: 3, left }
+        Standing {
+            units: 3,
+            left,
+            capacity: 0,
+            needs: 0,
+        }
     }
 
     #[test]
@@ -229,9 +260,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_must_carry_the_load() {
+        let mut guard = guard(1, 9);
+        let standing = |capacity| Standing {
+            capacity,
+            needs: 300,
+            ..three(2)
+        };
+        let refused = guard.ask(POOL, standing(299), Instant::now()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "sites for 299 requests/s would be left in service, the pool needs 300"
+        );
+        assert_eq!(
+            guard.weigh_drain(POOL, standing(299), Instant::now()),
+            Err(refused)
+        );
+        assert_eq!(guard.ask(POOL, standing(300), Instant::now()), Ok(()));
+    }
+
+    #[test]
     fn a_pool_no_larger_than_keep_sites_may_go_out_whole() {
         let now = Instant::now();
-        assert_eq!(guard(1, 9).ask(POOL, Standing { units: 1, left: 0 }, now), Ok(()));
+        assert_eq!(
+            guard(1, 9).ask(POOL, Standing { units: 1, ..three(0) }, now),
+            Ok(())
+        );
         assert_eq!(guard(3, 9).ask(POOL, three(0), now), Ok(()));
         assert!(guard(2, 9).ask(POOL, three(1), now).is_err());
     }
@@ -264,6 +318,7 @@ mod tests {
             name: "web".to_owned(),
             check: None,
             endpoints: Vec::new(),
+            needs: 0,
         }];
         assert_eq!(loose.ask(POOL, three(2), at(0)), Ok(()));
         assert_eq!(loose.ask(POOL, three(1), at(20)), Ok(()));
@@ -284,7 +339,7 @@ mod tests {
     #[test]
     fn a_drain_may_not_empty_a_small_pool_either() {
         let now = Instant::now();
-        let alone = Standing { units: 1, left: 0 };
+        let alone = Standing { units: 1, ..three(0) };
         let refusal = Refusal::Keep {
             left: 0,
             units: 1,

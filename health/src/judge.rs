@@ -388,7 +388,7 @@ impl Judge {
     fn retry_at(&self, one: &Waiting) -> Option<Instant> {
         match one.refusal? {
             Refusal::Window { .. } => self.guard.frees_at(self.fleet.endpoint(one.endpoint).pool),
-            Refusal::Keep { .. } => None,
+            Refusal::Keep { .. } | Refusal::Capacity { .. } => None,
         }
     }
 

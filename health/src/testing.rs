@@ -21,6 +21,7 @@ impl FleetBuilder {
             latitude: 0.0,
             longitude: 0.0,
             router_id: None,
+            capacity: None,
         });
         let check = Check {
             name: "web".to_owned(),
@@ -51,6 +52,16 @@ impl FleetBuilder {
             admin: None,
             store: None,
         })
+    }
+
+    /// Each site serves `capacity`, and each pool needs `needs`, in requests per second. Comes after the pools.
+    pub(crate) fn load(mut self, capacity: u64, needs: u64) -> Self {
+        self.0
+            .sites
+            .iter_mut()
+            .for_each(|site| site.capacity = Some(capacity));
+        self.0.pools.iter_mut().for_each(|pool| pool.needs = needs);
+        self
     }
 
     pub(crate) fn guard(mut self, keep_sites: u16, max_withdrawn: u16, window: Duration) -> Self {
@@ -97,6 +108,7 @@ impl FleetBuilder {
             name: format!("pool-{}", pool.0),
             check,
             endpoints: ids,
+            needs: 0,
         });
         self.0
             .endpoints

@@ -61,6 +61,7 @@ impl Exporter {
                 let down = match down {
                     Down::WeNotified(notification) => PeerDown::LocalNotification(notification),
                     Down::TheyNotified(notification) => PeerDown::RemoteNotification(notification),
+                    Down::WeClosed => PeerDown::LocalNoNotification(0), // no event of RFC 4271 §8.1
                     Down::Lost => PeerDown::RemoteNoData,
                 };
                 Some(encode(&Message::PeerDown(header(&up, Some(at)), down)))

@@ -10,7 +10,7 @@ use steer_topology::Asn;
 
 use super::message::{Initiation, Message, PeerDown, PeerFlags, PeerHeader, PeerKind, PeerUp, Tlv};
 use crate::monitor::{BmpView, Heard, MAX_PREFIXES, MonitorEvent, Only, Rib, Source, Table, TooMany};
-use crate::wire::{self, Context, Frame, Kind, Open};
+use crate::wire::{self, Context, EXTENDED_LENGTH, Frame, Kind, Open};
 
 /// Peers of one router, and views of them, that are followed; messages of more are counted and skipped.
 const MAX_VIEWS: usize = 1024;
@@ -260,7 +260,9 @@ fn rib_of(peer: &PeerHeader) -> Rib {
 /// The one frame of a whole message.
 fn frame_of(message: &Bytes) -> Option<Frame> {
     let mut buffer = BytesMut::from(message.as_ref());
-    wire::take_frame(&mut buffer).ok()?.filter(|_| buffer.is_empty())
+    wire::take_frame(&mut buffer, EXTENDED_LENGTH)
+        .ok()?
+        .filter(|_| buffer.is_empty())
 }
 
 fn read_update(message: &Bytes, flags: PeerFlags) -> Option<wire::Update> {
@@ -269,6 +271,8 @@ fn read_update(message: &Bytes, flags: PeerFlags) -> Option<wire::Update> {
     let context = Context {
         four_octet: !flags.two_octet,
         internal: true,
+        extended_next_hop: true,
+        ..Context::default()
     };
     match wire::decode(&frame, context).ok()? {
         wire::Message::Update(update) => Some(*update),

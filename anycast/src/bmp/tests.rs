@@ -44,7 +44,7 @@ fn open(asn: u32) -> Bytes {
             families: Some(wire::Families::ALL),
             four_octet_as: true,
             route_refresh: true,
-            others: Vec::new(),
+            ..wire::Capabilities::default()
         },
     })
 }

@@ -147,12 +147,13 @@ impl Attributes {
     #[must_use]
     pub fn of(path: &Path) -> Self {
         let standard = path.communities.iter().copied().map(Community::Standard);
+        let extended = path.extended_communities.iter().copied().map(Community::Extended);
         let large = path.large_communities.iter().copied().map(Community::Large);
         Self {
             origin: path.origin,
             med: path.med,
             local_pref: path.local_pref,
-            communities: standard.chain(large).collect(),
+            communities: standard.chain(extended).chain(large).collect(),
         }
     }
 }

@@ -134,11 +134,11 @@ impl Session {
         let Some(connection) = self.connections.first_mut() else {
             return;
         };
-        let id = connection.id;
+        let (id, limit) = (connection.id, self.machine.frame_limit(connection.id));
         let read = connection.flush().and_then(|()| connection.fill());
         let mut frames = Vec::new();
         let malformed = loop {
-            match connection.next_frame() {
+            match connection.next_frame(limit) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break None,
                 Err(malformed) => break Some(malformed),
@@ -195,6 +195,7 @@ impl Session {
                 Action::Close(id) => self.close(id),
                 // We have no routes to send again.
                 Action::Refresh(..) => {}
+                Action::Demarcation(..) => {} // never asked for
             }
         }
         let flushed = self.connections.first_mut().map(Connection::flush);

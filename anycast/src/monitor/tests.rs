@@ -158,11 +158,13 @@ fn a_route_is_one_line_and_one_object() {
         local_pref: None,
         communities: vec![0xffff_0000, 64_500 << 16 | 666],
         large_communities: vec![[64_500, 1, 2]],
+        extended_communities: vec![[0, 2, 0xfb, 0xf4, 0, 0, 0, 1]],
+        only_to_customer: None,
     };
     let attributes = Attributes::of(&path);
     assert_eq!(
         attributes.to_string(),
-        " origin incomplete med 7 graceful-shutdown 64500:666 64500:1:2"
+        " origin incomplete med 7 graceful-shutdown 64500:666 ext:0x0002fbf400000001 64500:1:2"
     );
     assert!(attributes.communities.contains(&Community::GRACEFUL_SHUTDOWN));
     let event = MonitorEvent {
@@ -192,7 +194,7 @@ fn a_route_is_one_line_and_one_object() {
             "as_path": [64_500],
             "origin": "incomplete",
             "med": 7,
-            "communities": ["graceful-shutdown", "64500:666", "64500:1:2"],
+            "communities": ["graceful-shutdown", "64500:666", "ext:0x0002fbf400000001", "64500:1:2"],
         })
     );
 }

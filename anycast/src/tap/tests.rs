@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::wire::tests::{frame, read_update_of};
-use crate::wire::{Family, Origin, Path, Segment, SegmentKind, encode_reach, encode_withdrawal};
+use crate::wire::{Family, Origin, Outbound, Path, Segment, SegmentKind, encode_reach, encode_withdrawal};
 
 struct NoNames;
 
@@ -45,6 +45,19 @@ pub(crate) fn negotiated(asn: u32) -> Negotiated {
         families: Families::ALL,
         four_octet: true,
         internal: false,
+        extended_messages: false,
+        extended_next_hop: false,
+        route_refresh: true,
+        enhanced_refresh: false,
+        graceful_restart: None,
+        retained: Families::default(),
+        graceful_notification: false,
+        long_lived: Vec::new(),
+        role: None,
+        peer_role: None,
+        only_to_customer: None,
+        hostname: None,
+        software: None,
     }
 }
 
@@ -57,21 +70,19 @@ pub(crate) fn announcement(prefixes: &[&str], med: u32) -> Bytes {
             asns: vec![ASN],
         }],
         med: Some(med),
-        local_pref: None,
-        communities: Vec::new(),
-        large_communities: Vec::new(),
+        ..Path::default()
     };
     let family = Family::of(&prefixes[0]);
-    let next_hop = match family {
+    let next_hop: IpAddr = match family {
         Family::Ipv4Unicast => "192.0.2.254".parse().unwrap(),
         Family::Ipv6Unicast => "2001:db8::254".parse().unwrap(),
     };
-    encode_reach(family, &prefixes, next_hop, &path, true).0
+    encode_reach(family, &prefixes, next_hop.into(), &path, &Outbound::PLAIN).0
 }
 
 pub(crate) fn withdrawal(prefix: &str) -> Bytes {
     let prefix: Prefix = prefix.parse().unwrap();
-    encode_withdrawal(Family::of(&prefix), &[prefix]).0
+    encode_withdrawal(Family::of(&prefix), &[prefix], &Outbound::PLAIN).0
 }
 
 /// Every prefix with its MED that some UPDATEs announce.

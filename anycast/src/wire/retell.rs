@@ -127,23 +127,28 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::tests::{frame, read_update_of};
+    use super::super::tests::frame;
     use super::super::{
-        Origin, Path, Segment, SegmentKind, Update, encode_end_of_rib, encode_reach, encode_withdrawal,
+        Context, EXTENDED_LENGTH, Message, Outbound, Path, Segment, SegmentKind, decode, encode_end_of_rib,
+        encode_reach, encode_withdrawal, take_frame,
     };
     use super::*;
 
+    const READING: Context = Context {
+        extended_next_hop: true,
+        ..Context::PLAIN
+    };
+
     fn path(med: u32, communities: usize) -> Path {
         Path {
-            origin: Origin::Igp,
             as_path: vec![Segment {
                 kind: SegmentKind::Sequence,
                 asns: vec![4_200_000_001],
             }],
             med: Some(med),
-            local_pref: None,
             communities: vec![0xffff_0000; communities],
             large_communities: vec![[64_500, 1, 2]],
+            ..Path::default()
         }
     }
 
@@ -155,33 +160,42 @@ mod tests {
         (0..count).map(|number| text(number).parse().unwrap()).collect()
     }
 
-    fn next_hop(family: Family) -> IpAddr {
-        match family {
-            Family::Ipv4Unicast => "192.0.2.1".parse().unwrap(),
-            Family::Ipv6Unicast => "2001:db8::1".parse().unwrap(),
-        }
+    /// The prefixes that a message announces.
+    fn announced(message: &Bytes) -> Vec<Prefix> {
+        let mut buffer = BytesMut::from(message.as_ref());
+        let frame = take_frame(&mut buffer, EXTENDED_LENGTH).unwrap().unwrap();
+        let Message::Update(update) = decode(&frame, READING).unwrap() else {
+            panic!("no UPDATE")
+        };
+        assert!(update.withdrawn.is_empty() && update.faults.is_empty());
+        let reachable = update.reachable.into_iter();
+        reachable.flat_map(|reach| reach.prefixes).collect()
     }
 
-    fn announced(update: &Update) -> Vec<Prefix> {
-        update
-            .reachable
-            .iter()
-            .flat_map(|reach| reach.prefixes.clone())
-            .collect()
+    /// Ways to announce: family, next hop.
+    fn way() -> impl Strategy<Value = (Family, IpAddr)> {
+        let (v4, v6): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        prop_oneof![
+            Just((Family::Ipv4Unicast, v4)),
+            Just((Family::Ipv6Unicast, v6)),
+            Just((Family::Ipv4Unicast, v6)), // RFC 8950
+        ]
     }
 
     proptest! {
         #[test]
         fn what_is_told_again_reads_like_what_was_sent(
-            v6 in any::<bool>(), count in 1_u16..900, med in any::<u32>(), communities in 0_usize..40,
+            (family, next_hop) in way(),
+            count in 1_u16..900,
+            med in any::<u32>(),
+            communities in 0_usize..40,
         ) {
-            let family = if v6 { Family::Ipv6Unicast } else { Family::Ipv4Unicast };
             let all = prefixes(family, count);
             let path = path(med, communities);
             let mut rest = all.as_slice();
             let mut told_again = Vec::new();
             while !rest.is_empty() {
-                let (message, sent) = encode_reach(family, rest, next_hop(family), &path, true);
+                let (message, sent) = encode_reach(family, rest, next_hop.into(), &path, &Outbound::PLAIN);
                 let parts = take_apart(&message).unwrap();
                 prop_assert!(parts.withdrawn.is_empty());
                 let [(shared, prefixes)] = parts.announced.as_slice() else { panic!("{parts:?}") };
@@ -189,10 +203,28 @@ mod tests {
                 let (again, told) = tell(shared, prefixes);
                 prop_assert_eq!(told, prefixes.len());
                 prop_assert_eq!(&again, &message); // our own order is kept, so the octets are too
-                told_again.extend(announced(&read_update_of(&frame(&again))));
+                told_again.extend(announced(&again));
                 rest = &rest[sent..];
             }
             prop_assert_eq!(told_again, all);
+        }
+
+        /// RFC 8654: what came in one long message may be told again in several short ones.
+        #[test]
+        fn extended_messages_are_told_again_too((family, next_hop) in way(), communities in 0_usize..2_000) {
+            let all = prefixes(family, 2_000);
+            let outbound = Outbound { max_length: EXTENDED_LENGTH, ..Outbound::PLAIN };
+            let (message, sent) = encode_reach(family, &all, next_hop.into(), &path(1, communities), &outbound);
+            let parts = take_apart(&message).unwrap();
+            let (shared, prefixes) = &parts.announced[0];
+            let (mut rest, mut told_again) = (prefixes.as_slice(), Vec::new());
+            while !rest.is_empty() {
+                let (again, told) = tell(shared, rest);
+                prop_assert!(told > 0);
+                told_again.extend(announced(&again));
+                rest = &rest[told..];
+            }
+            prop_assert_eq!(told_again.as_slice(), &all[..sent]);
         }
 
         #[test]
@@ -205,7 +237,8 @@ mod tests {
     fn withdrawals_and_end_of_rib_come_apart_too() {
         for family in Family::ALL {
             let gone = prefixes(family, 3);
-            let (message, _) = encode_withdrawal(family, &gone);
+            let (message, _) = encode_withdrawal(family, &gone, &Outbound::PLAIN);
+            assert_eq!(frame(&message).body.len(), message.len() - HEADER_LENGTH);
             let parts = take_apart(&message).unwrap();
             assert_eq!(parts.withdrawn, gone);
             assert_eq!(parts.announced, []);

@@ -380,6 +380,11 @@ fn worded(pools: usize, pool: &str, refusal: &Refusal) -> String {
                 "would leave {left} of {units} sites of pool {pool} up and in service, keep_sites is {keep}{others}"
             )
         }
+        Refusal::Capacity { left, needs } => {
+            format!(
+                "would leave sites for {left} requests/s of pool {pool} up and in service, the pool needs {needs}{others}"
+            )
+        }
         Refusal::Window { taken, max, window } => {
             let window = spoken(*window);
             format!(

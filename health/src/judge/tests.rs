@@ -209,6 +209,19 @@ fn the_last_site_is_held_until_another_returns() {
 }
 
 #[test]
+fn a_site_that_the_load_needs_is_held_until_another_returns() {
+    let mut bench = Bench::all_up(fleet().guard(1, 9, MINUTE).pool(&SITES).load(100, 200));
+    bench.change(&[(0, Down), (1, Down)]);
+    assert_eq!(bench.services(), ["out", "held", "in"]);
+    assert_eq!(
+        bench.reason(1),
+        "sites for 100 requests/s would be left in service, the pool needs 200"
+    );
+    bench.change(&[(0, Up)]);
+    assert_eq!(bench.services(), ["in", "out", "in"]);
+}
+
+#[test]
 fn the_window_lets_one_out_after_the_other() {
     let mut bench = Bench::all_up(fleet().guard(0, 1, MINUTE).pool(&SITES));
     bench.change(&[(0, Down)]);
