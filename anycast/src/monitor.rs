@@ -5,6 +5,7 @@
 //! `steer quickstart`, are told apart by their BGP Identifiers.
 
 mod heard;
+mod recorder;
 mod session;
 mod table;
 
@@ -25,10 +26,10 @@ use tracing::warn;
 
 use crate::session::Config;
 use crate::speaker::bind_listener;
-use crate::tap::Tapped;
 use session::Session;
 
 pub use heard::{Attributes, BmpView, Heard, MonitorEvent, Rib, Source};
+pub use recorder::Recorder;
 pub use table::Only;
 pub(crate) use table::{Table, TooMany};
 
@@ -56,7 +57,7 @@ pub struct Monitor {
     asn: Asn,
     router_id: Ipv4Addr,
     only: Only,
-    record: Option<mpsc::Sender<Tapped>>,
+    record: Option<Recorder>,
 }
 
 impl Monitor {
@@ -96,11 +97,10 @@ impl Monitor {
         self
     }
 
-    /// Hands every message and state to `record`, for MRT. What it has no room for is dropped and counted in
-    /// `steer_anycast_monitor_unrecorded_total`.
+    /// Hands every message and state to `recorder`, for MRT.
     #[must_use]
-    pub fn recording(mut self, record: mpsc::Sender<Tapped>) -> Self {
-        self.record = Some(record);
+    pub fn recording(mut self, recorder: Recorder) -> Self {
+        self.record = Some(recorder);
         self
     }
 

@@ -3,10 +3,12 @@
 //! ```text
 //! Tapped ──► encode ──► BGP4MP_ET record      microseconds; what we sent is marked as local
 //! records ──► File: bounded size, rotated; a record is in it whole or not at all
+//! Tap ──► dump: a while of everything, in memory, on request
 //! ```
 //!
 //! RFC 8050 is not needed: ADD-PATH is never agreed on.
 
+mod dump;
 mod file;
 
 #[cfg(test)]
@@ -21,6 +23,7 @@ use steer_topology::Asn;
 use crate::session::State;
 use crate::tap::{Direction, Ends, Tapped, What};
 
+pub use dump::{Dump, DumpEnd, dump};
 pub use file::{File, Limits};
 
 /// RFC 6396 §3: type BGP4MP with a timestamp of microseconds.

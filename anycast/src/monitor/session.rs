@@ -8,13 +8,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use metrics::counter;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{HOLD_TIME, Heard, MAX_PREFIXES, Monitor, MonitorEvent, Source, Table, TooMany};
+use super::{HOLD_TIME, Heard, MAX_PREFIXES, Monitor, MonitorEvent, Recorder, Source, Table, TooMany};
 use crate::connection::{Connection, any_ready};
 use crate::session::{Action, Event, Negotiated, Peer, SessionId, State};
 use crate::tap::{Direction, Ends, Tapped, What, whole};
@@ -31,7 +30,7 @@ pub(super) struct Session {
     connections: Vec<Connection>,
     local_asn: steer_topology::Asn,
     events: mpsc::Sender<MonitorEvent>,
-    record: Option<mpsc::Sender<Tapped>>,
+    record: Option<Recorder>,
     /// There while the session is up.
     up: Option<(Source, Negotiated)>,
     table: Table,
@@ -317,10 +316,9 @@ impl Session {
     }
 
     fn keep(&self, what: What) {
-        let Some(record) = &self.record else { return };
-        let (at, peer) = (Timestamp::now(), 0);
-        if record.try_send(Tapped { at, peer, what }).is_err() {
-            counter!("steer_anycast_monitor_unrecorded_total").increment(1);
+        if let Some(recorder) = &self.record {
+            let (at, peer) = (Timestamp::now(), 0);
+            recorder.keep(Tapped { at, peer, what });
         }
     }
 }

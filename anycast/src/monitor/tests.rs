@@ -52,10 +52,10 @@ async fn a_monitor_dials_and_tells_both_ends_and_records_every_message() {
     let passive = Monitor::bind(listen, asn(64_500), ID).unwrap();
     let address = passive.local_addr().unwrap();
     let mut passive = run(passive);
-    let (record, mut records) = mpsc::channel(64);
+    let (recorder, mut records) = Recorder::new(64);
     let active = Monitor::without_listener(asn(64_501), Ipv4Addr::new(192, 0, 2, 251))
         .dialling(&[address])
-        .recording(record);
+        .recording(recorder);
     let mut active = run(active);
     let up = active.next().await;
     assert_eq!(

@@ -44,6 +44,19 @@ fn second(record: &Bytes) -> MrtRecord {
     record.unwrap_or_else(|error| panic!("{:?}", error.error))
 }
 
+/// The old state of each state record.
+pub(super) fn states_of(mut octets: &[u8]) -> Vec<u16> {
+    let mut states = Vec::new();
+    while !octets.is_empty() {
+        let record = bgpkit_parser::parser::mrt::mrt_record::parse_mrt_record(&mut octets);
+        let record = record.unwrap_or_else(|error| panic!("{:?}", error.error));
+        if let MrtMessage::Bgp4Mp(Bgp4MpEnum::StateChange(change)) = record.message {
+            states.push(change.old_state.into());
+        }
+    }
+    states
+}
+
 #[test]
 fn a_message_is_as_the_rfc_draws_it() {
     let record = encode(&message(
