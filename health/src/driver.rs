@@ -4,7 +4,8 @@
 //!            ┌──────────────── due ◄── timer queue (one entry per endpoint)
 //!            ▼                                   ▲
 //! reports ─► Check ─► verdict changes ─► Judge ─► publish ─► send probes
-//!    ▲                                                           │
+//!    ▲        ▲ recheck                                          │
+//!    │      Wires ◄── held connections end                       │
 //!    └─────────────────── probe tasks (bounded) ◄────────────────┘
 //! ```
 //!
@@ -28,9 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::{Attempt, Check, Output, Rules};
 use crate::judge::{Change, Judge, SPREAD_MAX};
-use crate::outcome::{Failure, Outcome, Void};
+use crate::outcome::{Outcome, Void};
 use crate::probe::{NetProber, Prober};
 use crate::snapshot::{SnapshotCell, Verdict};
+use crate::tripwire::{Cut, Event};
+
+mod wires;
+
+use wires::Wires;
 
 /// Most probes at once. Each holds a file descriptor: 10,000 endpoints that all hang for 300 ms of each second
 /// need 3,000.
@@ -57,7 +63,7 @@ pub async fn run(
     Driver::new(&fleet, cell, judge, seed, prober).run(shutdown).await
 }
 
-struct Driver<P> {
+struct Driver<P: Prober> {
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
     judge: Judge,
@@ -68,6 +74,7 @@ struct Driver<P> {
     queue: BinaryHeap<Reverse<(Instant, EndpointId)>>,
     in_flight: JoinSet<Report>,
     in_flight_max: usize,
+    wires: Wires<P>,
     /// What this turn of the loop came to.
     changes: Vec<Change>,
     to_send: Vec<Job>,
@@ -92,11 +99,13 @@ pub(crate) struct Report {
 impl<P: Prober> Driver<P> {
     fn new(fleet: &Arc<Fleet>, cell: Arc<SnapshotCell>, judge: Judge, seed: u64, prober: P) -> Self {
         describe_metrics();
+        let prober = Arc::new(prober);
         let mut driver = Self {
             fleet: Arc::clone(fleet),
             cell,
             judge,
-            prober: Arc::new(prober),
+            wires: Wires::new(fleet, Arc::clone(&prober)),
+            prober,
             checks: Vec::with_capacity(fleet.endpoints.len()),
             queue: BinaryHeap::new(),
             in_flight: JoinSet::new(),
@@ -131,17 +140,26 @@ impl<P: Prober> Driver<P> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                Some(news) = self.wires.next() => self.take_news(news),
                 Some(report) = self.in_flight.join_next() => self.take_report(report),
                 () = sleep_until(wake) => {}
             }
             self.turn();
         }
         self.in_flight.shutdown().await;
+        self.wires.shutdown().await;
         self.judge
     }
 
-    /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes.
+    /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes. Ends of held
+    /// connections come first: an answer beside them may be older.
     fn turn(&mut self) {
+        for _ in 0..BATCH {
+            let Some(news) = self.wires.try_next() else {
+                break;
+            };
+            self.take_news(news);
+        }
         for _ in 0..BATCH {
             let Some(report) = self.in_flight.try_join_next() else {
                 break;
@@ -150,13 +168,31 @@ impl<P: Prober> Driver<P> {
         }
         let now = now();
         self.run_due(now);
+        self.wires.run_due(now);
         self.decide(now);
         self.send_probes(now);
     }
 
     fn next_wake(&self) -> Option<Instant> {
         let check = self.queue.peek().map(|Reverse((at, _))| *at);
-        check.into_iter().chain(self.judge.next_deadline()).min()
+        let others = [self.judge.next_deadline(), self.wires.next_deadline()];
+        check.into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    fn take_news(&mut self, news: Result<wires::News<P::Wire>, tokio::task::JoinError>) {
+        let Ok(news) = news else { return }; // let go on purpose
+        let (endpoint, now) = (news.endpoint, now());
+        let look = self.wires.on_news(news, now);
+        if let Some(cut) = look {
+            self.recheck(endpoint, cut, now);
+        }
+    }
+
+    fn recheck(&mut self, endpoint: EndpointId, cut: Cut, now: Instant) {
+        if let Some(check) = self.checks[endpoint.0 as usize].as_mut() {
+            check.recheck(cut, now);
+        }
+        self.collect(endpoint, now);
     }
 
     fn take_report(&mut self, report: Result<Report, tokio::task::JoinError>) {
@@ -177,10 +213,15 @@ impl<P: Prober> Driver<P> {
         if let Outcome::Void(void) = outcome {
             self.warn_of_void(job.endpoint, void, now);
         }
-        if let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() {
-            check.on_outcome(job.attempt, outcome);
+        let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() else {
+            return;
+        };
+        let counts = check.on_outcome(job.attempt, outcome, now);
+        let serves = check.verdict() == Verdict::Up && matches!(outcome, Outcome::Success(_));
+        self.collect(job.endpoint, now);
+        if counts && serves {
+            self.wires.on_event(job.endpoint, Event::Serves, now);
         }
-        self.collect(job.endpoint);
     }
 
     fn run_due(&mut self, now: Instant) {
@@ -189,7 +230,7 @@ impl<P: Prober> Driver<P> {
                 check.on_deadline(now);
                 self.queue.push(Reverse((check.next_deadline(), endpoint)));
             }
-            self.collect(endpoint);
+            self.collect(endpoint, now);
         }
     }
 
@@ -203,7 +244,7 @@ impl<P: Prober> Driver<P> {
     }
 
     /// Takes what a check wants done.
-    fn collect(&mut self, endpoint: EndpointId) {
+    fn collect(&mut self, endpoint: EndpointId, now: Instant) {
         let Some(check) = self.checks[endpoint.0 as usize].as_mut() else {
             return;
         };
@@ -214,11 +255,16 @@ impl<P: Prober> Driver<P> {
                     attempt,
                     timeout,
                 }),
-                Output::Changed(verdict, cause) => self.changes.push(Change {
-                    endpoint,
-                    verdict,
-                    cause,
-                }),
+                Output::Changed(verdict, cause) => {
+                    if verdict != Verdict::Up {
+                        self.wires.on_event(endpoint, Event::Down, now);
+                    }
+                    self.changes.push(Change {
+                        endpoint,
+                        verdict,
+                        cause,
+                    });
+                }
                 Output::Missed(slots) => {
                     metrics::counter!("steer_health_slots_missed_total").increment(slots);
                 }
@@ -297,7 +343,7 @@ pub(crate) async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
     let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout));
     let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_elapsed)) => Outcome::Failure(Failure::NoAnswer(job.timeout)),
+        Ok(Err(_elapsed)) => Outcome::no_answer(job.timeout),
         Err(_panic) => Outcome::Void(Void::Panicked),
     };
     Report {
@@ -334,7 +380,7 @@ fn rules(settings: &CheckSettings) -> Rules {
         timeout,
         fall,
         rise,
-        tripwire: _,
+        tripwire: _, // Wires sees to it
     } = settings;
     Rules {
         interval: *interval,
@@ -360,6 +406,15 @@ fn describe_metrics() {
         "steer_health_guard_refusals_total",
         "Endpoints that the guard held in service, by rule"
     );
+    describe_counter!(
+        "steer_health_tripwire_cuts_total",
+        "Held connections that ended, by how"
+    );
+    describe_counter!(
+        "steer_health_tripwires_skipped_total",
+        "Connections not held: too many at once"
+    );
+    describe_gauge!("steer_health_tripwires_held", "Connections held to endpoints");
     describe_gauge!("steer_health_verdict", "1 up, 0 down, -1 unknown");
     describe_gauge!("steer_health_snapshot", "Number of the newest snapshot");
     describe_histogram!(

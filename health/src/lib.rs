@@ -12,6 +12,8 @@
 //!   says nothing of the endpoint and counts neither way.
 //! - `fall` failures in a row are down, `rise` successes in a row are up again; the first verdict is up after one
 //!   success. Unknown is never acted upon as down.
+//! - A held connection (`tripwire`) that ends is no verdict, but makes the check look at once; that probe decides
+//!   alone when it is refused or reset ([`Check::recheck`]).
 //! - Nothing is published before every endpoint has a verdict, or had its time for one ([`Judge`]).
 //! - What is down leaves service only as far as the [`guard`] lets it; the rest is held, with the reason.
 //! - A reload keeps all of it ([`Judge::reload`]).
@@ -31,6 +33,7 @@ mod probe;
 pub mod snapshot;
 #[cfg(test)]
 mod testing;
+mod tripwire;
 mod units;
 
 pub use check::{Attempt, Check, INTERVAL_MIN, Output, Rules};
@@ -40,3 +43,4 @@ pub use judge::{Change, Judge, SPREAD_MAX};
 pub use outcome::{Answer, Failure, Outcome, Void};
 pub use probe::{HttpUnavailable, http_client};
 pub use snapshot::{Cause, EndpointState, Holds, Service, Snapshot, SnapshotCell, Verdict};
+pub use tripwire::Cut;
