@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::context::{Context, Located};
-use super::values::{self, show};
+use super::values;
 use crate::config::raw::{Needed, RawCheck, RawEndpoint, RawPool};
 use crate::config::read::{Field, List, TextOrInt, all};
 use crate::config::sink::{Reported, Sink};
@@ -38,6 +38,7 @@ fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         timeout,
         fall,
         rise,
+        tripwire,
     } = raw;
     let name = values::label(sink, name);
     let kind = check_kind(sink, kind, path, host, status);
@@ -52,7 +53,7 @@ fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         timeout,
         fall: fall?,
         rise: rise?,
-        tripwire: false,
+        tripwire: values::flag(tripwire, false)?,
     })
 }
 
@@ -172,7 +173,6 @@ fn times(
     timeout: Field<Duration>,
 ) -> Result<(Duration, Duration), Reported> {
     const HOUR: Duration = Duration::from_hours(1);
-    let written = span_of(&timeout);
     let interval = values::duration(
         sink,
         "interval",
@@ -183,18 +183,7 @@ fn times(
     // The default of one follows the other; with a bad interval any will do.
     let default = Duration::from_millis(300).min(interval.unwrap_or(HOUR));
     let timeout = values::duration(sink, "timeout", timeout, Duration::from_millis(1)..=HOUR, default);
-    let (interval, timeout) = (interval?, timeout?);
-    match written {
-        Some(span) if timeout > interval => {
-            let (interval, timeout) = (show(interval), show(timeout));
-            Err(sink.conflict(
-                span,
-                format!("`timeout` is {timeout}, longer than `interval`, which is {interval}"),
-                format!("write at most {interval}, or a longer `interval`"),
-            ))
-        }
-        Some(_) | None => Ok((interval, timeout)),
-    }
+    Ok((interval?, timeout?))
 }
 
 fn count(sink: &Sink<'_>, key: &str, field: Field<i128>, default: u8) -> Result<NonZeroU8, Reported> {

@@ -38,6 +38,16 @@ pub(in crate::config) static FLEET: Section = Section {
             cost: "",
             relation: "",
         },
+        Key {
+            name: "store",
+            value: "string",
+            example: "\"embedded:state/steer.redb\"",
+            default: "absent: drains end with the process",
+            range: "`embedded:` and the path of a file, whose folder is made where it is missing",
+            about: "Where drains and other wishes of the operator are kept, so that they survive a restart.",
+            cost: "",
+            relation: "One file per process.",
+        },
     ],
 };
 

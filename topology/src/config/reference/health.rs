@@ -98,6 +98,16 @@ pub(in crate::config) static CHECK: Section = Section {
             cost: "More keeps a flapping endpoint out; less brings a mended one back sooner.",
             relation: "",
         },
+        Key {
+            name: "tripwire",
+            value: "true or false",
+            example: "true",
+            default: "`false`",
+            range: "",
+            about: "Hold a TCP connection to each endpoint. Its end (FIN or RST, seen within milliseconds of the death of a process) starts a probe at once, and that probe alone decides.",
+            cost: "One connection per endpoint and prober stays open.",
+            relation: "",
+        },
     ],
 };
 
