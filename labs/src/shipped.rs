@@ -19,19 +19,74 @@ macro_rules! files {
 }
 
 /// Every shipped lab.
-pub(crate) const LABS: [Shipped; 1] = [Shipped {
-    name: "first-failover",
-    files: files!(
-        "first-failover",
-        "README.md",
-        "edge/steer.toml",
-        "edge/zones/example.com.zone",
-        "first-failover.clab.yml",
-        "resolver/unbound.conf",
-        "router/bird.conf",
-        "scenario.toml",
-    ),
-}];
+pub(crate) const LABS: [Shipped; 5] = [
+    Shipped {
+        name: "app-death",
+        files: files!(
+            "app-death",
+            "README.md",
+            "app-death.clab.yml",
+            "edge/exabgp.conf",
+            "edge/exabgp.env",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "app-hang",
+        files: files!(
+            "app-hang",
+            "README.md",
+            "app-hang.clab.yml",
+            "edge/exabgp.conf",
+            "edge/exabgp.env",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "drain-load",
+        files: files!(
+            "drain-load",
+            "README.md",
+            "drain-load.clab.yml",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "first-failover",
+        files: files!(
+            "first-failover",
+            "README.md",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "first-failover.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "silent-death",
+        files: files!(
+            "silent-death",
+            "README.md",
+            "edge/bird.conf",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+            "silent-death.clab.yml",
+        ),
+    },
+];
 
 impl Shipped {
     /// Writes the files below `folder`, which is created.
