@@ -17,13 +17,16 @@
 //! subcodes), 7606 (error handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment
 //! says `Gap:`.
 
+pub mod bfd;
 mod connection;
 pub mod monitor;
 pub mod reconcile;
 pub mod session;
 pub mod speaker;
+mod transport;
 pub mod wanted;
 pub mod wire;
 
 pub use monitor::{Monitor, MonitorEvent};
 pub use speaker::{BindError, Speaker, SpeakerStatus};
+pub use transport::{AoError, Md5Key, tcp_ao_supported};

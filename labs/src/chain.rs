@@ -1,6 +1,7 @@
 //! From fault to recovery: the first sight of each link of the chain, and what the clients paid.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::report;
 use crate::scenario::Scenario;
@@ -19,12 +20,25 @@ pub(crate) struct View {
     anycast: Option<Result<String, String>>,
     dns: Option<Result<String, String>>,
     flow: Option<String>,
+    /// Whom the router has heard announce the prefix.
+    announced: BTreeSet<Ipv4Addr>,
 }
 
 impl View {
+    /// Every session begins anew.
+    pub(crate) fn forget_sessions(&mut self) {
+        self.announced.clear();
+    }
+
     pub(crate) fn note(&mut self, event: &Event) {
         match &event.seen {
-            Seen::Withdrawn { .. } | Seen::Announced { .. } | Seen::Table { .. } => {}
+            Seen::Withdrawn { peer } => {
+                self.announced.remove(peer);
+            }
+            Seen::Announced { peer } => {
+                self.announced.insert(*peer);
+            }
+            Seen::Table { .. } => {}
             Seen::Routed { gateway } => self.routed = Some(*gateway),
             Seen::Answer { addresses } => self.answer.clone_from(addresses),
             Seen::Reply(reply) => {
@@ -39,11 +53,14 @@ impl View {
         }
     }
 
-    /// Whether route, answer, flow and the last replies are those of the near edge.
+    /// Whether route, answer, flow and the last replies are those of the near edge, and the far one stands by.
     pub(crate) fn is_near(&self, scenario: &Scenario) -> Result<(), String> {
         let (near, name) = (IpAddr::V4(scenario.anycast.near), &scenario.wait.near);
         if self.routed != Some(Some(near)) {
             return Err(format!("the router's route is {:?}, not via {near}", self.routed));
+        }
+        if !self.announced.contains(&scenario.anycast.far) {
+            return Err(format!("{} has not announced the prefix", scenario.anycast.far));
         }
         let is_good = |last: &Option<Result<String, String>>| matches!(last, Some(Ok(body)) if body == name);
         if !is_good(&self.anycast) {

@@ -83,6 +83,8 @@ impl Rehearsal {
             for variant in variants {
                 if number == 0 || variants.len() > 1 {
                     self.lab.stop_all();
+                    self.look(None);
+                    self.view.forget_sessions();
                     self.lab.start_all(variant)?;
                 }
                 self.converge().map_err(|error| error.of_variant(&variant.name))?;

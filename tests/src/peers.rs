@@ -8,6 +8,7 @@
 //!
 //! Nothing outside the run folder is used: sockets, pid files and logs of two runs never meet.
 
+pub mod bfd;
 mod bird;
 mod exabgp;
 mod frr;
@@ -259,15 +260,16 @@ pub const ALL: [&dyn Peer; 5] = [&Bird, &Frr, &GoBgp, &OpenBgpd, &ExaBgp];
 
 /// Says why the peer cannot run here.
 pub fn missing(peer: &dyn Peer) -> Result<(), String> {
-    let absent = peer
-        .programs()
-        .iter()
-        .find(|program| !Path::new(program).exists());
+    missing_program(peer.programs(), peer.package())
+}
+
+/// Says which of the programs is missing.
+pub fn missing_program(programs: &[&str], package: &str) -> Result<(), String> {
+    let absent = programs.iter().find(|program| !Path::new(program).exists());
     match absent {
         None => Ok(()),
         Some(program) => Err(format!(
-            "{program} is missing: install the Debian package `{}`",
-            peer.package()
+            "{program} is missing: install the Debian package `{package}`"
         )),
     }
 }
@@ -275,8 +277,14 @@ pub fn missing(peer: &dyn Peer) -> Result<(), String> {
 /// The version of the installed package.
 #[must_use]
 pub fn version(peer: &dyn Peer) -> String {
+    package_version(peer.package())
+}
+
+/// The version of an installed package.
+#[must_use]
+pub fn package_version(package: &str) -> String {
     let query = Command::new("dpkg-query")
-        .args(["-W", "-f=${Version}", peer.package()])
+        .args(["-W", "-f=${Version}", package])
         .output();
     match query {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -1,8 +1,9 @@
-//! The commands that people and CI both use: `cargo xtask check | test | lab | bench | data`.
+//! The commands that people and CI both use: `cargo xtask check | test | interop | lab | bench | data`.
 
 mod bench;
 mod check;
 mod data;
+mod interop;
 mod lab;
 mod packages;
 mod shell;
@@ -30,6 +31,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Run the sessions with real peers and write their table into docs/interop.md (needs root).
+    Interop,
     /// Run one lab with the binary of this tree (needs root).
     Lab {
         /// The lab's name, for example `first-failover`.
@@ -54,6 +57,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check => check::check(),
+        Command::Interop => interop::interop(),
         Command::Test { rest } => test::test(&rest),
         Command::Bench { what } => bench::bench(what),
         Command::Data { check } => data::data(check),

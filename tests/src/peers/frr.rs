@@ -93,14 +93,14 @@ impl Peer for Frr {
 }
 
 /// The daemons give up root and then write into the folder.
-fn give_to_frr(home: &Home) -> Result<(), String> {
+pub(super) fn give_to_frr(home: &Home) -> Result<(), String> {
     let user = User::from_name("frr").map_err(|error| error.to_string())?;
     let user = user.ok_or("there is no user `frr`")?;
     std::os::unix::fs::chown(&home.dir, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
         .map_err(|error| error.to_string())
 }
 
-fn args(home: &Home, daemon: &str) -> Vec<String> {
+pub(super) fn args(home: &Home, daemon: &str) -> Vec<String> {
     let args = [
         ("-f", home.arg(&format!("{daemon}.conf"))),
         ("-i", home.arg(&format!("{daemon}.pid"))),

@@ -92,13 +92,28 @@ fn battery(peer: &dyn Peer) {
     }
     let package = format!("{} {}", peer.package(), version(peer));
     println!("\n{package}, all in {:.1} s", started.elapsed().as_secs_f64());
-    for Case { name, measured } in &cases {
-        println!("| {} | {name} | ok | {measured} |", peer.name());
-    }
-    for (feature, name, _) in cannot {
+    let mut rows: Vec<(&str, String)> = cases.into_iter().map(|case| (case.name, case.measured)).collect();
+    rows.extend(cannot.into_iter().map(|(feature, name, _)| {
         let why = peer.lacks(feature).unwrap_or_default();
-        println!("| {} | {name} | not there | {why} |", peer.name());
+        (name, format!("not there: {why}"))
+    }));
+    for (name, result) in &rows {
+        println!("| {} | {name} | {result} |", peer.name());
     }
+    leave_rows(peer.name(), &package, &rows);
+}
+
+/// For `cargo xtask interop`, which makes the page of them.
+fn leave_rows(peer: &str, title: &str, rows: &[(&str, String)]) {
+    let Some(folder) = std::env::var_os("STEER_ROWS") else {
+        return;
+    };
+    let lines: String = rows
+        .iter()
+        .map(|(name, result)| format!("{name}\t{result}\n"))
+        .collect();
+    let path = std::path::Path::new(&folder).join(format!("{peer}.tsv"));
+    std::fs::write(path, format!("{title}\n{lines}")).unwrap();
 }
 
 type Stages = fn(&World, &dyn Peer) -> Vec<Case>;

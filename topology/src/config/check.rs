@@ -65,7 +65,7 @@ pub(super) fn fleet(
     let checks = health::checks(&cx, check);
     let drafts: Vec<_> = (0..)
         .zip(pool.items)
-        .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), raw))
+        .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), sites.as_deref().ok(), raw))
         .collect();
     let places: Vec<Option<HashSet<SiteId>>> = drafts.iter().map(health::places).collect();
     let dns = dns::server(&cx, dns, zone.span.is_some());

@@ -55,6 +55,7 @@ pub(super) struct RawGuard {
 pub(super) struct RawSite<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) router_id: Field<&'d str>,
+    pub(super) capacity: Field<i128>,
 }
 
 #[derive(Debug)]
@@ -77,6 +78,7 @@ pub(super) struct RawPool<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) check: Field<&'d str>,
     pub(super) endpoints: List<RawEndpoint<'d>>,
+    pub(super) needs: Field<i128>,
 }
 
 #[derive(Debug)]
@@ -278,6 +280,7 @@ impl<'d> RawSite<'d> {
         Self {
             name: table.need("name"),
             router_id: table.get("router_id"),
+            capacity: table.get("capacity"),
         }
     }
 }
@@ -306,6 +309,7 @@ impl<'d> RawPool<'d> {
             name: table.need("name"),
             check: table.get("check"),
             endpoints: table.tables("endpoints", &section::ENDPOINT, RawEndpoint::read),
+            needs: table.get("needs"),
         }
     }
 }

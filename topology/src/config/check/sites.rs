@@ -135,7 +135,12 @@ pub(super) fn sites(cx: &Context<'_, '_>, raw: List<RawSite<'_>>) -> Result<Vec<
 }
 
 fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -> Result<Site, Reported> {
-    let RawSite { name, router_id } = raw;
+    let RawSite {
+        name,
+        router_id,
+        capacity,
+    } = raw;
+    let capacity = values::optional_int(sink, "capacity", capacity, 1..=1_000_000_000_000_u64);
     let place = router_id
         .as_ref()
         .ok()
@@ -163,6 +168,7 @@ fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -
         latitude: airport.latitude,
         longitude: airport.longitude,
         router_id: router_id?,
+        capacity: capacity?,
     })
 }
 

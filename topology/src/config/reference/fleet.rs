@@ -153,6 +153,16 @@ pub(in crate::config) static SITE: Section = Section {
             relation: "Goes before `[bgp] router_id`. Where neither is written, the first IPv4 address of \
                        `[bgp] listen`, else the first IPv4 `source` of the site's peers, is taken.",
         },
+        Key {
+            name: "capacity",
+            value: "whole number",
+            example: "20000",
+            default: "absent: not counted",
+            range: "1 to 1000000000000",
+            about: "Requests per second that the site can serve.",
+            cost: "",
+            relation: "Used by `needs` of pools.",
+        },
     ],
 };
 

@@ -147,6 +147,16 @@ pub(in crate::config) static POOL: Section = Section {
             cost: "Each costs one probe per `interval` and site.",
             relation: "",
         },
+        Key {
+            name: "needs",
+            value: "whole number",
+            example: "30000",
+            default: "absent: no demand",
+            range: "1 to the sum of `capacity` of its sites",
+            about: "Requests per second that the sites in service must be able to serve together. The guard takes out no site without which they could not.",
+            cost: "",
+            relation: "Every site of the pool needs a `capacity`.",
+        },
     ],
 };
 

@@ -419,6 +419,98 @@ const OPTIONAL: &[Row] = &[
         "c0 10 07 0002fde9000000",
         Survives(Withdraw, Reason::AttributeLength),
     ),
+    // §7.13 Traffic Engineering (RFC 5543): no value is malformed
+    (EXTERNAL, 24, "80 18 01 00", Clean),
+    (
+        EXTERNAL,
+        24,
+        "c0 18 01 00",
+        Survives(Withdraw, Reason::AttributeFlags),
+    ),
+    // §7.15 IPv6 Address Specific Extended Communities (RFC 5701)
+    (
+        EXTERNAL,
+        25,
+        "c0 19 14 0002 20010db8000000000000000000000001 0001",
+        Clean,
+    ),
+    (
+        EXTERNAL,
+        25,
+        "c0 19 00",
+        Survives(Withdraw, Reason::AttributeLength),
+    ),
+    (
+        EXTERNAL,
+        25,
+        "c0 19 08 0002fde900000001",
+        Survives(Withdraw, Reason::AttributeLength),
+    ),
+    // §7.16 ATTR_SET (RFC 6368 §5): an AS number, and attributes that end with it
+    (EXTERNAL, 128, "c0 80 04 0000fde9", Clean),
+    (EXTERNAL, 128, "c0 80 08 0000fde9 40010100", Clean),
+    (
+        EXTERNAL,
+        128,
+        "c0 80 03 00fde9",
+        Survives(Withdraw, Reason::AttributeLength),
+    ),
+    (
+        EXTERNAL,
+        128,
+        "c0 80 08 0000fde9 40010200",
+        Survives(Withdraw, Reason::OptionalAttribute),
+    ),
+    // RFC 6514 §5: PMSI_TUNNEL has flags, a type and a label
+    (EXTERNAL, 22, "c0 16 05 00 00 000010", Clean),
+    (
+        EXTERNAL,
+        22,
+        "c0 16 04 00 00 0000",
+        Survives(Withdraw, Reason::AttributeLength),
+    ),
+    // RFC 9012 §13: Tunnel Encapsulation without a readable TLV, or not transitive, is dropped
+    (EXTERNAL, 23, "c0 17 08 0008 0004 00000000", Clean),
+    (
+        EXTERNAL,
+        23,
+        "c0 17 00",
+        Survives(Discard, Reason::OptionalAttribute),
+    ),
+    (
+        EXTERNAL,
+        23,
+        "c0 17 03 000800",
+        Survives(Discard, Reason::OptionalAttribute),
+    ),
+    (
+        EXTERNAL,
+        23,
+        "c0 17 05 0008 0004 00",
+        Survives(Discard, Reason::OptionalAttribute),
+    ),
+    (
+        EXTERNAL,
+        23,
+        "c0 17 05 0008 0000 00",
+        Survives(Discard, Reason::OptionalAttribute),
+    ),
+    (
+        EXTERNAL,
+        23,
+        "80 17 08 0008 0004 00000000",
+        Survives(Discard, Reason::AttributeFlags),
+    ),
+    // Of no meaning on a session that did not agree to them: AIGP (RFC 7311 §3.3), BGP-LS (RFC 9552), BGPsec_PATH
+    // (RFC 8205), Prefix-SID (RFC 8669), and those that RFC 6938 and RFC 8093 gave up
+    (EXTERNAL, 26, "80 1a 0b 01 000b 0000000000000001", Clean),
+    (EXTERNAL, 26, "c0 1a 02 0100", Clean),
+    (EXTERNAL, 29, "80 1d 03 040000", Clean),
+    (EXTERNAL, 33, "80 21 01 00", Clean),
+    (EXTERNAL, 40, "c0 28 02 0100", Clean),
+    (EXTERNAL, 11, "80 0b 01 00", Clean),
+    (EXTERNAL, 20, "c0 14 01 00", Clean),
+    (EXTERNAL, 21, "c0 15 01 00", Clean),
     // RFC 6793 §6: AS4_PATH and AS4_AGGREGATOR are dropped
     (OLD, 17, "c0 11 06 02 01 00010000", Clean),
     (OLD, 17, "c0 11 00", Survives(Discard, Reason::OptionalAttribute)), // less than one AS number
