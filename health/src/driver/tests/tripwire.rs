@@ -198,7 +198,15 @@ async fn over_real_sockets_the_end_of_a_process_is_the_verdict_of_the_same_momen
     let judge = Judge::new(Arc::clone(&fleet), now(), Timestamp::now());
     let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run(fleet, Arc::clone(&cell), judge, 3, shutdown.clone()));
+    let run = run(
+        fleet,
+        Arc::clone(&cell),
+        judge,
+        Commands::none(),
+        3,
+        shutdown.clone(),
+    );
+    let task = tokio::spawn(run);
     let running = Running { cell, shutdown, task };
     let mut took = Vec::new();
     for round in 0..20 {
