@@ -26,6 +26,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// A larger difference between wall clock and monotonic clock within a repetition spoils its numbers.
 const CLOCK_STEP_MAX: Duration = Duration::from_micros(500);
 
+/// Where scenarios put the control socket of the router's BIRD, within the run folder.
+const BIRD_SOCKET: &str = "bird.ctl";
+
 /// A running lab under observation.
 pub(crate) struct Rehearsal {
     pub(crate) lab: Lab,
@@ -87,7 +90,7 @@ impl Rehearsal {
                     self.view.forget_sessions();
                     self.lab.start_all(variant)?;
                 }
-                self.converge().map_err(|error| error.of_variant(&variant.name))?;
+                self.converge(variant).map_err(|error| error.of_variant(&variant.name))?;
                 if number == 0 && variants.len() == 1 {
                     say("converged: the near edge serves");
                 }
@@ -162,7 +165,7 @@ impl Rehearsal {
     }
 
     /// Waits until the near edge serves everything, and goes on to for a while.
-    fn converge(&mut self) -> Result<(), LabError> {
+    fn converge(&mut self, variant: &Variant) -> Result<(), LabError> {
         let (limit, settle) = (ms(self.scenario.wait.limit_ms), ms(self.scenario.wait.stable_ms));
         let mut died = None;
         let waited = wait::stable(limit, POLL, settle, || {
@@ -171,7 +174,12 @@ impl Rehearsal {
                 return Ok(()); // no use in waiting
             }
             self.look(None);
-            self.view.is_near(&self.scenario)
+            self.view.is_near(&self.scenario)?;
+            if variant.bfd {
+                let socket = self.lab.world.dir().join(BIRD_SOCKET);
+                table::bfd_is_up(&socket, self.scenario.anycast.near)?;
+            }
+            Ok(())
         });
         match (died, waited) {
             (Some(error), _) => Err(error),
@@ -262,7 +270,7 @@ impl Rehearsal {
             routes::watch((address, length), timeline)
         })?;
         if self.scenario.wait.table {
-            let socket = self.lab.world.dir().join("bird.ctl");
+            let socket = self.lab.world.dir().join(BIRD_SOCKET);
             let (near, prefix) = (
                 self.scenario.wait.near.clone(),
                 self.scenario.anycast.prefix.clone(),

@@ -59,6 +59,9 @@ pub struct Variant {
     pub set: BTreeMap<String, String>,
     /// Instead of the one of `[wait]`.
     pub spread_ms: Option<u32>,
+    /// The router's BFD session with the near edge must be up before the fault.
+    #[serde(default)]
+    pub bfd: bool,
 }
 
 /// A process of a node.

@@ -1,6 +1,7 @@
 //! The router's table: what BIRD says of the prefix, asked again and again on its control socket.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -40,6 +41,19 @@ pub(crate) fn watch(socket: &Path, protocol: &str, prefix: &str, timeline: &Time
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Whether BIRD's BFD session with `peer` is up; what it says otherwise.
+pub(crate) fn bfd_is_up(socket: &Path, peer: Ipv4Addr) -> Result<(), String> {
+    let lines = Bird::connect(socket).and_then(|mut bird| bird.ask("show bfd sessions"));
+    let lines = lines.map_err(|error| format!("BIRD's control socket: {error}"))?;
+    let peer = peer.to_string();
+    let session = lines.iter().find(|line| line.split_whitespace().next() == Some(&peer));
+    match session.and_then(|line| line.split_whitespace().nth(2)) {
+        Some("Up") => Ok(()),
+        Some(state) => Err(format!("the BFD session with {peer} is {state}")),
+        None => Err(format!("there is no BFD session with {peer}")),
+    }
 }
 
 /// A connection to BIRD's control socket.
