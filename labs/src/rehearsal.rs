@@ -90,7 +90,8 @@ impl Rehearsal {
                     self.view.forget_sessions();
                     self.lab.start_all(variant)?;
                 }
-                self.converge(variant).map_err(|error| error.of_variant(&variant.name))?;
+                self.converge(variant)
+                    .map_err(|error| error.of_variant(&variant.name))?;
                 if number == 0 && variants.len() == 1 {
                     say("converged: the near edge serves");
                 }

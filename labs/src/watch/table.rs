@@ -48,7 +48,9 @@ pub(crate) fn bfd_is_up(socket: &Path, peer: Ipv4Addr) -> Result<(), String> {
     let lines = Bird::connect(socket).and_then(|mut bird| bird.ask("show bfd sessions"));
     let lines = lines.map_err(|error| format!("BIRD's control socket: {error}"))?;
     let peer = peer.to_string();
-    let session = lines.iter().find(|line| line.split_whitespace().next() == Some(&peer));
+    let session = lines
+        .iter()
+        .find(|line| line.split_whitespace().next() == Some(&peer));
     match session.and_then(|line| line.split_whitespace().nth(2)) {
         Some("Up") => Ok(()),
         Some(state) => Err(format!("the BFD session with {peer} is {state}")),
