@@ -1,8 +1,13 @@
 //! bgpkit-parser, in the process.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what another library may add to its types is not compared"
+)]
+
 use bgpkit_parser::models::{
-    AsPathSegment, AsnLength, AttributeValue, BgpMessage, BgpOpenMessage, BgpUpdateMessage, CapabilityValue,
-    Community, NetworkPrefix, Nlri, ParamValue, Safi,
+    AsPathSegment, Asn, AsnLength, AttributeValue, BgpMessage, BgpOpenMessage, BgpUpdateMessage,
+    CapabilityValue, Community, NetworkPrefix, Nlri, ParamValue, Safi,
 };
 use bgpkit_parser::parser::bgp::messages::parse_bgp_message;
 use bytes::Bytes;
@@ -122,7 +127,7 @@ fn segment(segment: &AsPathSegment) -> (u8, Vec<u32>) {
         AsPathSegment::ConfedSequence(asns) => (3, asns),
         AsPathSegment::ConfedSet(asns) => (4, asns),
     };
-    (kind, asns.iter().map(|asn| asn.to_u32()).collect())
+    (kind, asns.iter().map(Asn::to_u32).collect())
 }
 
 fn community(community: &Community) -> u32 {
