@@ -1,6 +1,10 @@
 //! `cargo xtask bench`: ratios against real peers, measured side by side in one run.
 
+mod announce;
+mod daemon;
 mod dns;
+mod grpc;
+mod receiver;
 
 use clap::Subcommand;
 
@@ -9,10 +13,13 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Plain UDP answers: queries per second and CPU per query beside Knot and NSD (Debian packages).
     Dns,
+    /// Verdict to UPDATE with 1,000 prefixes and 20 peers, beside ExaBGP, GoBGP, BIRD and FRR (needs root).
+    Announce,
 }
 
 pub(crate) fn bench(what: Bench) -> Result<(), String> {
     match what {
         Bench::Dns => dns::bench(),
+        Bench::Announce => announce::bench(),
     }
 }
