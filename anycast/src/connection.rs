@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use crate::session::SessionId;
+use crate::transport::unacknowledged;
 use crate::wire::{Frame, Malformed, take_frame};
 
 /// Octets read per turn: one large read, so that a flooding peer does not starve timers and writes.
@@ -26,6 +27,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     inbox: BytesMut,
     outbox: BytesMut,
+    /// Octets that were ever queued: where the end of the outbox stands in the stream.
+    queued: u64,
 }
 
 impl Connection {
@@ -39,6 +42,7 @@ impl Connection {
             stream,
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
+            queued: 0,
         })
     }
 
@@ -61,6 +65,19 @@ impl Connection {
 
     pub(crate) fn queue(&mut self, message: &Bytes) {
         self.outbox.extend_from_slice(message);
+        self.queued += message.len() as u64;
+    }
+
+    /// How many octets were ever queued.
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// How many of them the peer's TCP has acknowledged. `None`: the kernel does not tell.
+    pub(crate) fn acknowledged(&self) -> Option<u64> {
+        let written = self.queued - self.outbox.len() as u64;
+        let under_way = unacknowledged(&self.stream).ok()?;
+        Some(written.saturating_sub(under_way)) // our FIN counts as one octet
     }
 
     /// Writes what the socket takes now.
@@ -89,9 +106,9 @@ impl Connection {
         }
     }
 
-    /// The next whole message that has been read.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
-        take_frame(&mut self.inbox)
+    /// The next whole message that has been read; none is longer than `limit`.
+    pub(crate) fn next_frame(&mut self, limit: usize) -> Result<Option<Frame>, Malformed> {
+        take_frame(&mut self.inbox, limit)
     }
 
     /// Flushes, says FIN, and hears the peer out, all within [`LINGER`].

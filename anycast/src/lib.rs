@@ -22,8 +22,10 @@ pub mod monitor;
 pub mod reconcile;
 pub mod session;
 pub mod speaker;
+mod transport;
 pub mod wanted;
 pub mod wire;
 
 pub use monitor::{Monitor, MonitorEvent};
 pub use speaker::{BindError, Speaker, SpeakerStatus};
+pub use transport::{AoError, Md5Key, tcp_ao_supported};

@@ -137,12 +137,10 @@ impl Monitor {
 
     fn config(&self) -> Config {
         Config {
-            local_asn: self.asn,
-            router_id: self.router_id,
-            peer_asn: None,
             hold_time: HOLD_TIME,
             connect_retry: HOLD_TIME,
             passive: true,
+            ..Config::basic(self.asn, self.router_id)
         }
     }
 }
@@ -204,7 +202,7 @@ impl Listening {
         let id = connection.id;
         let read = connection.flush().and_then(|()| connection.fill());
         loop {
-            match connection.next_frame() {
+            match connection.next_frame(self.machine.frame_limit(id)) {
                 Ok(Some(frame)) => self.machine.handle(Event::Frame(id, frame), now),
                 Ok(None) => break,
                 Err(malformed) => return self.machine.handle(Event::Malformed(id, malformed), now),
@@ -229,6 +227,7 @@ impl Listening {
                 Action::Close(_) => self.over = true,
                 // A passive machine dials nothing, and we have no routes to send again.
                 Action::Dial(_) | Action::Refresh(..) => {}
+                Action::Demarcation(..) => {} // never asked for
             }
         }
         if let Err(error) = connection.flush() {

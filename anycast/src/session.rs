@@ -11,6 +11,7 @@
 
 mod event;
 mod table;
+mod terms;
 mod timers;
 
 #[cfg(test)]
@@ -23,12 +24,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::wire::{
-    self, Capabilities, Context, Families, Family, Frame, Kind, Malformed, Message, Notification, Open,
+    self, Context, EXTENDED_LENGTH, Family, Frame, Kind, MAX_LENGTH, Malformed, Message, Notification, Open,
     Reason,
 };
 
-pub use event::{Action, Config, End, Event, Negotiated, Refusal, SessionId, Side};
+pub use event::{Action, End, Event, Refusal, SessionId, Side};
 pub use table::{Effect, State, Trigger, step};
+pub use terms::{Config, Negotiated};
 pub use timers::{Timer, Timers};
 
 /// Time a peer has from TCP connection to OPEN. RFC 4271 §8.2.2 suggests 4 minutes; a peer that is silent for
@@ -156,6 +158,16 @@ impl Peer {
             Event::Malformed(id, malformed) => {
                 self.on_session(id, Trigger::Malformed, News::refusing(malformed), now);
             }
+            Event::TooManyPrefixes { id, family, limit } => {
+                let malformed = Malformed::too_many_prefixes(family, limit);
+                self.on_session(id, Trigger::Malformed, News::refusing(malformed), now);
+            }
+            Event::Restart { text } => {
+                self.stop(&Notification::shutdown(Reason::AdministrativeReset, &text), now);
+            }
+            Event::Recovered => self.config.restarted = false,
+            Event::Blocked(_) | Event::Progress(_) => {}
+            Event::PathUp | Event::PathDown | Event::PathAdminDown => {}
         }
         self.settle(now);
     }
@@ -210,6 +222,18 @@ impl Peer {
     #[must_use]
     pub fn state(&self) -> State {
         self.outgoing.state.max(self.incoming.state)
+    }
+
+    /// The longest message that `wire::take_frame` may take from this connection.
+    #[must_use]
+    pub fn frame_limit(&self, id: SessionId) -> usize {
+        // RFC 8654 §4: who offers it takes long messages, whatever the peer offers; after the OPEN, which has none.
+        let past_open = self.state_of(id).is_some_and(|state| state > State::OpenSent);
+        if past_open && self.config.extended_messages {
+            EXTENDED_LENGTH
+        } else {
+            MAX_LENGTH
+        }
     }
 
     /// The state of one connection, if it is still ours.
@@ -326,7 +350,7 @@ impl Peer {
             Some(loser) => self.fire(loser, Trigger::Collision, collision(), now),
             None => {}
         }
-        self.slot_mut(side).negotiated = Some(self.negotiate(open));
+        self.slot_mut(side).negotiated = Some(self.config.negotiate(open));
         self.fire(side, Trigger::Open, News::default(), now);
     }
 
@@ -364,20 +388,6 @@ impl Peer {
         }
     }
 
-    fn negotiate(&self, open: &Open) -> Negotiated {
-        Negotiated {
-            peer_asn: open.asn,
-            peer_id: open.identifier,
-            hold_time: self
-                .config
-                .hold_time
-                .min(Duration::from_secs(open.hold_time.into())),
-            families: Families::ALL.and(open.capabilities.carried()),
-            four_octet: open.capabilities.four_octet_as,
-            internal: open.asn == self.config.local_asn,
-        }
-    }
-
     /// Does one transition and what it asks for.
     fn fire(&mut self, side: Side, trigger: Trigger, mut news: News, now: Instant) {
         let before = self.slot(side).state;
@@ -411,7 +421,7 @@ impl Peer {
                 self.actions.push_back(Action::Dial(id));
             }
             Effect::Close => self.actions.push_back(Action::Close(id)),
-            Effect::SendOpen => self.actions.push_back(Action::SendOpen(id, self.our_open())),
+            Effect::SendOpen => self.actions.push_back(Action::SendOpen(id, self.config.open())),
             Effect::SendKeepalive => self.actions.push_back(Action::SendKeepalive(id)),
             Effect::SendNotification => {
                 let notification = news
@@ -501,27 +511,9 @@ impl Peer {
         }
     }
 
-    fn our_open(&self) -> Open {
-        let capabilities = Capabilities {
-            families: Some(Families::ALL),
-            four_octet_as: true,
-            route_refresh: true,
-            others: Vec::new(),
-        };
-        Open {
-            asn: self.config.local_asn,
-            hold_time: u16::try_from(self.config.hold_time.as_secs()).unwrap_or(u16::MAX),
-            identifier: self.config.router_id,
-            capabilities,
-        }
-    }
-
     fn context(&self, side: Side) -> Context {
         let negotiated = self.slot(side).negotiated.as_ref();
-        negotiated.map_or(Context::default(), |n| Context {
-            four_octet: n.four_octet,
-            internal: n.internal,
-        })
+        negotiated.map_or(Context::default(), Negotiated::context)
     }
 
     fn hold_time(&self, side: Side) -> Duration {

@@ -1,25 +1,28 @@
 //! The driver: binds the listeners, compiles wanted routes once per snapshot, and runs one task per peer.
 //!
 //! ```text
-//! SnapshotCell ─► decide ─► watch<Wanted> ─┬─► peer task: machine, reconciler, at most two connections
-//! listeners ─► by address ─────────────────┴─► peer task ...
+//! SnapshotCell ─► decide ─► watch<Wish> ─┬─► peer task: machine, reconciler, at most two connections
+//! listeners ─► by address ───────────────┴─► peer task ...
 //! ```
 //!
-//! A `watch` holds only the newest wish: none waits behind older ones. Each peer has its own task, so that a
+//! A `watch` holds only the newest wish: none waits behind older ones. A wish names what it changed, so that no
+//! peer looks at the rest. Each peer has its own task, so that a
 //! slow or mad peer costs only itself.
 
+mod inbound;
 mod peer;
 mod status;
+mod stop;
+mod wish;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use metrics::counter;
 use steer_health::SnapshotCell;
 use steer_topology::{Bgp, Fleet, Peer, SiteId};
@@ -29,18 +32,30 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::session::State;
+use crate::reconcile::Encodings;
+use crate::transport::{self, Transport};
 use crate::wanted::{Wanted, decide};
-use peer::PeerTask;
+use inbound::Sample;
+use peer::{Common, PeerTask};
 use status::locked;
+use wish::Wish;
 
-pub use status::{Messages, PeerStatus, RouteStatus, SessionStatus, SpeakerStatus};
+pub use crate::transport::KeyError;
+pub(crate) use crate::transport::bind_listener;
+pub use inbound::{InboundTotals, SampledRoute};
+pub use status::{
+    Messages, PeerStatus, RestartStatus, RouteStatus, SessionStatus, SpeakerStatus, TransportStatus,
+};
+pub use stop::{StopHandle, StopKind};
 
 /// All is compared again this often, even when nothing was heard.
 const RESYNC: Duration = Duration::from_secs(30);
 
 /// Connections from one peer that may wait for its task; more are closed and counted.
 const ACCEPT_QUEUE: usize = 4;
+
+/// What peers are told of our software, for their display.
+const SOFTWARE: &str = concat!("steer/", env!("CARGO_PKG_VERSION"));
 
 /// Wait after an accept error (out of file descriptors, say): such errors come in storms.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -61,6 +76,31 @@ pub enum BindError {
         "no BGP Identifier; set [bgp] router_id or the site's router_id to an IPv4 address other than 0.0.0.0"
     )]
     NoRouterId,
+    /// The key of a peer.
+    #[error("peer {peer}: {source}")]
+    Key {
+        /// Its address.
+        peer: IpAddr,
+        /// What is wrong with its file.
+        source: KeyError,
+    },
+    /// A kernel without TCP MD5.
+    #[error(
+        "peer {peer}: this kernel takes no TCP MD5 key (RFC 2385): {source}; \
+         it needs CONFIG_TCP_MD5SIG, or the peer no password_file"
+    )]
+    NoMd5 {
+        /// Its address.
+        peer: IpAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The kernel knows keys by address.
+    #[error("peers share the address {peer} but not the key; give all of them the same password_file")]
+    TwoKeys {
+        /// The address.
+        peer: IpAddr,
+    },
 }
 
 /// A BGP speaker whose listeners are bound.
@@ -70,7 +110,12 @@ pub struct Speaker {
     listeners: Vec<TcpListener>,
     /// Of this site, in the order of [`SpeakerStatus::peers`].
     peers: Vec<Peer>,
+    /// Their sockets, in the same order.
+    transports: Vec<Arc<Transport>>,
+    /// What peers display as our name.
+    hostname: Option<String>,
     status: Arc<SpeakerStatus>,
+    stop: StopHandle,
 }
 
 impl Speaker {
@@ -84,20 +129,24 @@ impl Speaker {
             return Ok(Self::idle(site));
         };
         let router_id = fleet.router_id(site).ok_or(BindError::NoRouterId)?;
-        let listeners = bgp.listen.iter().map(|address| listen(*address));
+        let here = |peer: &&Peer| peer.site.is_none() || peer.site == site;
+        let peers: Vec<Peer> = bgp.peers.iter().filter(here).cloned().collect();
+        let transports = transports(bgp, &peers)?;
+        let listeners = bgp.listen.iter().map(|address| listen(*address, &transports));
         let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
         let bound = listeners
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
-        let here = |peer: &&Peer| peer.site.is_none() || peer.site == site;
-        let peers: Vec<Peer> = bgp.peers.iter().filter(here).cloned().collect();
-        let status = Arc::new(first_status(bgp, router_id, bound, &peers));
+        let status = Arc::new(first_status(bgp, router_id, bound, &peers, &transports));
         Ok(Self {
             site,
             listeners,
             peers,
+            transports,
+            hostname: site.map(|site| fleet.site(site).name.clone()),
             status,
+            stop: StopHandle::default(),
         })
     }
 
@@ -107,12 +156,20 @@ impl Speaker {
         Arc::clone(&self.status)
     }
 
+    /// Says how [`Speaker::run`] shall end.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
     /// Speaks until `shutdown`. Returns after the orderly stop of every session: all withdrawn, Cease with a
-    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s.
+    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s. See [`StopKind`].
     pub async fn run(self, snapshots: Arc<SnapshotCell>, seed: u64, shutdown: CancellationToken) {
         let mut numbers = snapshots.subscribe();
-        let wanted = watch::Sender::new(Arc::new(decide(&snapshots.load(), self.site, &Wanted::default())));
-        let (doors, mut tasks) = self.spawn_peers(&wanted, seed, &shutdown);
+        let snapshot = snapshots.load();
+        let first = decide(&snapshot, self.site, &Wanted::default());
+        let wishes = watch::Sender::new(Arc::new(Wish::first(first, snapshot.settled)));
+        let (doors, mut tasks) = self.spawn_peers(&wishes, seed, &shutdown);
         let doors = Arc::new(doors);
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
@@ -124,8 +181,11 @@ impl Speaker {
                 changed = numbers.changed() => if changed.is_err() { break },
                 () = tokio::time::sleep(RESYNC) => {}
             }
-            let next = decide(&snapshots.load(), self.site, &wanted.borrow());
-            wanted.send_replace(Arc::new(next));
+            let (snapshot, stands) = (snapshots.load(), Arc::clone(&wishes.borrow()));
+            let next = decide(&snapshot, self.site, &stands.wanted);
+            if let Some(next) = stands.next(next, snapshot.settled) {
+                wishes.send_replace(Arc::new(next));
+            }
         }
         shutdown.cancelled().await;
         while tasks.join_next().await.is_some() {}
@@ -138,36 +198,50 @@ impl Speaker {
             router_id: None,
             listen: Vec::new(),
             peers: Vec::new(),
+            samples: Vec::new(),
         };
         Self {
             site,
             listeners: Vec::new(),
             peers: Vec::new(),
+            transports: Vec::new(),
+            hostname: None,
             status: Arc::new(status),
+            stop: StopHandle::default(),
         }
     }
 
     fn spawn_peers(
         &self,
-        wanted: &watch::Sender<Arc<Wanted>>,
+        wishes: &watch::Sender<Arc<Wish>>,
         seed: u64,
         shutdown: &CancellationToken,
     ) -> (Doors, JoinSet<()>) {
         let mut tasks = JoinSet::new();
         let mut senders = Vec::new();
-        if let (Some(asn), Some(router_id)) = (self.status.asn, self.status.router_id) {
+        if let (Some(local_asn), Some(router_id)) = (self.status.asn, self.status.router_id) {
+            let common = Arc::new(Common {
+                local_asn,
+                router_id,
+                hostname: self.hostname.clone(),
+                status: Arc::clone(&self.status),
+                encodings: Arc::new(Encodings::default()),
+                started: Instant::now(),
+                stop: self.stop.clone(),
+            });
             for (index, peer) in self.peers.iter().enumerate() {
                 let (sender, accepted) = mpsc::channel(ACCEPT_QUEUE);
                 senders.push(sender);
-                let seed = seed.wrapping_add(index as u64);
-                let status = Arc::clone(&self.status);
-                let task = PeerTask::new(peer.clone(), index, asn, router_id, status, seed);
-                tasks.spawn(task.run(wanted.subscribe(), accepted, shutdown.clone()));
+                let (seed, common) = (seed.wrapping_add(index as u64), Arc::clone(&common));
+                let transport = Arc::clone(&self.transports[index]);
+                let task = PeerTask::new(peer.clone(), transport, index, common, seed);
+                tasks.spawn(task.run(wishes.subscribe(), accepted, shutdown.clone()));
             }
         }
         (
             Doors {
                 status: Arc::clone(&self.status),
+                transports: self.transports.clone(),
                 senders,
             },
             tasks,
@@ -175,53 +249,60 @@ impl Speaker {
     }
 }
 
-fn first_status(bgp: &Bgp, router_id: Ipv4Addr, listen: Vec<SocketAddr>, peers: &[Peer]) -> SpeakerStatus {
-    let since = Timestamp::now();
-    let peers = peers.iter().map(|peer| {
-        Mutex::new(PeerStatus {
-            address: peer.address,
-            port: peer.port,
-            asn: peer.asn,
-            state: State::Idle,
-            since,
-            session: None,
-            last_error: None,
-            last_error_at: None,
-            messages_in: Messages::default(),
-            messages_out: Messages::default(),
-            prefixes_in: 0,
-            routes: std::collections::BTreeMap::new(),
-        })
-    });
+fn first_status(
+    bgp: &Bgp,
+    router_id: Ipv4Addr,
+    listen: Vec<SocketAddr>,
+    peers: &[Peer],
+    transports: &[Arc<Transport>],
+) -> SpeakerStatus {
+    let statuses = peers.iter().zip(transports);
+    let samples = peers.iter().zip(0..);
     SpeakerStatus {
         asn: Some(bgp.asn),
         router_id: Some(router_id),
         listen,
-        peers: peers.collect(),
+        peers: statuses
+            .map(|(peer, transport)| Mutex::new(PeerStatus::new(peer, transport)))
+            .collect(),
+        samples: samples
+            .map(|(peer, seed)| Arc::new(Mutex::new(Sample::new(peer.sample, seed))))
+            .collect(),
     }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
-    bind_listener(address).map_err(|source| BindError::Listen { address, source })
+/// How each peer's sockets are set up. Keys are read here, and nowhere else.
+fn transports(bgp: &Bgp, peers: &[Peer]) -> Result<Vec<Arc<Transport>>, BindError> {
+    let mut transports: Vec<Arc<Transport>> = Vec::with_capacity(peers.len());
+    for peer in peers {
+        let address = peer.address;
+        let transport = Transport::of(peer, bgp.asn).map_err(|source| BindError::Key {
+            peer: address,
+            source,
+        })?;
+        transport::try_key(&transport).map_err(|source| BindError::NoMd5 {
+            peer: address,
+            source,
+        })?;
+        if transports
+            .iter()
+            .any(|other| other.address == address && !other.shares_key(&transport))
+        {
+            return Err(BindError::TwoKeys { peer: address });
+        }
+        transports.push(Arc::new(transport));
+    }
+    Ok(transports)
 }
 
-/// An IPv6 listener takes IPv6 alone, so that `0.0.0.0` and `[::]` can stand side by side.
-pub(crate) fn bind_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?; // a restart must not wait for TIME_WAIT
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(64)?;
-    TcpListener::from_std(socket.into())
+fn listen(address: SocketAddr, transports: &[Arc<Transport>]) -> Result<TcpListener, BindError> {
+    transport::bind_for_peers(address, transports).map_err(|source| BindError::Listen { address, source })
 }
 
 /// The way from a listener to the task of the peer that knocks.
 struct Doors {
     status: Arc<SpeakerStatus>,
+    transports: Vec<Arc<Transport>>,
     senders: Vec<mpsc::Sender<TcpStream>>,
 }
 
@@ -243,30 +324,31 @@ async fn accept(listener: TcpListener, doors: Arc<Doors>, shutdown: Cancellation
 }
 
 impl Doors {
-    /// A connection from an unknown address, or one too many, is closed at once by dropping it.
+    /// A connection from an unknown address, from too far away, or one too many, is closed at once by dropping it.
     fn knock(&self, stream: TcpStream, from: SocketAddr) {
         let cause = match self.door(from) {
             None => "unknown-peer",
-            Some(door) if door.try_send(stream).is_err() => "queue-full",
-            Some(_) => return,
+            Some((transport, door)) => match transport.admit(&stream) {
+                Err(refused) => refused.cause(),
+                Ok(()) if door.try_send(stream).is_err() => "queue-full",
+                Ok(()) => return,
+            },
         };
         counter!("steer_anycast_connections_refused_total", "cause" => cause).increment(1);
         debug!(%from, cause, "connection refused");
     }
 
     /// Where several peers share an address, the first that has no connection yet.
-    fn door(&self, from: SocketAddr) -> Option<&mpsc::Sender<TcpStream>> {
-        let address = from.ip().to_canonical();
+    fn door(&self, from: SocketAddr) -> Option<(&Transport, &mpsc::Sender<TcpStream>)> {
         let mut known = None;
-        for (peer, sender) in self.status.peers.iter().zip(&self.senders) {
-            let peer = locked(peer);
-            if peer.address != address {
+        for ((peer, transport), sender) in self.status.peers.iter().zip(&self.transports).zip(&self.senders) {
+            if !transport.is(from) {
                 continue;
             }
-            if !peer.state.is_connected() {
-                return Some(sender);
+            if !locked(peer).state.is_connected() {
+                return Some((transport, sender));
             }
-            known = known.or(Some(sender));
+            known = known.or(Some((&**transport, sender)));
         }
         known
     }

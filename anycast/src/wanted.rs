@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use steer_health::{Holds, Snapshot};
-use steer_topology::{Anycast, Condition, Prefix, SiteId};
+use steer_topology::{Anycast, Condition, Policy, Prefix, SiteId, ToPeer};
 
 /// What one snapshot wants of every peer of this site.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,12 +17,16 @@ pub struct Wanted {
 }
 
 /// The decision on one prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
     /// Announce it, or not.
     pub announce: bool,
     /// Configured NEXT_HOP.
     pub next_hop: Option<IpAddr>,
+    /// Attributes for every peer; see [`Policy::over`].
+    pub policy: Arc<Policy>,
+    /// Peers that get something else.
+    pub to: Vec<ToPeer>,
     /// The snapshot that brought this decision; later ones only confirmed it.
     pub by: u64,
 }
@@ -32,7 +37,7 @@ impl Wanted {
     pub fn nothing(&self) -> Self {
         let decline = |decision: &Decision| Decision {
             announce: false,
-            ..*decision
+            ..decision.clone()
         };
         let prefixes = self
             .prefixes
@@ -76,13 +81,20 @@ fn decide_one(
         Holds::No => false,
         Holds::Unknown => stands.is_some_and(|decision| decision.announce),
     };
-    let next_hop = anycast.next_hop;
-    let unchanged = stands.filter(|stands| (stands.announce, stands.next_hop) == (announce, next_hop));
-    Decision {
+    let mut next = Decision {
         announce,
-        next_hop,
-        by: unchanged.map_or(snapshot.number, |stands| stands.by),
+        next_hop: anycast.next_hop,
+        policy: Arc::new(anycast.policy.clone()),
+        to: anycast.to.clone(),
+        by: snapshot.number,
+    };
+    if let Some(stands) = stands {
+        let by = std::mem::replace(&mut next.by, stands.by);
+        if next != *stands {
+            next.by = by;
+        }
     }
+    next
 }
 
 /// One `No` decides; without one, one `Unknown` leaves it open.

@@ -9,6 +9,7 @@
 //! Own code and not a library, because a decoder that guesses is no decoder for a live session.
 
 mod attribute;
+mod capability;
 mod notification;
 mod open;
 mod update;
@@ -22,16 +23,21 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
 pub use attribute::{Action, AttributeFault, Origin, Path, Segment, SegmentKind};
+pub use capability::{Capabilities, LongLived, RestartCapability, role_number, role_of};
 pub use notification::{Notification, Reason};
-pub use open::{Capabilities, Open};
-pub use update::{Context, NextHop, Reach, Update, encode_end_of_rib, encode_reach, encode_withdrawal};
+pub use open::Open;
+pub use update::{
+    Context, NextHop, Outbound, Reach, Update, encode_end_of_rib, encode_reach, encode_withdrawal,
+};
 
 /// RFC 4271 §4.1: 16 octets of marker, 2 of length, 1 of type.
 pub const HEADER_LENGTH: usize = 19;
 
-/// RFC 4271 §4.1: no message is longer.
-// Gap: RFC 8654 (extended messages, 65,535 octets) is not negotiated.
+/// RFC 4271 §4.1: no message is longer, unless RFC 8654 was agreed on.
 pub const MAX_LENGTH: usize = 4096;
+
+/// RFC 8654 §4: no message but OPEN and KEEPALIVE is longer where extended messages were agreed on.
+pub const EXTENDED_LENGTH: usize = 65_535;
 
 const MARKER: [u8; 16] = [0xff; 16];
 
@@ -67,10 +73,38 @@ pub enum Kind {
 pub struct RouteRefresh {
     /// Address family.
     pub afi: u16,
-    /// 0 asks for routes; 1 and 2 frame an enhanced refresh, which we never offer.
+    /// 0 asks for routes; 1 and 2 frame what is sent again (RFC 7313 §3.2).
     pub subtype: u8,
     /// Subsequent address family.
     pub safi: u8,
+}
+
+/// What frames the routes of a family that are sent again (RFC 7313 §3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Demarcation {
+    /// BoRR: they follow.
+    Begin = 1,
+    /// EoRR: they were all.
+    End = 2,
+}
+
+impl RouteRefresh {
+    /// Asks for the routes of a family.
+    #[must_use]
+    pub fn request(family: Family) -> Self {
+        Self::new(family, 0)
+    }
+
+    /// Frames the routes of a family.
+    #[must_use]
+    pub fn demarcation(family: Family, demarcation: Demarcation) -> Self {
+        Self::new(family, demarcation as u8)
+    }
+
+    fn new(family: Family, subtype: u8) -> Self {
+        let (afi, safi) = family.numbers();
+        Self { afi, subtype, safi }
+    }
 }
 
 /// What we carry. All else is decoded no further than to be skipped.
@@ -147,6 +181,12 @@ impl Families {
         self.0 & Self::bit(family) != 0
     }
 
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+
     /// What is in both sets.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -165,6 +205,23 @@ impl Families {
             Family::Ipv4Unicast => 1,
             Family::Ipv6Unicast => 2,
         }
+    }
+}
+
+impl FromIterator<Family> for Families {
+    fn from_iter<I: IntoIterator<Item = Family>>(families: I) -> Self {
+        families.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+impl From<steer_topology::PeerFamilies> for Families {
+    fn from(configured: steer_topology::PeerFamilies) -> Self {
+        let steer_topology::PeerFamilies { ipv4, ipv6 } = configured;
+        Family::ALL
+            .into_iter()
+            .zip([ipv4, ipv6])
+            .filter_map(|(family, offered)| offered.then_some(family))
+            .collect()
     }
 }
 
@@ -189,6 +246,19 @@ impl Malformed {
     }
 }
 
+impl Malformed {
+    /// RFC 4486 §4: family and limit are the data.
+    #[must_use]
+    pub fn too_many_prefixes(family: Family, limit: u32) -> Self {
+        let (afi, safi) = family.numbers();
+        let mut data = afi.to_be_bytes().to_vec();
+        data.push(safi);
+        data.extend_from_slice(&limit.to_be_bytes());
+        let text = format!("the peer announced more than {limit} {family} prefixes");
+        Self::new(Reason::MaximumPrefixes, &data, text)
+    }
+}
+
 /// One whole message without its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -200,9 +270,12 @@ pub struct Frame {
 
 /// Takes the next whole message off `buffer`; `None` until it is there in full.
 ///
+/// `limit` is [`MAX_LENGTH`] or, where RFC 8654 was agreed on, [`EXTENDED_LENGTH`]: a longer message is refused by
+/// its header alone, so that a buffer that is read from after every fill never waits for more than that.
+///
 /// A wrong marker is told at its first wrong octet, so that a peer that speaks another protocol is answered
 /// before it has sent 19 octets.
-pub fn take_frame(buffer: &mut BytesMut) -> Result<Option<Frame>, Malformed> {
+pub fn take_frame(buffer: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Malformed> {
     let seen = buffer.len().min(MARKER.len());
     if buffer[..seen] != MARKER[..seen] {
         let start = String::from_utf8_lossy(&buffer[..seen])
@@ -219,7 +292,7 @@ pub fn take_frame(buffer: &mut BytesMut) -> Result<Option<Frame>, Malformed> {
     };
     let kind = Kind::from_octet(kind)?;
     let length = u16::from_be_bytes([high, low]);
-    if !kind.allows(usize::from(length)) {
+    if !kind.allows(usize::from(length), limit) {
         let text = format!("{kind:?} message of {length} octets");
         return Err(Malformed::new(Reason::BadMessageLength, &[high, low], text));
     }
@@ -268,12 +341,12 @@ impl Kind {
         known.ok_or_else(|| Malformed::new(Reason::BadMessageType, &[octet], format!("message type {octet}")))
     }
 
-    /// RFC 4271 §6.1: lengths that a message of this type can have.
-    fn allows(self, length: usize) -> bool {
+    /// RFC 4271 §6.1: lengths that a message of this type can have. RFC 8654 §4: an OPEN is never extended.
+    fn allows(self, length: usize, limit: usize) -> bool {
         match self {
             Self::Open => (29..=MAX_LENGTH).contains(&length),
-            Self::Update => (23..=MAX_LENGTH).contains(&length),
-            Self::Notification => (21..=MAX_LENGTH).contains(&length),
+            Self::Update => (23..=limit).contains(&length),
+            Self::Notification => (21..=limit).contains(&length),
             Self::Keepalive => length == HEADER_LENGTH,
             // RFC 2918 §3. Its longer form carries outbound filters (RFC 5291), which we never offer.
             Self::RouteRefresh => length == HEADER_LENGTH + 4,

@@ -311,6 +311,11 @@ impl Notes<'_> {
             (_, Verdict::Down) if matches!(rule, Rule::AllDown(_)) => {
                 format!("down ({}), but so are all: taken as up", state.cause)
             }
+            (Service::Drained, Verdict::Up | Verdict::Unknown) if matches!(rule, Rule::AllDown(_)) => {
+                let drained = self.drained(candidate.endpoint);
+                format!("{drained}; but all others are down: taken as up")
+            }
+            (Service::Drained, _) => self.drained(candidate.endpoint),
             (Service::Held { reason }, _) => {
                 format!("down ({}), held in service by the guard: {reason}", state.cause)
             }
@@ -319,6 +324,14 @@ impl Notes<'_> {
             (Service::In, Verdict::Up) => "up".to_owned(),
             (Service::In, Verdict::Unknown) => "unknown, which counts as serving".to_owned(),
             (Service::In, Verdict::Down) => format!("down ({}), still in service", state.cause),
+        }
+    }
+
+    /// "drained: kernel update, by ana, until 2026-01-01T14:00:00Z"
+    fn drained(&self, id: EndpointId) -> String {
+        match self.tables.snapshot.endpoint_drain(id) {
+            Some(drain) => drain.to_string(),
+            None => "drained".to_owned(),
         }
     }
 

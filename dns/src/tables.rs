@@ -277,7 +277,7 @@ pub(crate) fn candidates(
             address,
             weight: endpoint.weight,
             tier: endpoint.tier,
-            serving: is_serving(&snapshot.endpoint(id).service),
+            serving: snapshot.endpoint(id).service.takes_new_clients(),
             rank: place
                 .and_then(|place| u16::try_from(place).ok())
                 .unwrap_or(u16::MAX),
@@ -292,19 +292,13 @@ pub(crate) fn candidates(
         .collect()
 }
 
-fn is_serving(service: &Service) -> bool {
-    match service {
-        Service::In | Service::Held { .. } => true,
-        Service::Out => false,
-    }
-}
-
 /// Runs a chain under the all-down rule, which is the last-site rule in DNS's own form: a reply must name some
 /// address or say openly that there is none.
 ///
 /// It looks at what was observed, not at what the guard made of it. The guard keeps the last site of a service
 /// in service though it is down; if that counted as up, all clients would be sent to one dead site, while the
-/// rule of the name may want all sites, or none.
+/// rule of the name may want all sites, or none. What is drained counts as down, so that a site that is held
+/// though dead is no better than one that is drained though alive.
 pub(crate) fn decide<R: Rng + ?Sized>(
     snapshot: &Snapshot,
     steer: &Steer,
@@ -322,8 +316,11 @@ pub(crate) fn decide<R: Rng + ?Sized>(
             left: Some(Vec::new()),
         };
     }
-    let is_down = |candidate: &Candidate| snapshot.endpoint(candidate.endpoint).verdict == Verdict::Down;
-    if !candidates.iter().all(is_down) {
+    let is_lost = |candidate: &Candidate| {
+        let state = snapshot.endpoint(candidate.endpoint);
+        state.verdict == Verdict::Down || state.service == Service::Drained
+    };
+    if !candidates.iter().all(is_lost) {
         let mut list = candidates.clone();
         filter::run(chain, &mut list, rng, take_notes.then_some(&mut steps));
         if !list.is_empty() {

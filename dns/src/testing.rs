@@ -85,6 +85,7 @@ pub(crate) fn snapshot(fleet: &Arc<Fleet>, down: &[&str]) -> Arc<Snapshot> {
         fleet: Arc::clone(fleet),
         settled: true,
         endpoints: fleet.endpoints.iter().map(state).collect(),
+        drains: Vec::new(),
     })
 }
 

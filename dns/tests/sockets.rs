@@ -56,6 +56,7 @@ fn tables(number: u64) -> Tables {
         fleet,
         settled: true,
         endpoints,
+        drains: Vec::new(),
     };
     Tables::compile(Arc::new(snapshot), zones, Arc::new(Classes::single()), None)
 }

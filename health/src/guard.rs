@@ -4,10 +4,15 @@
 //!
 //! - **keep**: a pool of more than `keep_sites` units keeps `keep_sites` of them in service. A smaller pool has
 //!   nothing to fall back on, and its operator wants it withdrawn when it is dead.
+//! - **capacity**: the sites of a pool that stay in service can together serve what the pool `needs`.
 //! - **window**: at most `max_withdrawn` units of a pool are taken out within the sliding `window`.
 //!
 //! Coming back is always free and at once. It does not give a withdrawal back: otherwise a flapping unit could
 //! buy a withdrawal of another one with each of its returns.
+//!
+//! A drain counts like a failure and is asked for with more care: what it takes out still works, so it may not
+//! empty a small pool either, and only units that are up count as left. An operator may overrule the guard; what
+//! is taken out so counts against the window all the same.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -20,10 +25,13 @@ use crate::outcome::spoken;
 #[derive(Debug)]
 pub struct Guard {
     policy: GuardPolicy,
-    /// By pool: when units were taken out, oldest first. At most `max_withdrawn` each,
-    /// or as many as that was before a reload.
+    /// By pool: when units were taken out, oldest first. At most `max_withdrawn` each, or as many as that was
+    /// before a reload; with those that an operator forced, at most [`TAKEN_MAX`].
     taken: Vec<VecDeque<Instant>>,
 }
+
+/// The highest `max_withdrawn` there is: what was taken out before the newest so many decides nothing.
+const TAKEN_MAX: usize = u16::MAX as usize;
 
 /// A pool as the guard sees it when it is asked for one of its units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +40,10 @@ pub struct Standing {
     pub units: usize,
     /// How many would be in service, known not to be mere hope (`Unknown`), without the one in question.
     pub left: usize,
+    /// What those can serve, in requests per second.
+    pub capacity: u64,
+    /// What they must be able to serve; 0: no demand.
+    pub needs: u64,
 }
 
 /// Why a unit stays in service although it is down.
@@ -46,6 +58,14 @@ pub enum Refusal {
         units: usize,
         /// `keep_sites`
         keep: u16,
+    },
+    /// The others cannot carry the load.
+    #[error("sites for {left} requests/s would be left in service, the pool needs {needs}")]
+    Capacity {
+        /// Requests per second that the others can serve.
+        left: u64,
+        /// `needs`
+        needs: u64,
     },
     /// Too many, too fast.
     #[error("{taken} taken out within {}, max_withdrawn is {max}", spoken(*.window))]
@@ -76,10 +96,34 @@ impl Guard {
     pub fn ask(&mut self, pool: PoolId, standing: Standing, now: Instant) -> Result<(), Refusal> {
         self.check_keep(standing)?;
         self.check_window(pool, now)?;
+        self.count(pool, now);
+        Ok(())
+    }
+
+    /// Whether a unit of `pool` that works may be drained at `now`. `healthy.left` are units in service *and* up.
+    /// Costs nothing: the caller may need the word of several pools, and then says [`Guard::count`].
+    ///
+    /// # Errors
+    /// The first rule that forbids it.
+    pub fn weigh_drain(&mut self, pool: PoolId, healthy: Standing, now: Instant) -> Result<(), Refusal> {
+        let Standing { units, left, .. } = healthy;
+        let keep = self.policy.keep_sites;
+        if left < usize::from(keep) {
+            return Err(Refusal::Keep { left, units, keep });
+        }
+        check_capacity(healthy)?;
+        self.check_window(pool, now)
+    }
+
+    /// Counts a unit of `pool` as taken out, permitted or not.
+    pub fn count(&mut self, pool: PoolId, now: Instant) {
+        self.forget_old(pool, now);
         if let Some(taken) = self.taken.get_mut(pool.0 as usize) {
+            if taken.len() >= TAKEN_MAX {
+                taken.pop_front();
+            }
             taken.push_back(now);
         }
-        Ok(())
     }
 
     /// When the window lets the next unit of `pool` out; `None` when it would now, or never will.
@@ -104,22 +148,38 @@ impl Guard {
         }
     }
 
-    fn check_keep(&self, Standing { units, left }: Standing) -> Result<(), Refusal> {
+    /// Whether too few would be left of a pool for a unit of it to be out because it is down.
+    ///
+    /// # Errors
+    /// Too few, or too weak.
+    pub fn check_keep(&self, standing: Standing) -> Result<(), Refusal> {
+        let Standing { units, left, .. } = standing;
         let keep = self.policy.keep_sites;
         if units > usize::from(keep) && left < usize::from(keep) {
             return Err(Refusal::Keep { left, units, keep });
         }
-        Ok(())
+        check_capacity(standing)
     }
 
     fn check_window(&mut self, pool: PoolId, now: Instant) -> Result<(), Refusal> {
+        self.forget_old(pool, now);
         let GuardPolicy {
             keep_sites: _,
             max_withdrawn: max,
             window,
         } = self.policy;
+        let taken = self.taken.get(pool.0 as usize).map_or(0, VecDeque::len);
+        if taken >= usize::from(max) {
+            return Err(Refusal::Window { taken, max, window });
+        }
+        Ok(())
+    }
+
+    /// Drops what has left the window.
+    fn forget_old(&mut self, pool: PoolId, now: Instant) {
+        let window = self.policy.window;
         let Some(taken) = self.taken.get_mut(pool.0 as usize) else {
-            return Ok(());
+            return;
         };
         while taken
             .front()
@@ -127,15 +187,19 @@ impl Guard {
         {
             taken.pop_front();
         }
-        if taken.len() >= usize::from(max) {
-            return Err(Refusal::Window {
-                taken: taken.len(),
-                max,
-                window,
-            });
-        }
-        Ok(())
     }
+}
+
+fn check_capacity(standing: Standing) -> Result<(), Refusal> {
+    let Standing {
+        capacity: left,
+        needs,
+        ..
+    } = standing;
+    if left < needs {
+        return Err(Refusal::Capacity { left, needs });
+    }
+    Ok(())
 }
 
 impl Refusal {
@@ -144,6 +208,7 @@ impl Refusal {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::Keep { .. } => "keep_sites",
+            Self::Capacity { .. } => "capacity",
             Self::Window { .. } => "max_withdrawn",
         }
     }
@@ -168,7 +233,12 @@ mod tests {
     }
 
     fn three(left: usize) -> Standing {
-        Standing { units: 3, left }
+        Standing {
+            units: 3,
+            left,
+            capacity: 0,
+            needs: 0,
+        }
     }
 
     #[test]
@@ -190,9 +260,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_must_carry_the_load() {
+        let mut guard = guard(1, 9);
+        let standing = |capacity| Standing {
+            capacity,
+            needs: 300,
+            ..three(2)
+        };
+        let refused = guard.ask(POOL, standing(299), Instant::now()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "sites for 299 requests/s would be left in service, the pool needs 300"
+        );
+        assert_eq!(
+            guard.weigh_drain(POOL, standing(299), Instant::now()),
+            Err(refused)
+        );
+        assert_eq!(guard.ask(POOL, standing(300), Instant::now()), Ok(()));
+    }
+
+    #[test]
     fn a_pool_no_larger_than_keep_sites_may_go_out_whole() {
         let now = Instant::now();
-        assert_eq!(guard(1, 9).ask(POOL, Standing { units: 1, left: 0 }, now), Ok(()));
+        assert_eq!(
+            guard(1, 9).ask(POOL, Standing { units: 1, ..three(0) }, now),
+            Ok(())
+        );
         assert_eq!(guard(3, 9).ask(POOL, three(0), now), Ok(()));
         assert!(guard(2, 9).ask(POOL, three(1), now).is_err());
     }
@@ -225,6 +318,7 @@ mod tests {
             name: "web".to_owned(),
             check: None,
             endpoints: Vec::new(),
+            needs: 0,
         }];
         assert_eq!(loose.ask(POOL, three(2), at(0)), Ok(()));
         assert_eq!(loose.ask(POOL, three(1), at(20)), Ok(()));
@@ -240,6 +334,46 @@ mod tests {
         let (mut guard, start) = (guard(1, 1), Instant::now());
         assert!(guard.ask(POOL, three(0), start).is_err());
         assert_eq!(guard.ask(POOL, three(1), start), Ok(()));
+    }
+
+    #[test]
+    fn a_drain_may_not_empty_a_small_pool_either() {
+        let now = Instant::now();
+        let alone = Standing { units: 1, ..three(0) };
+        let refusal = Refusal::Keep {
+            left: 0,
+            units: 1,
+            keep: 1,
+        };
+        assert_eq!(guard(1, 9).weigh_drain(POOL, alone, now), Err(refusal));
+        assert_eq!(guard(0, 9).weigh_drain(POOL, alone, now), Ok(()));
+        assert_eq!(guard(1, 9).weigh_drain(POOL, three(1), now), Ok(()));
+    }
+
+    #[test]
+    fn a_drain_counts_against_the_window_once_it_is_done() {
+        let (mut guard, now) = (guard(0, 1), Instant::now());
+        assert_eq!(guard.weigh_drain(POOL, three(2), now), Ok(()));
+        assert_eq!(guard.weigh_drain(POOL, three(2), now), Ok(()), "weighing is free");
+        guard.count(POOL, now);
+        assert!(guard.weigh_drain(POOL, three(1), now).is_err());
+        assert!(guard.ask(POOL, three(1), now).is_err(), "and failures feel it");
+        guard.count(POOL, now);
+        assert_eq!(
+            guard.frees_at(POOL),
+            Some(now + MINUTE),
+            "forced ones leave in time too"
+        );
+        assert_eq!(guard.ask(POOL, three(1), now + MINUTE), Ok(()));
+    }
+
+    #[test]
+    fn forced_drains_do_not_pile_up_for_ever() {
+        let (mut guard, now) = (guard(0, 1), Instant::now());
+        for _ in 0..TAKEN_MAX + 9 {
+            guard.count(POOL, now);
+        }
+        assert_eq!(guard.taken[0].len(), TAKEN_MAX);
     }
 
     #[test]

@@ -13,6 +13,10 @@
 //!
 //! An endpoint may go without permission while another one of its unit (see [`crate::guard`]) stays in service
 //! and is known to (`Unknown` is hope, no knowledge, and is not leant on).
+//!
+//! The operator's wishes stand above the verdicts: see [`drain`].
+
+mod drain;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,8 +27,11 @@ use jiff::Timestamp;
 use steer_topology::{EndpointId, Fleet};
 
 use crate::guard::{Guard, Refusal};
+use crate::operator::Drain;
 use crate::snapshot::{Cause, EndpointState, Service, Snapshot, Verdict};
 use crate::units::Units;
+
+pub use drain::{DrainRefused, NotDrained};
 
 /// Longest spread of the first round of probes; shorter intervals are spread over one interval.
 pub const SPREAD_MAX: Duration = Duration::from_secs(1);
@@ -56,7 +63,14 @@ pub struct Judge {
     /// The truth as we know it; published only once settled.
     entries: Vec<EndpointState>,
     guard: Guard,
+    /// What serves.
     units: Units,
+    /// What serves and is up: all that a drain may lean on.
+    healthy: Units,
+    /// The operator's wishes, oldest first.
+    drains: Vec<Drain>,
+    /// When to see whether a drain is over.
+    drains_due: Option<Instant>,
     /// Down but not out, longest first, with the guard's last word.
     waiting: Vec<Waiting>,
     /// When the window next lets one of `waiting` out.
@@ -86,6 +100,9 @@ impl Judge {
             settle_by: now + time_to_settle(&fleet),
             guard: Guard::new(fleet.guard.clone(), fleet.pools.len()),
             units: Units::of(&fleet),
+            healthy: Units::of(&fleet),
+            drains: Vec::new(),
+            drains_due: None,
             waiting: Vec::new(),
             window_slides: None,
             dirty: false,
@@ -116,6 +133,7 @@ impl Judge {
             fleet: Arc::clone(&self.fleet),
             settled: self.settled,
             endpoints,
+            drains: self.drains.clone(),
         }
     }
 
@@ -145,7 +163,7 @@ impl Judge {
     /// An endpoint with the same pool, site, address and probe address keeps its verdict and its place in or out
     /// of service; the guard keeps what each pool (by name) took out. A new endpoint is `Unknown`, and in service
     /// until it is known better; that does not unsettle us. What the file no longer names is gone at once: that is
-    /// the operator's wish, not a failure for the guard to weigh.
+    /// the operator's wish, not a failure for the guard to weigh. A drain goes on for what goes by the same name.
     #[must_use]
     pub fn reload(self, fleet: Arc<Fleet>, now: Instant, at: Timestamp) -> (Self, Arc<Snapshot>) {
         let mut next = Self::new(fleet, now, at);
@@ -153,6 +171,7 @@ impl Judge {
         next.guard
             .inherit(&self.guard, &self.fleet.pools, &next.fleet.pools);
         next.inherit_states(&self);
+        next.inherit_drains(&self, now, at);
         if self.settled {
             next.settled = true;
             next.recount();
@@ -188,7 +207,7 @@ impl Judge {
         let fleet = Arc::clone(&self.fleet);
         for endpoint in fleet.endpoint_ids() {
             let entry = &self.entries[endpoint.0 as usize];
-            if entry.verdict == Verdict::Down && entry.service != Service::Out {
+            if entry.verdict == Verdict::Down && !matches!(entry.service, Service::Out | Service::Drained) {
                 self.waiting.push(Waiting {
                     endpoint,
                     refusal: None,
@@ -232,6 +251,7 @@ impl Judge {
         if !self.settled && (self.all_known() || now >= self.settle_by) {
             self.settle();
         }
+        self.end_drains(now, at);
         self.reconsider(now);
         self.next_snapshot(at)
     }
@@ -239,14 +259,15 @@ impl Judge {
     /// When to call [`Judge::on_deadline`]; `None`: nothing waits for time to pass.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.settled {
+        let verdicts = if self.settled {
             self.window_slides
         } else {
             Some(self.settle_by)
-        }
+        };
+        verdicts.into_iter().chain(self.drains_due).min()
     }
 
-    /// The time came: settles without the last verdicts, or asks the guard again.
+    /// The time came: settles without the last verdicts, ends a drain, or asks the guard again.
     pub fn on_deadline(&mut self, now: Instant, at: Timestamp) -> Option<Arc<Snapshot>> {
         self.on_verdicts([], now, at)
     }
@@ -281,6 +302,8 @@ impl Judge {
         match (verdict, &self.entries[endpoint.0 as usize].service) {
             (Verdict::Up, Service::In) => {}
             (Verdict::Up, Service::Out | Service::Held { .. }) => self.put(endpoint, Service::In),
+            // The operator's wish outlives the endpoint's health.
+            (Verdict::Up | Verdict::Down | Verdict::Unknown, Service::Drained) => {}
             (Verdict::Down, Service::In | Service::Held { .. }) => {
                 self.waiting.push(Waiting {
                     endpoint,
@@ -312,7 +335,8 @@ impl Judge {
             "first round of checks is over"
         );
         for endpoint in self.fleet.endpoint_ids() {
-            if self.verdict(endpoint) == Verdict::Down {
+            let drained = self.entries[endpoint.0 as usize].service == Service::Drained;
+            if self.verdict(endpoint) == Verdict::Down && !drained {
                 self.put(endpoint, Service::Out);
             }
         }
@@ -364,7 +388,7 @@ impl Judge {
     fn retry_at(&self, one: &Waiting) -> Option<Instant> {
         match one.refusal? {
             Refusal::Window { .. } => self.guard.frees_at(self.fleet.endpoint(one.endpoint).pool),
-            Refusal::Keep { .. } => None,
+            Refusal::Keep { .. } | Refusal::Capacity { .. } => None,
         }
     }
 
@@ -387,8 +411,16 @@ impl Judge {
 
     fn recount_one(&mut self, endpoint: EndpointId) {
         let entry = &self.entries[endpoint.0 as usize];
-        let serves = entry.service != Service::Out && entry.verdict != Verdict::Unknown;
+        let (serves, is_healthy) = match (&entry.service, entry.verdict) {
+            (Service::In | Service::Held { .. }, Verdict::Up) => (true, true),
+            (Service::In | Service::Held { .. }, Verdict::Down) => (true, false),
+            (Service::In | Service::Held { .. }, Verdict::Unknown) => (false, false),
+            (Service::Out | Service::Drained, Verdict::Up | Verdict::Down | Verdict::Unknown) => {
+                (false, false)
+            }
+        };
         self.units.set(endpoint, serves);
+        self.healthy.set(endpoint, is_healthy);
     }
 
     fn next_snapshot(&mut self, at: Timestamp) -> Option<Arc<Snapshot>> {
@@ -487,7 +519,10 @@ const NO_VERDICT_YET: &str = "no verdict yet";
 /// Before the first full round is over nobody may act on the part that we know.
 fn hide(state: &mut EndpointState) {
     state.verdict = Verdict::Unknown;
-    state.service = Service::In;
+    state.service = match state.service {
+        Service::In | Service::Out | Service::Held { .. } => Service::In,
+        Service::Drained => Service::Drained,
+    };
     state.cause = NO_VERDICT_YET.to_owned();
 }
 
@@ -504,5 +539,7 @@ fn time_to_settle(fleet: &Fleet) -> Duration {
     needs.max().unwrap_or_default() + SETTLE_SLACK
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,8 @@ use serde::Serialize;
 use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
 use tokio::sync::watch;
 
+use crate::operator::{Drain, Target};
+
 /// What the checks say of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,6 +47,9 @@ pub enum Service {
         /// The guard's reason with its numbers, for people.
         reason: String,
     },
+    /// An operator drained it, or its site: nobody new is sent there. Says nothing of its health, and its routes
+    /// step down by themselves.
+    Drained,
 }
 
 impl Service {
@@ -55,6 +60,16 @@ impl Service {
             Self::In => "in",
             Self::Out => "out",
             Self::Held { .. } => "held",
+            Self::Drained => "drained",
+        }
+    }
+
+    /// Whether new clients may be sent there.
+    #[must_use]
+    pub fn takes_new_clients(&self) -> bool {
+        match self {
+            Self::In | Self::Held { .. } => true,
+            Self::Out | Self::Drained => false,
         }
     }
 }
@@ -90,6 +105,8 @@ pub struct Snapshot {
     pub settled: bool,
     /// By [`EndpointId`]; as many as the fleet has endpoints.
     pub endpoints: Vec<EndpointState>,
+    /// The operator's wishes that stand, oldest first.
+    pub drains: Vec<Drain>,
 }
 
 /// A condition's value. `Unknown` changes nothing: what is announced stays, what is not stays not.
@@ -111,7 +128,25 @@ impl Snapshot {
         &self.endpoints[id.0 as usize]
     }
 
+    /// The drain of a whole site, if there is one.
+    #[must_use]
+    pub fn site_drain(&self, site: Option<SiteId>) -> Option<&Drain> {
+        let target = Target::Site(site?);
+        self.drains.iter().find(|drain| drain.target == target)
+    }
+
+    /// The drain that keeps an endpoint from new clients: its own, or its site's.
+    #[must_use]
+    pub fn endpoint_drain(&self, id: EndpointId) -> Option<&Drain> {
+        let own = |drain: &&Drain| drain.target == Target::Endpoint(id);
+        let drain = self.drains.iter().find(own);
+        drain.or_else(|| self.site_drain(self.fleet.endpoint(id).site))
+    }
+
     /// Evaluates a condition for the process that runs as `local`.
+    ///
+    /// A drain is no failure: an endpoint that is up counts, drained or not, because the routes of a drained site
+    /// step down one by one and are not cut off.
     #[must_use]
     pub fn holds(&self, condition: &InService, local: Option<SiteId>) -> Holds {
         if !self.settled {
@@ -123,7 +158,10 @@ impl Snapshot {
             let state = self.endpoint(id);
             match (&state.service, state.verdict) {
                 (Service::In | Service::Held { .. }, Verdict::Up | Verdict::Down) => serving += 1,
-                (Service::In | Service::Held { .. }, Verdict::Unknown) => unknown += 1,
+                (Service::Drained, Verdict::Up) => serving += 1,
+                (Service::In | Service::Held { .. } | Service::Drained, Verdict::Unknown) => unknown += 1,
+                // The guard holds nothing of what is drained.
+                (Service::Drained, Verdict::Down) => {}
                 (Service::Out, Verdict::Unknown | Verdict::Up | Verdict::Down) => {}
             }
         }
@@ -132,6 +170,26 @@ impl Snapshot {
             (false, true) => Holds::Unknown,
             (false, false) => Holds::No,
         }
+    }
+
+    /// The drain that a condition leans on: it holds, but would not if drained endpoints did not count.
+    ///
+    /// So the drain of a site's only endpoint is seen by the routes of that site too.
+    #[must_use]
+    pub fn leans_on(&self, condition: &InService, local: Option<SiteId>) -> Option<&Drain> {
+        if self.holds(condition, local) != Holds::Yes {
+            return None;
+        }
+        let mut drained = None;
+        let mut left = usize::from(condition.at_least.get());
+        for id in self.endpoints_at(condition.subject, condition.at, local) {
+            match self.endpoint(id).service {
+                Service::In | Service::Held { .. } => left = left.saturating_sub(1),
+                Service::Drained => drained = drained.or_else(|| self.endpoint_drain(id)),
+                Service::Out => {}
+            }
+        }
+        drained.filter(|_| left > 0)
     }
 
     /// The endpoints of `subject` that stand at `at`.
@@ -258,6 +316,8 @@ mod tests {
             },
             Verdict::Down,
         );
+        let [drained, drained_down, drained_unknown] =
+            [Verdict::Up, Verdict::Down, Verdict::Unknown].map(|verdict| (Service::Drained, verdict));
         let rows = [
             ([&up, &out], At::Anywhere, Holds::Yes),
             ([&up, &out], At::Local, Holds::Yes),
@@ -268,10 +328,67 @@ mod tests {
             ([&unknown, &up], At::Anywhere, Holds::Yes),
             ([&unknown, &up], At::Local, Holds::Unknown),
             ([&unknown, &out], At::Anywhere, Holds::Unknown),
+            ([&drained, &out], At::Local, Holds::Yes),
+            ([&drained_down, &up], At::Local, Holds::No),
+            ([&drained_unknown, &out], At::Local, Holds::Unknown),
         ];
         for (states, at, want) in rows {
             assert_eq!(holds(states.map(Clone::clone), at), want, "{states:?} {at:?}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_is_drained_by_its_own_drain_or_its_sites() {
+        let mut snapshot = snapshot(1);
+        let drain = |target, reason: &str| Drain {
+            target,
+            reason: reason.to_owned(),
+            author: String::new(),
+            since: Timestamp::UNIX_EPOCH,
+            until: None,
+        };
+        let site = Target::Site(SiteId(0));
+        let reason = |drain: Option<&Drain>| drain.map(|drain| drain.reason.clone());
+        snapshot.drains = vec![drain(site, "site")];
+        assert_eq!(
+            reason(snapshot.endpoint_drain(EndpointId(0))).as_deref(),
+            Some("site")
+        );
+        assert_eq!(snapshot.endpoint_drain(EndpointId(1)), None);
+        assert_eq!(
+            reason(snapshot.site_drain(Some(SiteId(0)))).as_deref(),
+            Some("site")
+        );
+        assert_eq!(snapshot.site_drain(None), None);
+        snapshot
+            .drains
+            .push(drain(Target::Endpoint(EndpointId(0)), "own"));
+        assert_eq!(
+            reason(snapshot.endpoint_drain(EndpointId(0))).as_deref(),
+            Some("own")
+        );
+    }
+
+    #[test]
+    fn a_condition_leans_on_a_drain_when_too_few_others_are_in_service() {
+        let mut snapshot = snapshot(1);
+        let leans = |snapshot: &Snapshot, at| snapshot.leans_on(&first_pool(at), Some(SiteId(0))).is_some();
+        for state in &mut snapshot.endpoints {
+            state.verdict = Verdict::Up;
+        }
+        assert!(!leans(&snapshot, At::Local));
+        snapshot.endpoints[0].service = Service::Drained;
+        snapshot.drains.push(Drain {
+            target: Target::Endpoint(EndpointId(0)),
+            reason: String::new(),
+            author: String::new(),
+            since: Timestamp::UNIX_EPOCH,
+            until: None,
+        });
+        assert!(leans(&snapshot, At::Local));
+        assert!(!leans(&snapshot, At::Anywhere), "the other one carries it");
+        snapshot.endpoints[0].verdict = Verdict::Down;
+        assert!(!leans(&snapshot, At::Local), "it does not hold at all");
     }
 
     #[test]

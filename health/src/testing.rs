@@ -21,6 +21,7 @@ impl FleetBuilder {
             latitude: 0.0,
             longitude: 0.0,
             router_id: None,
+            capacity: None,
         });
         let check = Check {
             name: "web".to_owned(),
@@ -53,12 +54,32 @@ impl FleetBuilder {
         })
     }
 
+    /// Each site serves `capacity`, and each pool needs `needs`, in requests per second. Comes after the pools.
+    pub(crate) fn load(mut self, capacity: u64, needs: u64) -> Self {
+        self.0
+            .sites
+            .iter_mut()
+            .for_each(|site| site.capacity = Some(capacity));
+        self.0.pools.iter_mut().for_each(|pool| pool.needs = needs);
+        self
+    }
+
     pub(crate) fn guard(mut self, keep_sites: u16, max_withdrawn: u16, window: Duration) -> Self {
         self.0.guard = GuardPolicy {
             keep_sites,
             max_withdrawn,
             window,
         };
+        self
+    }
+
+    /// So many sites instead of four, called `s00`, `s01`, ..
+    pub(crate) fn sites(mut self, count: u16) -> Self {
+        let named = |number| Site {
+            name: format!("s{number:02}"),
+            ..self.0.sites[0].clone()
+        };
+        self.0.sites = (0..count).map(named).collect();
         self
     }
 
@@ -87,6 +108,7 @@ impl FleetBuilder {
             name: format!("pool-{}", pool.0),
             check,
             endpoints: ids,
+            needs: 0,
         });
         self.0
             .endpoints

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use steer_topology::{EndpointId, Fleet};
+use steer_topology::{EndpointId, Fleet, Pool};
 
 use crate::guard::Standing;
 
@@ -13,10 +13,17 @@ use crate::guard::Standing;
 pub(crate) struct Units {
     /// By endpoint.
     members: Vec<Member>,
-    /// By unit: how many of its endpoints serve.
-    serving: Vec<u32>,
+    /// By unit: how many of its endpoints serve, and what its site can.
+    serving: Vec<Unit>,
     /// By pool.
     pools: Vec<PoolUnits>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Unit {
+    endpoints: u32,
+    /// Requests per second; 0 where it is not written.
+    capacity: u64,
 }
 
 #[derive(Debug)]
@@ -32,6 +39,19 @@ struct PoolUnits {
     all: usize,
     /// Those with at least one endpoint that serves.
     standing: usize,
+    /// What those can serve.
+    capacity: u64,
+    /// What they must.
+    needs: u64,
+}
+
+impl PoolUnits {
+    fn of(pool: &Pool) -> Self {
+        Self {
+            needs: pool.needs,
+            ..Self::default()
+        }
+    }
 }
 
 impl Units {
@@ -40,14 +60,19 @@ impl Units {
         let mut units = Self {
             members: Vec::with_capacity(fleet.endpoints.len()),
             serving: Vec::new(),
-            pools: vec![PoolUnits::default(); fleet.pools.len()],
+            pools: fleet.pools.iter().map(PoolUnits::of).collect(),
         };
         let mut at_site = HashMap::new();
         for endpoint in &fleet.endpoints {
             let pool = endpoint.pool.0 as usize;
             let unit = match endpoint.site {
-                Some(site) => *at_site.entry((pool, site)).or_insert_with(|| units.add(pool)),
-                None => units.add(pool),
+                Some(site) => {
+                    let capacity = fleet.site(site).capacity.unwrap_or_default();
+                    *at_site
+                        .entry((pool, site))
+                        .or_insert_with(|| units.add(pool, capacity))
+                }
+                None => units.add(pool, 0),
             };
             units.members.push(Member {
                 unit,
@@ -64,17 +89,23 @@ impl Units {
         if std::mem::replace(&mut member.serves, serves) == serves {
             return;
         }
-        let serving = &mut self.serving[member.unit];
-        let stood = *serving > 0;
+        let unit = &mut self.serving[member.unit];
+        let stood = unit.endpoints > 0;
         if serves {
-            *serving += 1;
+            unit.endpoints += 1;
         } else {
-            *serving -= 1;
+            unit.endpoints -= 1;
         }
-        let standing = &mut self.pools[member.pool].standing;
-        match (stood, *serving > 0) {
-            (false, true) => *standing += 1,
-            (true, false) => *standing -= 1,
+        let pool = &mut self.pools[member.pool];
+        match (stood, unit.endpoints > 0) {
+            (false, true) => {
+                pool.standing += 1;
+                pool.capacity += unit.capacity;
+            }
+            (true, false) => {
+                pool.standing -= 1;
+                pool.capacity -= unit.capacity;
+            }
             (false, false) | (true, true) => {}
         }
     }
@@ -82,20 +113,26 @@ impl Units {
     /// What would be left of the pool without this endpoint's unit; `None` when the unit stands without it.
     pub(crate) fn without(&self, endpoint: EndpointId) -> Option<Standing> {
         let member = &self.members[endpoint.0 as usize];
-        let serving = self.serving[member.unit];
-        if serving > u32::from(member.serves) {
+        let Unit { endpoints, capacity } = self.serving[member.unit];
+        if endpoints > u32::from(member.serves) {
             return None;
         }
         let pool = &self.pools[member.pool];
+        let stands = endpoints > 0;
         Some(Standing {
             units: pool.all,
-            left: pool.standing - usize::from(serving > 0),
+            left: pool.standing - usize::from(stands),
+            capacity: pool.capacity - if stands { capacity } else { 0 },
+            needs: pool.needs,
         })
     }
 
-    fn add(&mut self, pool: usize) -> usize {
+    fn add(&mut self, pool: usize, capacity: u64) -> usize {
         self.pools[pool].all += 1;
-        self.serving.push(0);
+        self.serving.push(Unit {
+            endpoints: 0,
+            capacity,
+        });
         self.serving.len() - 1
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn service(service: &Service) -> Cell {
     match service {
         Service::In => Cell::new("in").fg(Color::Green),
         Service::Out => Cell::new("out").fg(Color::Red),
+        Service::Drained => Cell::new("drained").fg(Color::Yellow),
         Service::Held { reason } => Cell::new(format!("held: {reason}")).fg(Color::Yellow),
     }
 }

@@ -44,6 +44,24 @@ pub struct Route {
     pub as_path: Vec<u32>,
     /// ORIGIN, lower case: `igp`, `egp` or `incomplete`.
     pub origin: String,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// Communities of all kinds as `steer.toml` writes them: `64500:1`, `64500:1:2`, `rt:64500:7`.
+    pub communities: BTreeSet<String>,
+}
+
+impl Route {
+    /// A route of which only the prefix is known yet.
+    fn to(prefix: Prefix) -> Self {
+        Self {
+            prefix,
+            next_hop: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            as_path: Vec::new(),
+            origin: String::new(),
+            med: None,
+            communities: BTreeSet::new(),
+        }
+    }
 }
 
 impl fmt::Display for Route {
@@ -53,8 +71,13 @@ impl fmt::Display for Route {
             next_hop,
             as_path,
             origin,
+            med,
+            communities,
         } = self;
-        write!(f, "{prefix} via {next_hop} path {as_path:?} {origin}")
+        write!(
+            f,
+            "{prefix} via {next_hop} path {as_path:?} {origin} med {med:?} {communities:?}"
+        )
     }
 }
 
@@ -82,6 +105,38 @@ pub struct Session {
     pub opens: Opens,
     /// What the peer offers.
     pub hold_time: Duration,
+    /// What the peer is told to do beyond the plain protocol.
+    pub features: Features,
+}
+
+/// What a peer is configured to do beyond the plain protocol.
+#[derive(Debug, Clone, Default)]
+pub struct Features {
+    /// TCP MD5 (RFC 2385).
+    pub password: Option<String>,
+    /// GTSM (RFC 5082) with one hop.
+    pub ttl_security: bool,
+    /// Keep our routes over a restart of ours (RFC 4724).
+    pub graceful_restart: bool,
+    /// Say this role (RFC 9234): `provider`, `peer` ..
+    pub role: Option<&'static str>,
+    /// RFC 8654.
+    pub extended_messages: bool,
+    /// Over IPv6: carry IPv4 routes with an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+}
+
+/// One of [`Features`], or something else that not every peer can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Feature {
+    Password,
+    TtlSecurity,
+    GracefulRestart,
+    Role,
+    ExtendedMessages,
+    ExtendedNextHop,
+    RouteRefresh,
 }
 
 impl Session {
@@ -90,7 +145,7 @@ impl Session {
     }
 
     fn carries_ipv4(&self) -> bool {
-        self.address.is_ipv4()
+        self.address.is_ipv4() || self.features.extended_next_hop
     }
 
     fn hold(&self) -> u64 {
@@ -145,6 +200,13 @@ impl Home {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    fn append(&self, file: &str, text: &str) -> Result<(), String> {
+        let path = self.path(file);
+        let open = fs::OpenOptions::new().append(true).open(&path);
+        open.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+
     fn write(&self, file: &str, text: &str) -> Result<(), String> {
         let path = self.path(file);
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
@@ -181,6 +243,12 @@ pub trait Peer: Sync {
 
     /// What it has learned, by its own words. An error while it is not ready to answer.
     fn routes(&self, home: &Home) -> Result<BTreeSet<Route>, String>;
+
+    /// Why the version that Debian packages cannot do this; `None`: it can.
+    fn lacks(&self, feature: Feature) -> Option<&'static str>;
+
+    /// Makes it ask for our routes again (RFC 2918).
+    fn refresh(&self, home: &Home, session: &Session) -> Result<(), String>;
 
     /// Whether it tells of a Cease/Administrative Shutdown with `text` (RFC 9003); gives its own words.
     fn farewell(&self, home: &Home, text: &str) -> Result<String, String>;
@@ -246,6 +314,11 @@ impl<'a> Running<'a> {
     /// See [`Peer::routes`].
     pub fn routes(&self) -> Result<BTreeSet<Route>, String> {
         self.peer.routes(&self.home)
+    }
+
+    /// See [`Peer::refresh`].
+    pub fn refresh(&self) -> Result<(), String> {
+        self.peer.refresh(&self.home, &self.session)
     }
 
     /// See [`Peer::farewell`].

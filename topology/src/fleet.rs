@@ -95,6 +95,8 @@ pub struct Site {
     pub longitude: f64,
     /// BGP Identifier of this site's speaker; overrides `[bgp] router_id`.
     pub router_id: Option<Ipv4Addr>,
+    /// Requests per second that it can serve; absent: not counted.
+    pub capacity: Option<u64>,
 }
 
 /// How endpoints are probed.
@@ -143,6 +145,8 @@ pub struct Pool {
     pub check: Option<CheckId>,
     /// Its endpoints, in file order.
     pub endpoints: Vec<EndpointId>,
+    /// Requests per second that its sites in service must be able to serve together; 0: no demand. Default 0.
+    pub needs: u64,
 }
 
 /// One address that serves.

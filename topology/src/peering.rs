@@ -127,7 +127,7 @@ pub struct GracefulRestart {
 }
 
 /// Attributes beside next hop and prefix.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Policy {
     /// Our AS number so many times more.
     pub prepend: u8,

@@ -1,9 +1,10 @@
-//! The commands that people and CI both use: `cargo xtask check | test | lab | bench | fuzz | data`.
+//! The commands that people and CI both use: `cargo xtask check | test | interop | lab | bench | fuzz | data`.
 
 mod bench;
 mod check;
 mod data;
 mod fuzz;
+mod interop;
 mod lab;
 mod packages;
 mod shell;
@@ -31,6 +32,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Run the sessions with real peers and write their table into docs/interop.md (needs root).
+    Interop,
     /// Run one lab with the binary of this tree (needs root).
     Lab {
         /// The lab's name, for example `first-failover`.
@@ -66,6 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check => check::check(),
+        Command::Interop => interop::interop(),
         Command::Test { rest } => test::test(&rest),
         Command::Bench { what } => bench::bench(what),
         Command::Fuzz {

@@ -1,12 +1,10 @@
 //! What goes into a machine and what comes out.
 
 use std::fmt;
-use std::net::Ipv4Addr;
-use std::time::Duration;
 
-use steer_topology::Asn;
+use crate::wire::{Demarcation, Family, Frame, Malformed, Notification, Open, Reason, Update};
 
-use crate::wire::{Families, Family, Frame, Malformed, Notification, Open, Reason, Update};
+use super::terms::Negotiated;
 
 /// One TCP connection, dialled or accepted; never used twice by one machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,40 +28,6 @@ impl Side {
     }
 }
 
-/// What a machine has to know.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Our AS number.
-    pub local_asn: Asn,
-    /// Our BGP Identifier.
-    pub router_id: Ipv4Addr,
-    /// The peer's AS number; `None` takes any (the route monitor).
-    pub peer_asn: Option<Asn>,
-    /// Hold time to offer: whole seconds, 0 or 3 to 65,535.
-    pub hold_time: Duration,
-    /// Mean time between two dials; jittered to 75 to 100 %.
-    pub connect_retry: Duration,
-    /// Never dial.
-    pub passive: bool,
-}
-
-/// What both OPENs agree on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Negotiated {
-    /// The peer's AS number.
-    pub peer_asn: Asn,
-    /// The peer's BGP Identifier.
-    pub peer_id: Ipv4Addr,
-    /// The shorter of both; zero: the session never expires.
-    pub hold_time: Duration,
-    /// What both carry.
-    pub families: Families,
-    /// Both speak 4-octet AS numbers.
-    pub four_octet: bool,
-    /// The peer is in our AS.
-    pub internal: bool,
-}
-
 /// News for the machine.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -84,6 +48,33 @@ pub enum Event {
     Frame(SessionId, Frame),
     /// What came is no message.
     Malformed(SessionId, Malformed),
+    /// End everything for a planned restart: a peer that keeps our routes meanwhile (RFC 4724) is left without a
+    /// word that would make it drop them; all others hear an Administrative Reset.
+    Restart {
+        /// Shutdown Communication; may be empty.
+        text: String,
+    },
+    /// All routes have been told to the peer since our restart: the R bit (RFC 4724 §3) has done its work.
+    Recovered,
+    /// The peer announced more prefixes than it may (RFC 4486 §4).
+    TooManyPrefixes {
+        /// Which connection.
+        id: SessionId,
+        /// Of which family.
+        family: Family,
+        /// The limit that it crossed.
+        limit: u32,
+    },
+    /// Octets wait for the socket, and none went out (RFC 9687). To be told once per attempt to write.
+    Blocked(SessionId),
+    /// Octets went out, or none wait any more.
+    Progress(SessionId),
+    /// BFD is up.
+    PathUp,
+    /// BFD went down: every connection ends at once (RFC 5882 §4.2, RFC 9384).
+    PathDown,
+    /// BFD ended by an operator's wish, here or there: no path failure (RFC 5882 §4.2).
+    PathAdminDown,
 }
 
 /// What the driver has to do, in order.
@@ -110,8 +101,10 @@ pub enum Action {
         /// Why.
         end: End,
     },
-    /// The peer wants the routes of a family again (RFC 2918 §4).
+    /// The peer wants the routes of a family again (RFC 2918 §4); framed where [`Negotiated::enhanced_refresh`].
     Refresh(SessionId, Family),
+    /// The peer begins or ends to send its routes of a family again (RFC 7313 §4).
+    Demarcation(SessionId, Family, Demarcation),
     /// Routes of the peer.
     Inbound(SessionId, Box<Update>),
 }
@@ -166,4 +159,6 @@ pub enum Refusal {
     Damped,
     /// We are stopped.
     Stopped,
+    /// BFD is not up yet, and it must be first.
+    PathDown,
 }

@@ -13,19 +13,16 @@ use super::*;
 use crate::wire::tests::{any_message, frame};
 
 pub(super) fn config(number: u8) -> Config {
+    let asn = Asn::new(64_500 + u32::from(number)).unwrap();
     Config {
-        local_asn: Asn::new(64_500 + u32::from(number)).unwrap(),
-        router_id: Ipv4Addr::new(192, 0, 2, number),
-        peer_asn: None,
         hold_time: Duration::from_secs(9),
-        connect_retry: Duration::from_secs(5),
-        passive: false,
+        ..Config::basic(asn, Ipv4Addr::new(192, 0, 2, number))
     }
 }
 
 /// The OPEN of a peer that fits `config(1)`.
 fn their_open() -> Open {
-    Peer::new(config(2), 0).our_open()
+    config(2).open()
 }
 
 /// A machine, its clock, and all that it asked for.
@@ -128,7 +125,7 @@ fn a_session_comes_up_after_open_and_keepalive_both_ways() {
         panic!("{actions:?}")
     };
     assert_eq!((*up, negotiated.peer_id), (id, Ipv4Addr::new(192, 0, 2, 2)));
-    assert!(negotiated.four_octet && !negotiated.internal && negotiated.families == Families::ALL);
+    assert!(negotiated.four_octet && !negotiated.internal && negotiated.families == wire::Families::ALL);
 }
 
 #[test]
@@ -631,7 +628,9 @@ impl Ledger {
                     self.up = None;
                 }
             }
-            Action::Refresh(id, _) | Action::Inbound(id, _) => assert_eq!(self.up, Some(*id)),
+            Action::Refresh(id, _) | Action::Demarcation(id, ..) | Action::Inbound(id, _) => {
+                assert_eq!(self.up, Some(*id))
+            }
         }
     }
 }

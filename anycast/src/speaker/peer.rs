@@ -2,31 +2,41 @@
 //!
 //! One loop, one wait. What waits for a blocked socket is at most [`BACKLOG`] octets; beyond that nothing is
 //! encoded, and when the socket takes octets again the difference is computed anew, from the newest wish.
+//!
+//! A wish goes out first. What is to be told of it (status, log, meters) waits until every other peer's task that
+//! was woken by the same wish has had its turn: see [`notes`].
 
-use std::collections::BTreeMap;
+mod flow;
+mod notes;
+
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use metrics::{counter, gauge};
-use steer_topology::{Asn, Peer, Prefix};
-use tokio::net::{TcpSocket, TcpStream};
+use metrics::counter;
+use steer_topology::{Asn, Peer};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::RESYNC;
-use super::status::{PeerStatus, RouteStatus, SessionStatus, SpeakerStatus, locked};
+use super::inbound::Inbound;
+use super::status::{PeerStatus, SessionStatus, SpeakerStatus, locked};
+use super::stop::{StopHandle, StopKind};
+use super::wish::Wish;
+use super::{RESYNC, SOFTWARE};
 use crate::connection::{Connection, any_ready};
-use crate::reconcile::{Batch, Reconciler, Terms};
-use crate::session::{self, Action, Config, End, Event, Negotiated, Refusal, SessionId, State};
-use crate::wanted::Wanted;
-use crate::wire::{self, Kind, Notification, Reason, Update};
+use crate::reconcile::{Encodings, Reconciler, Terms, next_hop_of};
+use crate::session::{self, Action, Config, End, Event, Negotiated, Refusal, SessionId};
+use crate::transport::{Transport, global_address};
+use crate::wire::{self, Family, Kind, Notification, Reason, Update};
+use flow::Flow;
+use notes::{Meters, Notes};
 
 /// Octets that may wait for the socket before we stop encoding.
 const BACKLOG: usize = 64 * 1024;
@@ -40,88 +50,124 @@ const MAX_CLOSING: usize = 8;
 /// RFC 9003 text of the orderly end.
 const STOP_TEXT: &str = "steer stops";
 
+/// RFC 9003 text of a planned restart, for a peer that does not keep our routes meanwhile.
+const RESTART_TEXT: &str = "steer restarts";
+
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// What all peers of a speaker share.
+#[derive(Debug)]
+pub(super) struct Common {
+    pub(super) local_asn: Asn,
+    pub(super) router_id: Ipv4Addr,
+    /// The site's name, for the peers' display.
+    pub(super) hostname: Option<String>,
+    pub(super) status: Arc<SpeakerStatus>,
+    pub(super) encodings: Arc<Encodings>,
+    pub(super) started: Instant,
+    pub(super) stop: StopHandle,
+}
 
 pub(super) struct PeerTask {
     peer: Peer,
+    transport: Arc<Transport>,
     label: String,
     index: usize,
-    local_asn: Asn,
+    common: Arc<Common>,
     machine: session::Peer,
     dial: Option<(SessionId, Dial)>,
     connections: Vec<Connection>,
     closing: JoinSet<()>,
     /// There while the session is up.
-    up: Option<(SessionId, Reconciler)>,
-    wanted: Arc<Wanted>,
+    up: Option<Up>,
+    wish: Arc<Wish>,
     /// Something may differ between wanted and announced.
     unsettled: bool,
-    status: Arc<SpeakerStatus>,
+    /// We may follow a process whose routes the peer still keeps (RFC 4724): until then at most.
+    recovering: Option<Instant>,
+    notes: Notes,
+    meters: Meters,
     /// The last end that was logged; the same again is not.
     logged: Option<End>,
+}
+
+/// A session that is up.
+struct Up {
+    id: SessionId,
+    reconciler: Reconciler,
+    inbound: Inbound,
+    flow: Flow,
+    /// The peer keeps our routes while we restart.
+    retained: bool,
 }
 
 impl PeerTask {
     pub(super) fn new(
         peer: Peer,
+        transport: Arc<Transport>,
         index: usize,
-        local_asn: Asn,
-        router_id: Ipv4Addr,
-        status: Arc<SpeakerStatus>,
+        common: Arc<Common>,
         seed: u64,
     ) -> Self {
+        let restart = peer.graceful_restart.map(|restart| restart.restart_time);
         let config = Config {
-            local_asn,
-            router_id,
-            peer_asn: Some(peer.asn),
-            hold_time: peer.hold_time,
-            connect_retry: peer.connect_retry,
-            passive: peer.passive,
+            restarted: restart.is_some(),
+            hostname: common.hostname.clone(),
+            software: Some(SOFTWARE.to_owned()),
+            ..Config::of(&peer, common.local_asn, common.router_id)
         };
+        let label = peer.address.to_string();
         Self {
-            label: peer.address.to_string(),
+            meters: Meters::new(&label),
+            label,
             peer,
+            transport,
             index,
-            local_asn,
             machine: session::Peer::new(config, seed),
             dial: None,
             connections: Vec::new(),
             closing: JoinSet::new(),
             up: None,
-            wanted: Arc::default(),
+            wish: Arc::default(),
             unsettled: true,
-            status,
+            recovering: restart.map(|time| common.started + time),
+            notes: Notes::default(),
             logged: None,
+            common,
         }
     }
 
     pub(super) async fn run(
         mut self,
-        mut wanted: watch::Receiver<Arc<Wanted>>,
+        mut wishes: watch::Receiver<Arc<Wish>>,
         mut accepted: mpsc::Receiver<TcpStream>,
         shutdown: CancellationToken,
     ) {
-        self.wanted = Arc::clone(&wanted.borrow_and_update());
+        self.wish = Arc::clone(&wishes.borrow_and_update());
         self.machine.handle(Event::Start, Instant::now());
-        let mut resync = tokio::time::interval(RESYNC);
+        // Spread over the peers, so that they do not all compare everything in one moment.
+        let peers = self.common.status.peers.len().max(1);
+        let first = RESYNC.mul_f64((self.index + 1) as f64 / peers as f64);
+        let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + first, RESYNC);
         loop {
             self.turn();
-            let deadline = self.machine.next_deadline();
+            if self.notes.are_due() {
+                tokio::task::yield_now().await; // every other peer's octets go first
+                self.tell();
+            }
+            let deadline = self.next_deadline();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                changed = wanted.changed() => {
+                changed = wishes.changed() => {
                     if changed.is_err() { break }
-                    self.wanted = Arc::clone(&wanted.borrow_and_update());
-                    self.unsettled = true;
+                    let wish = Arc::clone(&wishes.borrow_and_update());
+                    self.obey(wish);
                 }
                 () = any_ready(&self.connections) => self.pump(),
                 (id, result) = dialled(&mut self.dial) => self.on_dialled(id, result),
                 Some(stream) = accepted.recv() => self.on_accepted(stream),
-                () = until(deadline) => {
-                    self.pump(); // what has come before the deadline counts
-                    self.machine.on_deadline(Instant::now());
-                }
-                _ = resync.tick() => self.unsettled = true,
+                () = until(deadline) => self.on_deadline(),
+                _ = resync.tick() => self.compare_all(),
             }
         }
         self.stop().await;
@@ -137,13 +183,69 @@ impl PeerTask {
         self.note_state();
     }
 
+    /// Takes a wish. Who has missed one cannot know what it changed.
+    fn obey(&mut self, wish: Arc<Wish>) {
+        let missed = wish.number != self.wish.number + 1;
+        self.wish = wish;
+        if missed {
+            return self.compare_all();
+        }
+        if let Some(up) = &mut self.up {
+            up.reconciler.touch(&self.wish.changed);
+        }
+        self.notes.routes_changed(&self.wish.changed);
+        self.unsettled = true;
+    }
+
+    fn compare_all(&mut self) {
+        if let Some(up) = &mut self.up {
+            up.reconciler.touch_all();
+        }
+        self.notes.all_routes_changed();
+        self.unsettled = true;
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let flow = self.up.as_ref().and_then(|up| up.flow.next_look());
+        let deadlines = [self.machine.next_deadline(), flow, self.recovering];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn on_deadline(&mut self) {
+        self.pump(); // what has come before the deadline counts
+        let now = Instant::now();
+        self.machine.on_deadline(now);
+        self.look_at_flow(now);
+        if self.recovering.is_some_and(|until| until <= now) {
+            self.unsettled = true; // what was held back goes out now
+        }
+    }
+
     async fn stop(mut self) {
-        self.wanted = Arc::new(self.wanted.nothing());
-        self.reconcile();
-        let (reason, text) = (Reason::AdministrativeShutdown, STOP_TEXT.to_owned());
-        self.machine.handle(Event::Stop { reason, text }, Instant::now());
+        let kind = self.common.stop.kind();
+        let retained = self.up.as_ref().is_some_and(|up| up.retained);
+        // RFC 4724 §4: a peer that keeps our routes through a restart must not be told that they are gone.
+        if kind == StopKind::Orderly || !retained {
+            self.wish = Arc::new(Wish {
+                wanted: Arc::new(self.wish.wanted.nothing()),
+                ..(*self.wish).clone()
+            });
+            self.compare_all();
+            self.reconcile();
+        }
+        let event = match kind {
+            StopKind::Orderly => Event::Stop {
+                reason: Reason::AdministrativeShutdown,
+                text: STOP_TEXT.to_owned(),
+            },
+            StopKind::Restart => Event::Restart {
+                text: RESTART_TEXT.to_owned(),
+            },
+        };
+        self.machine.handle(event, Instant::now());
         self.act();
         self.note_state();
+        self.tell();
         let closed = async { while self.closing.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_LIMIT, closed).await.is_err() {
             warn!(peer = %self.label, "the peer did not take our last messages in time");
@@ -153,7 +255,9 @@ impl PeerTask {
     fn act(&mut self) {
         while let Some(action) = self.machine.poll_action() {
             match action {
-                Action::Dial(id) => self.dial = Some((id, Box::pin(dial(self.peer.clone())))),
+                Action::Dial(id) => {
+                    self.dial = Some((id, Box::pin(Arc::clone(&self.transport).dial())));
+                }
                 Action::SendOpen(id, open) => self.send(id, Kind::Open, &wire::encode_open(&open)),
                 Action::SendKeepalive(id) => self.send_keepalive(id),
                 Action::SendNotification(id, notification) => {
@@ -163,14 +267,9 @@ impl PeerTask {
                 Action::Close(id) => self.close(id),
                 Action::Up(id, negotiated) => self.on_up(id, &negotiated),
                 Action::Ended { id, established, end } => self.on_ended(id, established, end),
-                Action::Refresh(id, family) => {
-                    info!(peer = %self.label, %family, "the peer asks for our routes again");
-                    if let Some((_, reconciler)) = self.up.as_mut().filter(|(up, _)| *up == id) {
-                        reconciler.refresh(family);
-                        self.unsettled = true;
-                    }
-                }
-                Action::Inbound(_, update) => self.on_inbound(&update),
+                Action::Refresh(id, family) => self.on_refresh(id, family),
+                Action::Inbound(id, update) => self.on_inbound(id, &update),
+                Action::Demarcation(..) => {} // nothing of the peer is kept
             }
         }
     }
@@ -187,18 +286,19 @@ impl PeerTask {
             return;
         };
         let (now, id) = (Instant::now(), connection.id);
+        let limit = self.machine.frame_limit(id);
         // What was read counts before what failed: it may say why.
         let result = connection.flush().and(connection.fill());
         let mut frames = Vec::new();
         let malformed = loop {
-            match connection.next_frame() {
+            match connection.next_frame(limit) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break None,
                 Err(malformed) => break Some(malformed),
             }
         };
         for frame in frames {
-            self.count_in(frame.kind);
+            self.notes.received(frame.kind);
             self.machine.handle(Event::Frame(id, frame), now);
         }
         if let Some(malformed) = malformed {
@@ -216,8 +316,8 @@ impl PeerTask {
                 Event::Connected(id)
             }
             Err(error) => {
-                let address = SocketAddr::new(self.peer.address, self.peer.port);
-                Event::Lost(id, format!("cannot connect to {address}: {error}"))
+                let remote = self.transport.remote();
+                Event::Lost(id, format!("cannot connect to {remote}: {error}"))
             }
         };
         self.machine.handle(event, Instant::now());
@@ -242,6 +342,7 @@ impl PeerTask {
                     Refusal::Established => (Reason::ConnectionCollision, "established"),
                     Refusal::Damped => (Reason::ConnectionRejected, "damped"),
                     Refusal::Stopped => (Reason::ConnectionRejected, "stopped"),
+                    Refusal::PathDown => (Reason::ConnectionRejected, "bfd-down"),
                 };
                 debug!(peer = %self.label, cause, "connection refused");
                 counter!("steer_anycast_connections_refused_total", "cause" => cause).increment(1);
@@ -255,26 +356,25 @@ impl PeerTask {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else {
             return;
         };
-        let terms = Terms::of(negotiated, self.local_asn, connection.local.ip());
-        let session = SessionStatus {
-            local: connection.local,
-            remote: connection.remote,
-            peer_id: negotiated.peer_id,
-            hold_time_s: negotiated.hold_time.as_secs(),
-            families: negotiated.families.iter().collect(),
-            four_octet_as: negotiated.four_octet,
-            internal: negotiated.internal,
-        };
+        let global = self.peer.interface.as_deref().and_then(global_address);
+        let local = next_hop_of(connection.local.ip(), global);
+        let terms = Terms::of(negotiated, &self.peer, self.common.local_asn, local);
+        let session = SessionStatus::new(negotiated, connection.local, connection.remote);
         info!(
             peer = %self.label, peer_id = %session.peer_id, local = %session.local, remote = %session.remote,
             hold_time_s = session.hold_time_s, families = ?session.families, "session established"
         );
         self.logged = None;
-        self.up = Some((id, Reconciler::new(terms)));
-        self.unsettled = true;
-        let mut status = self.status();
-        status.session = Some(session);
-        status.prefixes_in = 0;
+        let sample = Arc::clone(&self.common.status.samples[self.index]); // made with one entry per peer
+        self.up = Some(Up {
+            id,
+            reconciler: Reconciler::new(terms, Arc::clone(&self.common.encodings)),
+            inbound: Inbound::new(self.peer.max_prefixes, sample),
+            flow: Flow::default(),
+            retained: !negotiated.retained.is_empty(),
+        });
+        self.compare_all();
+        self.status().session = Some(session);
     }
 
     fn on_ended(&mut self, id: SessionId, established: bool, end: End) {
@@ -284,10 +384,10 @@ impl PeerTask {
         if let End::Notified(notification) = &end {
             self.count_notification(notification, "in");
         }
-        if self.up.as_ref().is_some_and(|(up, _)| *up == id) {
+        if self.up.as_ref().is_some_and(|up| up.id == id) {
             self.up = None;
-            self.unsettled = true;
-            self.note_all_lost();
+            self.compare_all();
+            self.status().session = None;
         }
         let text = end.to_string();
         // A connection that the other one of the same peer replaced is no trouble to show.
@@ -308,9 +408,19 @@ impl PeerTask {
         self.logged = Some(end);
     }
 
-    /// Default reject (RFC 8212 §3): counted, never kept.
-    fn on_inbound(&mut self, update: &Update) {
-        let announced: usize = update.reachable.iter().map(|reach| reach.prefixes.len()).sum();
+    fn on_refresh(&mut self, id: SessionId, family: Family) {
+        info!(peer = %self.label, %family, "the peer asks for our routes again");
+        if let Some(up) = self.up.as_mut().filter(|up| up.id == id) {
+            up.reconciler.refresh(family);
+            self.unsettled = true;
+        }
+    }
+
+    /// Default reject (RFC 8212 §3): counted, never used.
+    fn on_inbound(&mut self, id: SessionId, update: &Update) {
+        let Some(up) = self.up.as_mut().filter(|up| up.id == id) else {
+            return;
+        };
         for fault in &update.faults {
             let action = match fault.action {
                 wire::Action::Discard => "discard",
@@ -320,48 +430,64 @@ impl PeerTask {
             counter!("steer_anycast_attribute_faults_total", "peer" => self.label.clone(), "action" => action)
                 .increment(1);
         }
-        counter!("steer_anycast_prefixes_rejected_total", "peer" => self.label.clone())
-            .increment(announced as u64);
-        self.status().prefixes_in += announced as u64;
+        let before = up.inbound.totals().announced;
+        let taken = up.inbound.take(update);
+        self.notes.rejected(up.inbound.totals().announced - before);
+        if let Err(excess) = taken {
+            let (family, limit) = (excess.family, excess.limit);
+            let event = Event::TooManyPrefixes { id, family, limit };
+            self.machine.handle(event, Instant::now());
+        }
     }
 
     /// Sends the difference, as far as the socket takes it; the rest waits for the socket.
     fn reconcile(&mut self) {
+        let now = Instant::now();
+        let held = self.recovering.is_some_and(|until| until > now) && !self.wish.settled;
+        if let Some(up) = &mut self.up {
+            up.reconciler.hold_end_of_rib(held && up.retained);
+        }
         self.unsettled = self.send_difference();
-        self.note_wanted();
+        let told = self.up.as_ref().is_some_and(|up| up.reconciler.is_synchronised());
+        let late = self.recovering.is_some_and(|until| until <= now);
+        if late || (self.recovering.is_some() && self.wish.settled && told) {
+            self.recovering = None;
+            self.machine.handle(Event::Recovered, now);
+        }
     }
 
     /// Whether something is left to send.
     fn send_difference(&mut self) -> bool {
-        let Some((id, reconciler)) = &mut self.up else {
-            return false; // all is sent when a session comes up
-        };
-        let Some(index) = self
-            .connections
-            .iter()
-            .position(|connection| connection.id == *id)
-        else {
-            return false;
-        };
-        let connection = &mut self.connections[index];
         loop {
+            let Some(up) = &mut self.up else {
+                return false; // all is sent when a session comes up
+            };
+            let Some(index) = self
+                .connections
+                .iter()
+                .position(|connection| connection.id == up.id)
+            else {
+                return false;
+            };
+            let connection = &mut self.connections[index];
             let room = BACKLOG.saturating_sub(connection.backlog());
             if room == 0 {
                 return true;
             }
-            let batch = reconciler.reconcile(&self.wanted, room);
+            let batch = up.reconciler.reconcile(&self.wish.wanted, room);
             for message in &batch.messages {
                 connection.queue(message);
             }
             let written = connection.flush();
-            note_batch(&batch, &self.wanted, &self.label, &self.status, self.index);
-            let announced = reconciler.announced().len() as f64;
-            gauge!("steer_anycast_routes_announced", "peer" => self.label.clone()).set(announced);
+            up.flow.wrote(Instant::now());
+            let complete = batch.complete;
+            self.notes
+                .sent(batch, self.wish.wanted.snapshot, connection.queued());
             if written.is_err() {
                 self.pump_one(index); // finds the error again, after what the peer may have said
                 return false;
             }
-            if batch.complete {
+            if complete {
                 return false;
             }
         }
@@ -384,7 +510,10 @@ impl PeerTask {
         };
         self.connections[index].queue(message);
         let written = self.connections[index].flush();
-        self.count_out(kind, 1);
+        self.notes.sent_one(kind);
+        if let Some(up) = self.up.as_mut().filter(|up| up.id == id) {
+            up.flow.wrote(Instant::now());
+        }
         if written.is_err() {
             self.pump_one(index); // finds the error again, after what the peer may have said
         }
@@ -410,7 +539,7 @@ impl PeerTask {
     }
 
     fn status(&self) -> MutexGuard<'_, PeerStatus> {
-        locked(&self.status.peers[self.index]) // made with one entry per peer
+        locked(&self.common.status.peers[self.index]) // made with one entry per peer
     }
 
     fn note_state(&mut self) {
@@ -419,66 +548,8 @@ impl PeerTask {
         if status.state != state {
             (status.state, status.since) = (state, Timestamp::now());
             drop(status);
-            counter!("steer_anycast_session_states_total", "peer" => self.label.clone(), "state" => state.name())
-                .increment(1);
-            let up = if state == State::Established { 1.0 } else { 0.0 };
-            gauge!("steer_anycast_session_up", "peer" => self.label.clone()).set(up);
+            self.meters.state(state);
         }
-    }
-
-    fn note_all_lost(&self) {
-        gauge!("steer_anycast_routes_announced", "peer" => self.label.clone()).set(0.0);
-        let mut status = self.status();
-        status.session = None;
-        let now = Timestamp::now();
-        for route in status.routes.values_mut().filter(|route| route.announced) {
-            (route.announced, route.since) = (false, now);
-        }
-    }
-
-    /// Brings the wanted half of the route table up to date.
-    fn note_wanted(&self) {
-        let terms = self.up.as_ref().map(|(_, reconciler)| reconciler.terms());
-        let mut status = self.status();
-        let before = std::mem::take(&mut status.routes);
-        let now = Timestamp::now();
-        let mut routes = BTreeMap::new();
-        for (prefix, decision) in &self.wanted.prefixes {
-            let obstacle = terms
-                .and_then(|terms| terms.next_hop(prefix, decision).err())
-                .filter(|_| decision.announce);
-            let old = before.get(prefix);
-            let since = old
-                .filter(|old| old.wanted == decision.announce)
-                .map_or(now, |old| old.since);
-            let announced = old.is_some_and(|old| old.announced);
-            let (wanted, snapshot) = (decision.announce, decision.by);
-            routes.insert(
-                *prefix,
-                RouteStatus {
-                    wanted,
-                    announced,
-                    obstacle,
-                    since,
-                    snapshot,
-                },
-            );
-        }
-        status.routes = routes;
-    }
-
-    fn count_in(&self, kind: Kind) {
-        let labels = [
-            ("peer", self.label.clone()),
-            ("type", kind.name().to_owned()),
-            ("direction", "in".to_owned()),
-        ];
-        counter!("steer_anycast_messages_total", &labels).increment(1);
-        self.status().messages_in.count(kind);
-    }
-
-    fn count_out(&self, kind: Kind, count: u64) {
-        count_out(&self.label, kind, count, &mut self.status());
     }
 
     fn count_notification(&self, notification: &Notification, direction: &'static str) {
@@ -490,71 +561,6 @@ impl PeerTask {
         ];
         counter!("steer_anycast_notifications_total", &labels).increment(1);
     }
-}
-
-fn count_out(label: &str, kind: Kind, count: u64, status: &mut PeerStatus) {
-    let labels = [
-        ("peer", label.to_owned()),
-        ("type", kind.name().to_owned()),
-        ("direction", "out".to_owned()),
-    ];
-    counter!("steer_anycast_messages_total", &labels).increment(count);
-    for _ in 0..count {
-        status.messages_out.count(kind);
-    }
-}
-
-/// Logs and shows what a batch changed; after the write, so that nothing stands before it.
-fn note_batch(batch: &Batch, wanted: &Wanted, peer: &str, status: &SpeakerStatus, index: usize) {
-    if batch.messages.is_empty() {
-        return;
-    }
-    let snapshot = wanted.snapshot;
-    for (prefix, announced) in &batch.changes {
-        match announced {
-            true => info!(snapshot, %prefix, peer, "route announced"),
-            false => info!(snapshot, %prefix, peer, "route withdrawn"),
-        }
-    }
-    let mut status = locked(&status.peers[index]);
-    count_out(peer, Kind::Update, batch.messages.len() as u64, &mut status);
-    let now = Timestamp::now();
-    for (prefix, announced) in &batch.changes {
-        note_change(&mut status.routes, *prefix, *announced, now, snapshot);
-    }
-}
-
-fn note_change(
-    routes: &mut BTreeMap<Prefix, RouteStatus>,
-    prefix: Prefix,
-    announced: bool,
-    now: Timestamp,
-    snapshot: u64,
-) {
-    let fresh = RouteStatus {
-        wanted: announced,
-        announced,
-        obstacle: None,
-        since: now,
-        snapshot,
-    };
-    let route = routes.entry(prefix).or_insert(fresh);
-    (route.announced, route.since) = (announced, now);
-    route.wanted = announced;
-}
-
-// Gap: RFC 5082 (GTSM) and RFC 2385 (TCP MD5): the socket has the system's defaults.
-async fn dial(peer: Peer) -> io::Result<TcpStream> {
-    let address = SocketAddr::new(peer.address, peer.port);
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    if let Some(source) = peer.source {
-        socket.bind(SocketAddr::new(source, 0))?;
-    }
-    socket.connect(address).await
 }
 
 async fn dialled(dial: &mut Option<(SessionId, Dial)>) -> (SessionId, io::Result<TcpStream>) {

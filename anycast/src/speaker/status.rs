@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
-use steer_topology::{Asn, Prefix};
+use steer_topology::{Asn, Peer, Prefix, RoleName};
 
+use super::inbound::{self, InboundTotals, Sample, SampledRoute};
 use crate::reconcile::Obstacle;
-use crate::session::State;
-use crate::wire::{Family, Kind};
+use crate::session::{Negotiated, State};
+use crate::transport::Transport;
+use crate::wire::{Family, Kind, RestartCapability};
 
 /// The live status of a speaker; serialises as the picture of that moment.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct SpeakerStatus {
     /// Where peers may connect to us, as bound.
     pub listen: Vec<SocketAddr>,
     pub(crate) peers: Vec<Mutex<PeerStatus>>,
+    /// By peer.
+    pub(super) samples: Vec<Arc<Mutex<Sample>>>,
 }
 
 /// One peer at one moment.
@@ -47,8 +51,14 @@ pub struct PeerStatus {
     pub messages_in: Messages,
     /// Messages sent since the start of the process.
     pub messages_out: Messages,
+    /// How its TCP connections are protected.
+    pub transport: TransportStatus,
     /// Prefixes in UPDATEs of the peer in this session; counted, never kept (RFC 8212).
     pub prefixes_in: u64,
+    /// More of what came in during this session.
+    pub inbound: InboundTotals,
+    /// Received routes that were kept as a sample, where one is configured.
+    pub sample: Vec<SampledRoute>,
     /// Each prefix that this site may announce.
     pub routes: BTreeMap<Prefix, RouteStatus>,
 }
@@ -70,6 +80,56 @@ pub struct SessionStatus {
     pub four_octet_as: bool,
     /// The peer is in our AS.
     pub internal: bool,
+    /// Messages of up to 65,535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// IPv4 routes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+    /// The peer answers a route refresh (RFC 2918).
+    pub route_refresh: bool,
+    /// Refreshed routes are framed (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// Graceful restart as the peer offers it (RFC 4724).
+    pub graceful_restart: Option<RestartStatus>,
+    /// The peer keeps our routes while we restart: we asked, and it can.
+    pub retains_our_routes: bool,
+    /// A NOTIFICATION too is a graceful end (RFC 8538).
+    pub graceful_notification: bool,
+    /// Families for which the peer offers long-lived graceful restart (RFC 9494).
+    pub long_lived: Vec<Family>,
+    /// Our role (RFC 9234).
+    pub role: Option<RoleName>,
+    /// The peer's.
+    pub peer_role: Option<RoleName>,
+    /// The peer's name, as it says.
+    pub hostname: Option<String>,
+    /// The peer's software, as it says.
+    pub software: Option<String>,
+}
+
+/// Graceful restart as a peer offers it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RestartStatus {
+    /// How long it wants its routes kept, in seconds.
+    pub restart_time_s: u64,
+    /// It has just restarted (R bit).
+    pub restarted: bool,
+    /// A NOTIFICATION of its own is a graceful end (N bit).
+    pub notification: bool,
+    /// Families that it keeps forwarding through a restart.
+    pub forwarding: Vec<Family>,
+}
+
+/// What protects the TCP connections of a peer; set before the first octet.
+#[derive(Debug, Clone, Serialize)]
+pub struct TransportStatus {
+    /// Segments are signed (TCP MD5, RFC 2385).
+    pub md5: bool,
+    /// The least TTL that is taken (GTSM, RFC 5082).
+    pub least_ttl: Option<u8>,
+    /// TTL that is sent; absent: the system's.
+    pub ttl: Option<u8>,
+    /// The interface of a link-local address.
+    pub interface: Option<String>,
 }
 
 /// Count of messages by type.
@@ -84,14 +144,24 @@ pub struct Messages {
 }
 
 impl Messages {
-    pub(crate) fn count(&mut self, kind: Kind) {
+    pub(crate) fn count(&mut self, kind: Kind, count: u64) {
         *match kind {
             Kind::Open => &mut self.open,
             Kind::Update => &mut self.update,
             Kind::Notification => &mut self.notification,
             Kind::Keepalive => &mut self.keepalive,
             Kind::RouteRefresh => &mut self.route_refresh,
-        } += 1;
+        } += count;
+    }
+
+    pub(super) fn of(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Open => self.open,
+            Kind::Update => self.update,
+            Kind::Notification => self.notification,
+            Kind::Keepalive => self.keepalive,
+            Kind::RouteRefresh => self.route_refresh,
+        }
     }
 }
 
@@ -102,6 +172,8 @@ pub struct RouteStatus {
     pub wanted: bool,
     /// It was handed to the session that is up.
     pub announced: bool,
+    /// The peer's TCP has what was handed over last, be it the announcement or the withdrawal.
+    pub acknowledged: bool,
     /// Why it is wanted but cannot be announced here.
     pub obstacle: Option<Obstacle>,
     /// Since when `wanted` and `announced` are what they are.
@@ -114,7 +186,89 @@ impl SpeakerStatus {
     /// Each peer, in the order of the configuration.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.peers.iter().map(|peer| locked(peer).clone()).collect()
+        let peers = self.peers.iter().zip(&self.samples);
+        peers
+            .map(|(peer, sample)| PeerStatus {
+                sample: inbound::locked(sample).routes(),
+                ..locked(peer).clone()
+            })
+            .collect()
+    }
+
+    /// Whether any peer has the route, or may still have it: false once every session that is up was told the
+    /// withdrawal.
+    #[must_use]
+    pub fn is_announced(&self, prefix: &Prefix) -> bool {
+        self.peers.iter().any(|peer| {
+            let peer = locked(peer);
+            peer.routes.get(prefix).is_some_and(|route| route.announced)
+        })
+    }
+}
+
+impl PeerStatus {
+    /// Before anything has happened.
+    pub(super) fn new(peer: &Peer, transport: &Transport) -> Self {
+        Self {
+            address: peer.address,
+            port: peer.port,
+            asn: peer.asn,
+            state: State::Idle,
+            since: Timestamp::now(),
+            session: None,
+            last_error: None,
+            last_error_at: None,
+            messages_in: Messages::default(),
+            messages_out: Messages::default(),
+            transport: TransportStatus {
+                md5: transport.is_signed(),
+                least_ttl: transport.least_ttl(),
+                ttl: transport.ttl(),
+                interface: peer.interface.clone(),
+            },
+            prefixes_in: 0,
+            inbound: InboundTotals::default(),
+            sample: Vec::new(),
+            routes: BTreeMap::new(),
+        }
+    }
+}
+
+impl SessionStatus {
+    /// Of a session that came up between these two ends.
+    pub(super) fn new(negotiated: &Negotiated, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self {
+            local,
+            remote,
+            peer_id: negotiated.peer_id,
+            hold_time_s: negotiated.hold_time.as_secs(),
+            families: negotiated.families.iter().collect(),
+            four_octet_as: negotiated.four_octet,
+            internal: negotiated.internal,
+            extended_messages: negotiated.extended_messages,
+            extended_next_hop: negotiated.extended_next_hop,
+            route_refresh: negotiated.route_refresh,
+            enhanced_refresh: negotiated.enhanced_refresh,
+            graceful_restart: negotiated.graceful_restart.map(RestartStatus::from),
+            retains_our_routes: !negotiated.retained.is_empty(),
+            graceful_notification: negotiated.graceful_notification,
+            long_lived: negotiated.long_lived.iter().map(|offer| offer.family).collect(),
+            role: negotiated.role,
+            peer_role: negotiated.peer_role,
+            hostname: negotiated.hostname.clone(),
+            software: negotiated.software.clone(),
+        }
+    }
+}
+
+impl From<RestartCapability> for RestartStatus {
+    fn from(offer: RestartCapability) -> Self {
+        Self {
+            restart_time_s: offer.restart_time.as_secs(),
+            restarted: offer.restarted,
+            notification: offer.notification,
+            forwarding: offer.forwarding.iter().collect(),
+        }
     }
 }
 
@@ -137,6 +291,7 @@ impl Serialize for SpeakerStatus {
             router_id,
             listen,
             peers: _,
+            samples: _,
         } = self;
         Picture {
             asn: *asn,

@@ -68,6 +68,7 @@ fn snapshot(number: u64, settled: bool, states: [(Verdict, Service); 2]) -> Snap
         fleet: fleet(),
         settled,
         endpoints: endpoints.to_vec(),
+        drains: Vec::new(),
     }
 }
 

@@ -54,10 +54,11 @@ pub struct AttributeFault {
 }
 
 /// ORIGIN (RFC 4271 §5.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[expect(missing_docs, reason = "the names are the RFC's")]
 pub enum Origin {
+    #[default]
     Igp = 0,
     Egp = 1,
     Incomplete = 2,
@@ -81,7 +82,7 @@ pub struct Segment {
 }
 
 /// The attributes of a route other than next hop and prefixes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Path {
     /// ORIGIN
     pub origin: Origin,
@@ -95,6 +96,10 @@ pub struct Path {
     pub communities: Vec<u32>,
     /// LARGE_COMMUNITIES (RFC 8092)
     pub large_communities: Vec<[u32; 3]>,
+    /// EXTENDED_COMMUNITIES (RFC 4360)
+    pub extended_communities: Vec<[u8; 8]>,
+    /// ONLY_TO_CUSTOMER (RFC 9234 §5): the AS that sent the route down or sideways.
+    pub only_to_customer: Option<u32>,
 }
 
 impl Path {
@@ -207,6 +212,8 @@ pub(super) struct Found {
     pub(super) local_pref: Option<u32>,
     pub(super) communities: Vec<u32>,
     pub(super) large_communities: Vec<[u32; 3]>,
+    pub(super) extended_communities: Vec<[u8; 8]>,
+    pub(super) only_to_customer: Option<u32>,
     pub(super) reach: Option<Reach>,
     /// There is an MP_REACH_NLRI of a family that we do not carry.
     pub(super) foreign: bool,
@@ -338,8 +345,10 @@ fn read(raw: &Raw<'_>, context: Context, found: &mut Found) -> Option<()> {
         code::LARGE_COMMUNITIES => {
             found.large_communities = raw.value.chunks_exact(12).filter_map(be96).collect();
         }
+        code::EXTENDED_COMMUNITIES => found.extended_communities = raw.value.as_chunks().0.to_vec(),
+        code::ONLY_TO_CUSTOMER => found.only_to_customer = Some(be32(raw.value)?),
         code::MP_REACH => {
-            found.reach = super::update::read_mp_reach(raw.value)?;
+            found.reach = super::update::read_mp_reach(raw.value, context)?;
             found.foreign = found.reach.is_none();
         }
         code::MP_UNREACH => found.unreach = super::update::read_mp_unreach(raw.value)?,
@@ -412,7 +421,7 @@ pub(super) fn put(out: &mut BytesMut, code: u8, value: &[u8]) {
         Ok(length) => out.put_slice(&[flags, code, length]),
         Err(_) => {
             out.put_slice(&[flags | EXTENDED_LENGTH, code]);
-            out.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX)); // a message ends at 4,096
+            out.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX)); // a message ends at 65,535
         }
     }
     out.put_slice(value);
@@ -434,6 +443,13 @@ pub(super) fn put_path(out: &mut BytesMut, path: &Path, next_hop: Option<Ipv4Add
     if !path.communities.is_empty() {
         put(out, code::COMMUNITIES, &concat(path.communities.iter().copied()));
     }
+    if !path.extended_communities.is_empty() {
+        put(
+            out,
+            code::EXTENDED_COMMUNITIES,
+            path.extended_communities.as_flattened(),
+        );
+    }
     // RFC 6793 §4.2.2: a 2-octet peer gets the true path beside the one with AS_TRANS, where they differ.
     if !four_octet && path.asns().any(|asn| u16::try_from(asn).is_err()) {
         put(out, code::AS4_PATH, &as_path_value(&path.as_path, true));
@@ -444,6 +460,9 @@ pub(super) fn put_path(out: &mut BytesMut, path: &Path, next_hop: Option<Ipv4Add
             code::LARGE_COMMUNITIES,
             &concat(path.large_communities.iter().flatten().copied()),
         );
+    }
+    if let Some(asn) = path.only_to_customer {
+        put(out, code::ONLY_TO_CUSTOMER, &asn.to_be_bytes());
     }
 }
 

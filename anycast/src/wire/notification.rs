@@ -297,7 +297,7 @@ impl Notification {
     }
 }
 
-fn printable(c: char) -> impl Iterator<Item = char> {
+pub(super) fn printable(c: char) -> impl Iterator<Item = char> {
     // A peer's text goes to terminals and logs: no control characters.
     let c = if c.is_control() { '\u{fffd}' } else { c };
     std::iter::once(c)

@@ -1,11 +1,12 @@
-//! OPEN and its capabilities (RFC 4271 §4.2 and §6.2, RFC 5492, RFC 9072).
+//! OPEN and its optional parameters (RFC 4271 §4.2 and §6.2, RFC 5492, RFC 9072).
 
 use std::net::Ipv4Addr;
 
 use bytes::{BufMut, BytesMut};
 use steer_topology::Asn;
 
-use super::{Families, Family, Malformed, Reason, take, take_u8, take_u16, take_u32};
+use super::capability::{self, Capabilities};
+use super::{Malformed, Reason, take, take_u8, take_u16, take_u32};
 
 /// The only version there is.
 const VERSION: u8 = 4;
@@ -15,10 +16,6 @@ const PARAMETER_CAPABILITIES: u8 = 2;
 
 /// Stands in both length and first type where the parameters are longer than 255 octets (RFC 9072 §2).
 const PARAMETER_EXTENDED: u8 = 255;
-
-const CAPABILITY_MULTIPROTOCOL: u8 = 1; // RFC 4760 §8
-const CAPABILITY_ROUTE_REFRESH: u8 = 2; // RFC 2918 §2
-const CAPABILITY_FOUR_OCTET_AS: u8 = 65; // RFC 6793 §3
 
 /// An OPEN message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,27 +28,6 @@ pub struct Open {
     pub identifier: Ipv4Addr,
     /// What the sender can do.
     pub capabilities: Capabilities,
-}
-
-/// The capabilities we know, and the rest as octets.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Capabilities {
-    /// Multiprotocol families we know; `None` where the sender named none of any kind.
-    pub families: Option<Families>,
-    /// 4-octet AS numbers.
-    pub four_octet_as: bool,
-    /// Route refresh.
-    pub route_refresh: bool,
-    /// Code and value of all others, in order.
-    pub others: Vec<(u8, Vec<u8>)>,
-}
-
-impl Capabilities {
-    /// What the sender carries. RFC 4760 §8: without the capability it is IPv4 unicast.
-    #[must_use]
-    pub fn carried(&self) -> Families {
-        self.families.unwrap_or(Families::IPV4)
-    }
 }
 
 /// Decodes the body of an OPEN, in the order of RFC 4271 §6.2.
@@ -121,42 +97,9 @@ fn decode_parameters(mut body: &[u8]) -> Result<(Capabilities, Option<u32>), Mal
             let text = format!("optional parameter {kind}");
             return Err(Malformed::new(Reason::UnsupportedParameter, &[], text));
         }
-        decode_capabilities(value, &mut capabilities, &mut long_asn)?;
+        capability::decode(value, &mut capabilities, &mut long_asn)?;
     }
     Ok((capabilities, long_asn))
-}
-
-fn decode_capabilities(
-    mut body: &[u8],
-    into: &mut Capabilities,
-    long_asn: &mut Option<u32>,
-) -> Result<(), Malformed> {
-    while !body.is_empty() {
-        let code = take_u8(&mut body)?;
-        let size = take_u8(&mut body).ok();
-        let value = size.and_then(|size| take(&mut body, usize::from(size)));
-        let value = value.ok_or_else(|| unspecific("a capability ends early"))?;
-        match (code, value) {
-            (CAPABILITY_MULTIPROTOCOL, &[high, low, _, safi]) => {
-                let known = Family::from_numbers(u16::from_be_bytes([high, low]), safi);
-                let families = into.families.unwrap_or_default();
-                into.families = Some(known.map_or(families, |family| families.with(family)));
-            }
-            (CAPABILITY_ROUTE_REFRESH, &[]) => into.route_refresh = true,
-            (CAPABILITY_FOUR_OCTET_AS, &[a, b, c, d]) => {
-                into.four_octet_as = true;
-                *long_asn = Some(u32::from_be_bytes([a, b, c, d]));
-            }
-            (CAPABILITY_MULTIPROTOCOL | CAPABILITY_ROUTE_REFRESH | CAPABILITY_FOUR_OCTET_AS, _) => {
-                return Err(unspecific(&format!(
-                    "capability {code} of {} octets",
-                    value.len()
-                )));
-            }
-            (other, value) => into.others.push((other, value.to_vec())),
-        }
-    }
-    Ok(())
 }
 
 /// Writes the body of an OPEN. `others` is bounded by us: it must fit the 255 octets of the classic form.
@@ -167,7 +110,7 @@ pub(super) fn encode(open: &Open, out: &mut BytesMut) {
     out.put_u16(short);
     out.put_u16(open.hold_time);
     out.put_u32(open.identifier.to_bits());
-    let capabilities = encode_capabilities(open);
+    let capabilities = capability::encode(&open.capabilities, open.asn);
     match u8::try_from(capabilities.len()) {
         Ok(0) => out.put_u8(0),
         Ok(length) if length <= 253 => {
@@ -185,35 +128,4 @@ pub(super) fn encode(open: &Open, out: &mut BytesMut) {
         }
     }
     out.put_slice(&capabilities);
-}
-
-fn encode_capabilities(open: &Open) -> Vec<u8> {
-    let mut out = Vec::with_capacity(32);
-    let Capabilities {
-        families,
-        four_octet_as,
-        route_refresh,
-        others,
-    } = &open.capabilities;
-    for family in families.unwrap_or_default().iter() {
-        let (afi, safi) = family.numbers();
-        out.extend_from_slice(&[CAPABILITY_MULTIPROTOCOL, 4]);
-        out.put_u16(afi);
-        out.extend_from_slice(&[0, safi]);
-    }
-    if *route_refresh {
-        out.extend_from_slice(&[CAPABILITY_ROUTE_REFRESH, 0]);
-    }
-    if *four_octet_as {
-        out.extend_from_slice(&[CAPABILITY_FOUR_OCTET_AS, 4]);
-        out.put_u32(open.asn.get());
-    }
-    for (code, value) in others {
-        let Ok(length) = u8::try_from(value.len()) else {
-            continue;
-        }; // no capability is longer
-        out.extend_from_slice(&[*code, length]);
-        out.extend_from_slice(value);
-    }
-    out
 }

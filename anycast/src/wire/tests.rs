@@ -13,7 +13,7 @@ use super::*;
 /// The one frame that `message` is.
 pub(crate) fn frame(message: &[u8]) -> Frame {
     let mut buffer = BytesMut::from(message);
-    let frame = take_frame(&mut buffer).unwrap().unwrap();
+    let frame = take_frame(&mut buffer, MAX_LENGTH).unwrap().unwrap();
     assert!(buffer.is_empty(), "one message and nothing behind it");
     frame
 }
@@ -21,6 +21,12 @@ pub(crate) fn frame(message: &[u8]) -> Frame {
 const MODERN: Context = Context {
     four_octet: true,
     internal: false,
+    extended_next_hop: false,
+};
+
+const OLD: Outbound = Outbound {
+    four_octet: false,
+    max_length: MAX_LENGTH,
 };
 
 fn read(message: &[u8], context: Context) -> Result<Message, Malformed> {
@@ -45,17 +51,14 @@ fn path() -> Path {
             kind: SegmentKind::Sequence,
             asns: vec![64_512],
         }],
-        med: None,
-        local_pref: None,
-        communities: Vec::new(),
-        large_communities: Vec::new(),
+        ..Path::default()
     }
 }
 
 // Framing
 
 fn refusal_of(octets: &[u8]) -> (u8, u8, Vec<u8>) {
-    let malformed = take_frame(&mut BytesMut::from(octets)).unwrap_err();
+    let malformed = take_frame(&mut BytesMut::from(octets), MAX_LENGTH).unwrap_err();
     let Notification { code, subcode, data } = malformed.notification;
     (code, subcode, data)
 }
@@ -71,7 +74,7 @@ fn header(length: u16, kind: u8) -> Vec<u8> {
 fn another_protocol_is_refused_at_its_first_octet() {
     assert_eq!(refusal_of(b"G"), (1, 1, vec![]));
     assert_eq!(refusal_of(b"GET / HTTP/1.1\r\n"), (1, 1, vec![]));
-    let error = take_frame(&mut BytesMut::from(&b"\x16\x03\x01"[..])).unwrap_err();
+    let error = take_frame(&mut BytesMut::from(&b"\x16\x03\x01"[..]), MAX_LENGTH).unwrap_err();
     assert_eq!(
         error.to_string(),
         r#"no BGP marker; the peer sent "\u{16}\u{3}\u{1}""#
@@ -112,10 +115,10 @@ fn half_a_message_waits_for_the_other_half() {
     let mut buffer = BytesMut::new();
     for octet in &message[..message.len() - 1] {
         buffer.extend_from_slice(&[*octet]);
-        assert_eq!(take_frame(&mut buffer), Ok(None));
+        assert_eq!(take_frame(&mut buffer, MAX_LENGTH), Ok(None));
     }
     buffer.extend_from_slice(&message[message.len() - 1..]);
-    assert!(take_frame(&mut buffer).unwrap().is_some());
+    assert!(take_frame(&mut buffer, MAX_LENGTH).unwrap().is_some());
 }
 
 // OPEN
@@ -129,7 +132,7 @@ fn open() -> Open {
             families: Some(Families::ALL),
             four_octet_as: true,
             route_refresh: true,
-            others: vec![],
+            ..Capabilities::default()
         },
     }
 }
@@ -457,9 +460,9 @@ fn a_two_octet_peer_gets_as_trans_and_the_true_path_beside_it() {
     let (message, _) = encode_reach(
         Family::Ipv4Unicast,
         &[prefix("192.0.2.0/24")],
-        next_hop,
+        next_hop.into(),
         &path,
-        false,
+        &OLD,
     );
     let update = read_update(&message, Context::default());
     let asns: Vec<u32> = update.path.unwrap().asns().collect();
@@ -484,14 +487,14 @@ fn messages_are_split_at_4096_octets_and_lose_nothing() {
         let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
         let mut rest = prefixes.as_slice();
         while !rest.is_empty() {
-            let (message, count) = encode_reach(family, rest, next_hop, &path(), true);
+            let (message, count) = encode_reach(family, rest, next_hop.into(), &path(), &Outbound::PLAIN);
             assert!(message.len() <= MAX_LENGTH && message.len() > MAX_LENGTH - 17 || count == rest.len());
             rest = &rest[count..];
             announced.extend(read_update(&message, MODERN).reachable.remove(0).prefixes);
         }
         let mut rest = prefixes.as_slice();
         while !rest.is_empty() {
-            let (message, count) = encode_withdrawal(family, rest);
+            let (message, count) = encode_withdrawal(family, rest, &Outbound::PLAIN);
             assert!(message.len() <= MAX_LENGTH && message.len() > MAX_LENGTH - 17 || count == rest.len());
             rest = &rest[count..];
             withdrawn.extend(read_update(&message, MODERN).withdrawn);
@@ -582,6 +585,7 @@ fn any_open() -> impl Strategy<Value = Open> {
                     four_octet_as,
                     route_refresh,
                     others,
+                    ..Capabilities::default()
                 },
             }
         })
@@ -611,6 +615,7 @@ fn any_path() -> impl Strategy<Value = Path> {
                 local_pref,
                 communities,
                 large_communities,
+                ..Path::default()
             },
         )
 }
@@ -637,9 +642,16 @@ pub(crate) fn any_message() -> impl Strategy<Value = Bytes> {
         Just(encode_keepalive()),
         notification.prop_map(|notification| encode_notification(&notification)),
         refresh.prop_map(encode_route_refresh),
+        any_announcement().prop_map(|(f, hop, path, prefixes)| encode_reach(
+            f,
+            &prefixes,
+            hop.into(),
+            &path,
+            &Outbound::PLAIN
+        )
+        .0),
         any_announcement()
-            .prop_map(|(f, hop, path, prefixes)| encode_reach(f, &prefixes, hop, &path, true).0),
-        any_announcement().prop_map(|(f, _, _, prefixes)| encode_withdrawal(f, &prefixes).0),
+            .prop_map(|(f, _, _, prefixes)| encode_withdrawal(f, &prefixes, &Outbound::PLAIN).0),
     ]
 }
 
@@ -670,10 +682,10 @@ proptest! {
 
     #[test]
     fn an_announcement_comes_back_as_it_was((family, next_hop, path, prefixes) in any_announcement()) {
-        let (message, count) = encode_reach(family, &prefixes, next_hop, &path, true);
+        let (message, count) = encode_reach(family, &prefixes, next_hop.into(), &path, &Outbound::PLAIN);
         prop_assert!(message.len() <= MAX_LENGTH);
-        let update = read_update(&message, Context { four_octet: true, internal: true });
-        let expected = Reach { next_hop: NextHop { address: next_hop, link_local: None }, prefixes: prefixes[..count].to_vec() };
+        let update = read_update(&message, Context { internal: true, ..MODERN });
+        let expected = Reach { next_hop: next_hop.into(), prefixes: prefixes[..count].to_vec() };
         prop_assert_eq!(update.reachable, vec![expected]);
         prop_assert_eq!(update.path, Some(path));
         prop_assert_eq!(update.faults, vec![]);
@@ -681,7 +693,7 @@ proptest! {
 
     #[test]
     fn a_withdrawal_comes_back_as_it_was((family, _, _, prefixes) in any_announcement()) {
-        let (message, count) = encode_withdrawal(family, &prefixes);
+        let (message, count) = encode_withdrawal(family, &prefixes, &Outbound::PLAIN);
         prop_assert_eq!(read_update(&message, MODERN).withdrawn, &prefixes[..count]);
     }
 
@@ -694,7 +706,7 @@ proptest! {
 
     #[test]
     fn random_octets_never_panic_and_are_refused_with_a_notification(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-        if let Err(malformed) = take_frame(&mut BytesMut::from(&octets[..])) {
+        if let Err(malformed) = take_frame(&mut BytesMut::from(&octets[..]), MAX_LENGTH) {
             check_refusal(&malformed);
         }
     }
@@ -705,7 +717,7 @@ proptest! {
     ) {
         let kind = Kind::from_octet(kind).unwrap();
         let frame = Frame { kind, body: body.into() };
-        if let Err(malformed) = decode(&frame, Context { four_octet, internal }) {
+        if let Err(malformed) = decode(&frame, Context { four_octet, internal, ..MODERN }) {
             check_refusal(&malformed);
         }
     }
@@ -718,9 +730,9 @@ proptest! {
         for (index, octet) in changes {
             *index.get_mut(&mut octets) = octet;
         }
-        match take_frame(&mut BytesMut::from(&octets[..])) {
+        match take_frame(&mut BytesMut::from(&octets[..]), MAX_LENGTH) {
             Ok(Some(frame)) => {
-                if let Err(malformed) = decode(&frame, Context { four_octet: true, internal }) {
+                if let Err(malformed) = decode(&frame, Context { internal, ..MODERN }) {
                     check_refusal(&malformed);
                 }
             }

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use steer_topology::Prefix;
 
 use super::attribute::{self, Action, AttributeFault, Found, Path, code};
-use super::{Family, Kind, MAX_LENGTH, Malformed, Reason, framed, take, take_u16};
+use super::{EXTENDED_LENGTH, Family, Kind, MAX_LENGTH, Malformed, Reason, framed, take, take_u16};
 
 /// What the OPENs agreed on, as far as it changes the meaning of octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +15,30 @@ pub struct Context {
     pub four_octet: bool,
     /// The peer is in our own AS.
     pub internal: bool,
+    /// IPv4 routes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+}
+
+/// What the OPENs agreed on, as far as it shapes the messages that we send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outbound {
+    /// AS numbers in AS_PATH have 4 octets (RFC 6793).
+    pub four_octet: bool,
+    /// No message is longer: [`MAX_LENGTH`], or [`EXTENDED_LENGTH`] where RFC 8654 was agreed on.
+    pub max_length: usize,
+}
+
+impl Outbound {
+    /// For a peer with 4-octet AS numbers and messages of at most [`MAX_LENGTH`].
+    pub const PLAIN: Self = Self {
+        four_octet: true,
+        max_length: MAX_LENGTH,
+    };
+
+    /// The octets that a message can have beside `around` others.
+    fn room(&self, around: usize) -> usize {
+        self.max_length.min(EXTENDED_LENGTH).saturating_sub(around)
+    }
 }
 
 /// A decoded UPDATE.
@@ -33,12 +57,32 @@ pub struct Update {
 }
 
 /// Where to send packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextHop {
     /// IPv4, or global IPv6.
     pub address: IpAddr,
     /// Beside a global IPv6 address (RFC 2545 §3).
     pub link_local: Option<Ipv6Addr>,
+}
+
+impl From<IpAddr> for NextHop {
+    fn from(address: IpAddr) -> Self {
+        Self {
+            address,
+            link_local: None,
+        }
+    }
+}
+
+impl NextHop {
+    /// The octets of MP_REACH_NLRI; a link-local address stands only behind an IPv6 one.
+    fn octets(&self) -> Vec<u8> {
+        match (self.address, self.link_local) {
+            (IpAddr::V4(address), _) => address.octets().to_vec(),
+            (IpAddr::V6(address), None) => address.octets().to_vec(),
+            (IpAddr::V6(address), Some(link_local)) => [address.octets(), link_local.octets()].concat(),
+        }
+    }
 }
 
 /// Routes of one family with one next hop.
@@ -99,10 +143,7 @@ fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Re
     if classic {
         let address = IpAddr::V4(found.next_hop.unwrap_or(Ipv4Addr::UNSPECIFIED)); // missing: withdrawn below
         reaches.push(Reach {
-            next_hop: NextHop {
-                address,
-                link_local: None,
-            },
+            next_hop: address.into(),
             prefixes: announced,
         });
     }
@@ -126,6 +167,8 @@ fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Re
                 local_pref,
                 communities,
                 large_communities,
+                extended_communities,
+                only_to_customer,
                 ..
             } = found;
             update.path = Some(Path {
@@ -135,6 +178,8 @@ fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Re
                 local_pref,
                 communities,
                 large_communities,
+                extended_communities,
+                only_to_customer,
             });
             update.reachable = reaches;
         }
@@ -179,24 +224,25 @@ fn end_of_rib(withdrawn: &[Prefix], announced: &[Prefix], found: &Found) -> Opti
 }
 
 /// `None`: malformed, which resets (RFC 7606 §7.11). `Some(None)`: of a family that we do not carry.
-pub(super) fn read_mp_reach(mut value: &[u8]) -> Option<Option<Reach>> {
+pub(super) fn read_mp_reach(mut value: &[u8], context: Context) -> Option<Option<Reach>> {
     let &[high, low, safi, length] = take(&mut value, 4)?.first_chunk::<4>()?;
     let next_hop = take(&mut value, usize::from(length))?;
     take(&mut value, 1)?; // reserved; once a count of SNPAs (RFC 4760 §3)
     let Some(family) = Family::from_numbers(u16::from_be_bytes([high, low]), safi) else {
         return Some(None);
     };
-    let next_hop = read_next_hop(next_hop, family)?;
+    let next_hop = read_next_hop(next_hop, family, context)?;
     let prefixes = read_prefixes(value, family)?;
     Some(Some(Reach { next_hop, prefixes }))
 }
 
-// Gap: RFC 8950: an IPv6 next hop for IPv4 routes is neither offered nor taken.
-fn read_next_hop(value: &[u8], family: Family) -> Option<NextHop> {
+/// RFC 2545 §3, and RFC 8950 §3 for IPv4 routes where both sides said so: the length tells the family.
+fn read_next_hop(value: &[u8], family: Family, context: Context) -> Option<NextHop> {
+    let ipv6 = family == Family::Ipv6Unicast || context.extended_next_hop;
     let (address, link_local): (IpAddr, _) = match (family, value.len()) {
         (Family::Ipv4Unicast, 4) => (Ipv4Addr::from(*value.first_chunk::<4>()?).into(), None),
-        (Family::Ipv6Unicast, 16) => (Ipv6Addr::from(*value.first_chunk::<16>()?).into(), None),
-        (Family::Ipv6Unicast, 32) => {
+        (_, 16) if ipv6 => (Ipv6Addr::from(*value.first_chunk::<16>()?).into(), None),
+        (_, 32) if ipv6 => {
             let link_local = Ipv6Addr::from(*value.last_chunk::<16>()?);
             (
                 Ipv6Addr::from(*value.first_chunk::<16>()?).into(),
@@ -271,8 +317,8 @@ const MP_FIXED: usize = 7;
 
 /// Withdraws as many of `prefixes` (one family, not empty) as one message holds; gives message and count.
 #[must_use]
-pub fn encode_withdrawal(family: Family, prefixes: &[Prefix]) -> (Bytes, usize) {
-    let (packed, count) = pack(prefixes, family, MAX_LENGTH - FIXED - MP_FIXED);
+pub fn encode_withdrawal(family: Family, prefixes: &[Prefix], outbound: &Outbound) -> (Bytes, usize) {
+    let (packed, count) = pack(prefixes, family, outbound.room(FIXED + MP_FIXED));
     let message = match family {
         Family::Ipv4Unicast => update_message(&packed, &[], &[]),
         Family::Ipv6Unicast => {
@@ -286,47 +332,60 @@ pub fn encode_withdrawal(family: Family, prefixes: &[Prefix]) -> (Bytes, usize) 
 
 /// Announces as many of `prefixes` (one family, not empty) as one message holds; gives message and count.
 ///
-/// The count is 0 only where the attributes alone fill the message, or family and next hop do not go together.
+/// IPv4 routes with an IPv6 next hop are for a peer that agreed to them (RFC 8950). The count is 0 only where the
+/// attributes alone fill the message, or for IPv6 routes with an IPv4 next hop, which there are not.
 #[must_use]
 pub fn encode_reach(
     family: Family,
     prefixes: &[Prefix],
-    next_hop: IpAddr,
+    next_hop: NextHop,
     path: &Path,
-    four_octet: bool,
+    outbound: &Outbound,
 ) -> (Bytes, usize) {
-    let mut attributes = BytesMut::with_capacity(64);
-    match (family, next_hop) {
-        (Family::Ipv4Unicast, IpAddr::V4(next_hop)) => {
-            attribute::put_path(&mut attributes, path, Some(next_hop), four_octet);
-            let (packed, count) = pack(
-                prefixes,
-                family,
-                MAX_LENGTH.saturating_sub(FIXED + attributes.len()),
-            );
-            (update_message(&[], &attributes, &packed), count)
+    match (family, next_hop.address) {
+        (Family::Ipv4Unicast, IpAddr::V4(address)) => classic(prefixes, address, path, outbound),
+        (Family::Ipv4Unicast | Family::Ipv6Unicast, IpAddr::V6(_)) => {
+            multiprotocol(family, prefixes, next_hop, path, outbound)
         }
-        (Family::Ipv6Unicast, IpAddr::V6(next_hop)) => {
-            let mut rest = BytesMut::new();
-            attribute::put_path(&mut rest, path, None, four_octet);
-            let around = FIXED + MP_FIXED + 1 + next_hop.octets().len() + 1;
-            let (packed, count) = pack(prefixes, family, MAX_LENGTH.saturating_sub(around + rest.len()));
-            // RFC 7606 §5.1: MP_REACH_NLRI comes first.
-            let mut head = vec![16];
-            head.extend_from_slice(&next_hop.octets());
-            head.push(0);
-            attribute::put(&mut attributes, code::MP_REACH, &mp_value(family, &head, &packed));
-            attributes.extend_from_slice(&rest);
-            (update_message(&[], &attributes, &[]), count)
-        }
-        (Family::Ipv4Unicast, IpAddr::V6(_)) | (Family::Ipv6Unicast, IpAddr::V4(_)) => (Bytes::new(), 0),
+        (Family::Ipv6Unicast, IpAddr::V4(_)) => (Bytes::new(), 0),
     }
+}
+
+/// RFC 4271 §4.3: NEXT_HOP among the attributes, prefixes behind them.
+fn classic(prefixes: &[Prefix], next_hop: Ipv4Addr, path: &Path, outbound: &Outbound) -> (Bytes, usize) {
+    let mut attributes = BytesMut::with_capacity(64);
+    attribute::put_path(&mut attributes, path, Some(next_hop), outbound.four_octet);
+    let room = outbound.room(FIXED + attributes.len());
+    let (packed, count) = pack(prefixes, Family::Ipv4Unicast, room);
+    (update_message(&[], &attributes, &packed), count)
+}
+
+/// RFC 4760 §3: next hop and prefixes in an attribute, which comes first (RFC 7606 §5.1).
+fn multiprotocol(
+    family: Family,
+    prefixes: &[Prefix],
+    next_hop: NextHop,
+    path: &Path,
+    outbound: &Outbound,
+) -> (Bytes, usize) {
+    let mut rest = BytesMut::new();
+    attribute::put_path(&mut rest, path, None, outbound.four_octet);
+    let next_hop = next_hop.octets();
+    let mut head = vec![u8::try_from(next_hop.len()).unwrap_or(u8::MAX)]; // 16 or 32
+    head.extend_from_slice(&next_hop);
+    head.push(0);
+    let around = FIXED + MP_FIXED + head.len();
+    let (packed, count) = pack(prefixes, family, outbound.room(around + rest.len()));
+    let mut attributes = BytesMut::with_capacity(64);
+    attribute::put(&mut attributes, code::MP_REACH, &mp_value(family, &head, &packed));
+    attributes.extend_from_slice(&rest);
+    (update_message(&[], &attributes, &[]), count)
 }
 
 /// The End-of-RIB marker (RFC 4724 §2): all that is wanted has been sent.
 #[must_use]
 pub fn encode_end_of_rib(family: Family) -> Bytes {
-    encode_withdrawal(family, &[]).0
+    encode_withdrawal(family, &[], &Outbound::PLAIN).0
 }
 
 fn mp_value(family: Family, head: &[u8], packed: &[u8]) -> Vec<u8> {
@@ -339,7 +398,7 @@ fn mp_value(family: Family, head: &[u8], packed: &[u8]) -> Vec<u8> {
 }
 
 fn update_message(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Bytes {
-    // Both lengths are below MAX_LENGTH.
+    // Both lengths are below EXTENDED_LENGTH.
     let length = |field: &[u8]| u16::try_from(field.len()).unwrap_or(u16::MAX);
     framed(Kind::Update, |out| {
         out.put_u16(length(withdrawn));

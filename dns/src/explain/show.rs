@@ -129,6 +129,7 @@ impl fmt::Display for CandidateView {
         match &self.service {
             Service::In => Ok(()),
             Service::Out => write!(f, "; out of service"),
+            Service::Drained => write!(f, "; drained"),
             Service::Held { reason } => write!(f, "; held in service: {reason}"),
         }
     }

@@ -9,19 +9,19 @@ use super::*;
 use crate::testing::FleetBuilder;
 use Verdict::{Down, Unknown, Up};
 
-const MINUTE: Duration = Duration::from_secs(60);
-const SITES: [Option<u16>; 3] = [Some(0), Some(1), Some(2)];
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const SITES: [Option<u16>; 3] = [Some(0), Some(1), Some(2)];
 
 /// A judge and its clock.
-struct Bench {
-    judge: Judge,
+pub(super) struct Bench {
+    pub(super) judge: Judge,
     start: Instant,
-    now: Instant,
-    last: Arc<Snapshot>,
+    pub(super) now: Instant,
+    pub(super) last: Arc<Snapshot>,
 }
 
 impl Bench {
-    fn new(fleet: FleetBuilder) -> Self {
+    pub(super) fn new(fleet: FleetBuilder) -> Self {
         let start = Instant::now();
         let judge = Judge::new(fleet.build(), start, Timestamp::UNIX_EPOCH);
         let last = Arc::new(judge.first_snapshot());
@@ -34,7 +34,7 @@ impl Bench {
     }
 
     /// With every endpoint up.
-    fn all_up(fleet: FleetBuilder) -> Self {
+    pub(super) fn all_up(fleet: FleetBuilder) -> Self {
         let mut bench = Self::new(fleet);
         let endpoints = bench.last.endpoints.len() as u32;
         bench.change(&(0..endpoints).map(|id| (id, Up)).collect::<Vec<_>>());
@@ -42,12 +42,12 @@ impl Bench {
         bench
     }
 
-    fn at(&self) -> Timestamp {
+    pub(super) fn at(&self) -> Timestamp {
         Timestamp::UNIX_EPOCH + (self.now - self.start)
     }
 
     /// Changes that arrive together; returns whether a snapshot came of it.
-    fn change(&mut self, changes: &[(u32, Verdict)]) -> bool {
+    pub(super) fn change(&mut self, changes: &[(u32, Verdict)]) -> bool {
         let changes = changes.iter().map(|(id, verdict)| Change {
             endpoint: EndpointId(*id),
             verdict: *verdict,
@@ -60,7 +60,7 @@ impl Bench {
     }
 
     /// Time passes, with a call at each deadline on the way.
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(due) = self.judge.next_deadline().filter(|due| *due <= end) {
             self.now = self.now.max(due);
@@ -75,7 +75,7 @@ impl Bench {
         self.now = end;
     }
 
-    fn note(&mut self, next: Option<Arc<Snapshot>>) -> bool {
+    pub(super) fn note(&mut self, next: Option<Arc<Snapshot>>) -> bool {
         let came = next.is_some();
         if let Some(next) = next {
             assert_eq!(next.number, self.last.number + 1);
@@ -85,7 +85,7 @@ impl Bench {
     }
 
     /// `in`, `out`, `held`, .. of each endpoint.
-    fn services(&self) -> Vec<&'static str> {
+    pub(super) fn services(&self) -> Vec<&'static str> {
         self.last
             .endpoints
             .iter()
@@ -93,15 +93,15 @@ impl Bench {
             .collect()
     }
 
-    fn reason(&self, id: u32) -> &str {
+    pub(super) fn reason(&self, id: u32) -> &str {
         match &self.last.endpoint(EndpointId(id)).service {
             Service::Held { reason } => reason,
-            other @ (Service::In | Service::Out) => panic!("{other:?} is not held"),
+            other @ (Service::In | Service::Out | Service::Drained) => panic!("{other:?} is not held"),
         }
     }
 }
 
-fn fleet() -> FleetBuilder {
+pub(super) fn fleet() -> FleetBuilder {
     FleetBuilder::new(CheckKind::Tcp)
 }
 
@@ -206,6 +206,19 @@ fn the_last_site_is_held_until_another_returns() {
     );
     bench.change(&[(1, Up)]);
     assert_eq!(bench.services(), ["out", "in", "out"]);
+}
+
+#[test]
+fn a_site_that_the_load_needs_is_held_until_another_returns() {
+    let mut bench = Bench::all_up(fleet().guard(1, 9, MINUTE).pool(&SITES).load(100, 200));
+    bench.change(&[(0, Down), (1, Down)]);
+    assert_eq!(bench.services(), ["out", "held", "in"]);
+    assert_eq!(
+        bench.reason(1),
+        "sites for 100 requests/s would be left in service, the pool needs 200"
+    );
+    bench.change(&[(0, Up)]);
+    assert_eq!(bench.services(), ["in", "out", "in"]);
 }
 
 #[test]
@@ -351,7 +364,7 @@ fn a_reload_before_we_settle_publishes_nothing_known() {
 }
 
 /// What the log said while `work` ran, one JSON object per line.
-fn logged(work: impl FnOnce()) -> Vec<serde_json::Value> {
+pub(super) fn logged(work: impl FnOnce()) -> Vec<serde_json::Value> {
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
     impl Write for Lines {

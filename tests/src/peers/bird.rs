@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use steer_labs::netns::Proc;
 
-use super::{Home, Peer, Route, Session, parse, parse_path};
+use super::{Feature, Home, Peer, Route, Session, parse, parse_path};
 
 /// The BIRD Internet Routing Daemon.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,14 @@ impl Peer for Bird {
         parse_routes(&ask(home, "show route all")?)
     }
 
+    fn lacks(&self, _: Feature) -> Option<&'static str> {
+        None
+    }
+
+    fn refresh(&self, home: &Home, _: &Session) -> Result<(), String> {
+        ask(home, "reload in steer").map(drop)
+    }
+
     fn farewell(&self, home: &Home, text: &str) -> Result<String, String> {
         let log = home.read("bird.log")?;
         let line = log
@@ -67,6 +75,7 @@ fn config(home: &Home, session: &Session) -> String {
         steer,
         opens: _,
         hold_time: _,
+        features,
     } = session;
     let mut text = format!(
         "log \"{}\" all;\n\
@@ -83,10 +92,28 @@ fn config(home: &Home, session: &Session) -> String {
     if session.passive() {
         text.push_str("  passive on;\n");
     }
-    if session.carries_ipv4() {
-        text.push_str("  ipv4 { import all; export none; };\n");
+    // Writing to a String cannot fail.
+    if let Some(password) = &features.password {
+        let _ = writeln!(text, "  password \"{password}\";");
     }
-    // Infallible for a string.
+    if let Some(role) = features.role {
+        let _ = writeln!(text, "  local role {};", role.replace("rs-client", "rs_client"));
+    }
+    for (wanted, line) in [
+        (features.ttl_security, "  ttl security on;\n"),
+        (features.graceful_restart, "  graceful restart on;\n"),
+        (features.extended_messages, "  enable extended messages on;\n"),
+    ] {
+        text.push_str(if wanted { line } else { "" });
+    }
+    if session.carries_ipv4() {
+        let next_hop = if features.extended_next_hop {
+            "extended next hop on; "
+        } else {
+            ""
+        };
+        let _ = writeln!(text, "  ipv4 {{ {next_hop}import all; export none; }};");
+    }
     let _ = writeln!(text, "  ipv6 {{ import all; export none; }};\n}}");
     text
 }
@@ -98,12 +125,7 @@ fn parse_routes(shown: &str) -> Result<BTreeSet<Route>, String> {
     for line in shown.lines() {
         if let Some((prefix, _)) = line.split_once(" unicast [") {
             routes.extend(route.take());
-            route = Some(Route {
-                prefix: parse("prefix", prefix.trim())?,
-                next_hop: std::net::Ipv4Addr::UNSPECIFIED.into(),
-                as_path: Vec::new(),
-                origin: String::new(),
-            });
+            route = Some(Route::to(parse("prefix", prefix.trim())?));
         } else if let (Some(route), Some((key, value))) = (route.as_mut(), line.trim().split_once(':')) {
             match key {
                 "BGP.origin" => route.origin = value.trim().to_lowercase(),
@@ -113,10 +135,21 @@ fn parse_routes(shown: &str) -> Result<BTreeSet<Route>, String> {
                     let first = value.split_whitespace().next().unwrap_or_default();
                     route.next_hop = parse("next hop", first)?;
                 }
+                "BGP.med" => route.med = Some(parse("MED", value.trim())?),
+                "BGP.community" | "BGP.large_community" | "BGP.ext_community" => {
+                    route.communities.extend(value.split(") (").map(community));
+                }
                 _ => {}
             }
         }
     }
     routes.extend(route);
     Ok(routes)
+}
+
+/// `(64500,1)`, `(64500, 1, 2)`, `(rt, 64500, 7)`
+fn community(shown: &str) -> String {
+    let inner = shown.trim().trim_matches(['(', ')']);
+    let parts: Vec<&str> = inner.split(',').map(str::trim).collect();
+    parts.join(":")
 }

@@ -1,6 +1,7 @@
 //! ExaBGP. It keeps no table: its helper process writes every event as a line of JSON, and we replay them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use steer_labs::netns::Proc;
 use steer_topology::Prefix;
 
-use super::{Home, Peer, Route, Session, parse, text};
+use super::{Feature, Home, Peer, Route, Session, parse, text};
 
 /// ExaBGP 4.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +30,14 @@ impl Peer for ExaBgp {
 
     fn start(&self, home: &Home, session: &Session) -> Result<Vec<Proc>, String> {
         home.write("events.json", "")?;
-        // No `exec`: the shell keeps standard output open, whose end ExaBGP takes for the helper's death.
-        let helper = format!("#!/bin/sh\ncat >> {}\n", home.arg("events.json"));
+        home.write("commands", "")?;
+        // No `exec`: the shell keeps standard output open, whose end ExaBGP takes for the helper's death. What is
+        // appended to `commands` goes to ExaBGP.
+        let helper = format!(
+            "#!/bin/sh\ntail -f {} &\ncat >> {}\n",
+            home.arg("commands"),
+            home.arg("events.json")
+        );
         home.write("helper", &helper)?;
         fs::set_permissions(home.path("helper"), fs::Permissions::from_mode(0o755))
             .map_err(|error| error.to_string())?;
@@ -50,6 +57,31 @@ impl Peer for ExaBgp {
             replay(&mut table, &event)?;
         }
         Ok(table.into_values().collect())
+    }
+
+    fn lacks(&self, feature: Feature) -> Option<&'static str> {
+        match feature {
+            Feature::GracefulRestart => Some("ExaBGP keeps no table, so nothing can be stale in it"),
+            Feature::Role => Some("ExaBGP 4.2 says no role (RFC 9234)"),
+            Feature::Password
+            | Feature::TtlSecurity
+            | Feature::ExtendedMessages
+            | Feature::ExtendedNextHop
+            | Feature::RouteRefresh => None,
+        }
+    }
+
+    fn refresh(&self, home: &Home, session: &Session) -> Result<(), String> {
+        let mut commands = String::new();
+        let steer = session.steer;
+        for family in ["ipv4", "ipv6"] {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                commands,
+                "neighbor {steer} announce route-refresh {family} unicast"
+            );
+        }
+        home.append("commands", &commands)
     }
 
     /// Version 4.2.21 cannot decode a NOTIFICATION with a text (it indexes bytes as if they were strings) and
@@ -77,12 +109,33 @@ fn config(home: &Home, session: &Session) -> String {
         steer,
         opens: _,
         hold_time: _,
+        features,
     } = session;
     let passive = if session.passive() {
         "  passive true;\n  listen 179;\n"
     } else {
         ""
     };
+    let mut more = String::new();
+    // Writing to a String cannot fail.
+    if let Some(password) = &features.password {
+        let _ = writeln!(more, "  md5-password \"{password}\";");
+    }
+    if features.ttl_security {
+        more.push_str("  outgoing-ttl 255;\n  incoming-ttl 255;\n");
+    }
+    if features.extended_next_hop {
+        more.push_str("  nexthop { ipv4 unicast ipv6; }\n");
+    }
+    let extended = if features.extended_messages {
+        "enable"
+    } else {
+        "disable"
+    };
+    let _ = writeln!(
+        more,
+        "  capability {{ route-refresh enable; extended-message {extended}; nexthop enable; }}"
+    );
     let ipv4 = if session.carries_ipv4() {
         "ipv4 unicast; "
     } else {
@@ -91,7 +144,7 @@ fn config(home: &Home, session: &Session) -> String {
     format!(
         "process events {{ run {}; encoder json; }}\n\
          neighbor {steer} {{\n  router-id 10.0.0.2;\n  local-address {address};\n  local-as {asn};\n  \
-         peer-as {steer_asn};\n  hold-time {};\n{passive}  \
+         peer-as {steer_asn};\n  hold-time {};\n{passive}{more}  \
          family {{ {ipv4}ipv6 unicast; }}\n  \
          api {{\n    processes [ events ];\n    neighbor-changes;\n    \
          receive {{ packets; parsed; notification; update; }}\n  }}\n}}\n",
@@ -129,6 +182,10 @@ fn replay(table: &mut BTreeMap<Prefix, Route>, event: &Value) -> Result<(), Stri
                     next_hop: parse("next hop", hop)?,
                     as_path: as_path(&update["attribute"]["as-path"])?,
                     origin: text(&update["attribute"]["origin"]),
+                    med: update["attribute"]["med"]
+                        .as_u64()
+                        .and_then(|med| u32::try_from(med).ok()),
+                    communities: communities(&update["attribute"]),
                 };
                 table.insert(prefix, route);
             }
@@ -146,4 +203,17 @@ fn as_path(value: &Value) -> Result<Vec<u32>, String> {
     numbers
         .map(|number| parse("AS number", &number.to_string()))
         .collect()
+}
+
+/// Lists of numbers; an extended community has its words beside its number: `target:64500:7`.
+fn communities(attribute: &Value) -> BTreeSet<String> {
+    let list = |kind: &str| attribute[kind].as_array().cloned().unwrap_or_default();
+    let numbers = list("community").into_iter().chain(list("large-community"));
+    let numbers = numbers.map(|value| {
+        let parts: Vec<String> = value.as_array().into_iter().flatten().map(text).collect();
+        parts.join(":")
+    });
+    let extended = list("extended-community").into_iter();
+    let extended = extended.map(|value| text(&value["string"]).replace("target:", "rt:"));
+    numbers.chain(extended).collect()
 }

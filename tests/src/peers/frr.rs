@@ -8,7 +8,7 @@ use nix::unistd::User;
 use steer_labs::netns::Proc;
 use steer_labs::wait;
 
-use super::{Home, Peer, Route, Session, parse, parse_path, text};
+use super::{Feature, Features, Home, Peer, Route, Session, parse, parse_path, text};
 
 /// FRRouting.
 #[derive(Debug, Clone, Copy)]
@@ -53,12 +53,28 @@ impl Peer for Frr {
             let shown = ask(home, &format!("show bgp {family} unicast json"))?;
             let shown = shown["routes"].as_object().cloned().unwrap_or_default();
             for (prefix, paths) in shown {
+                // Only the page of a single prefix shows its communities.
+                let page = ask(home, &format!("show bgp {family} unicast {prefix} json"))?;
+                let first = &page["paths"][0];
                 for path in paths.as_array().into_iter().flatten() {
-                    routes.insert(route(&prefix, path)?);
+                    let communities = communities(first);
+                    routes.insert(Route {
+                        communities,
+                        ..route(&prefix, path)?
+                    });
                 }
             }
         }
         Ok(routes)
+    }
+
+    fn lacks(&self, feature: Feature) -> Option<&'static str> {
+        (feature == Feature::ExtendedMessages).then_some("FRR 8.4 has no extended messages (RFC 8654)")
+    }
+
+    fn refresh(&self, home: &Home, session: &Session) -> Result<(), String> {
+        let command = format!("clear bgp {} soft in", session.steer);
+        tell(home, &command).map(drop)
     }
 
     fn farewell(&self, home: &Home, words: &str) -> Result<String, String> {
@@ -106,6 +122,7 @@ fn config(session: &Session) -> String {
         steer,
         opens: _,
         hold_time: _,
+        features,
     } = session;
     let passive = if session.passive() {
         format!(" neighbor {steer} passive\n")
@@ -121,6 +138,7 @@ fn config(session: &Session) -> String {
         format!(" address-family {family} unicast\n  neighbor {steer} activate\n exit-address-family\n")
     };
     let activate: String = families.iter().map(activate).collect();
+    let more = more(steer, features);
     format!(
         "router bgp {asn}\n \
           bgp router-id 10.0.0.2\n \
@@ -130,14 +148,53 @@ fn config(session: &Session) -> String {
           neighbor {steer} remote-as {steer_asn}\n \
           neighbor {steer} timers {} {}\n \
           neighbor {steer} timers connect 1\n\
-         {passive}{activate}",
+         {passive}{more}{activate}",
         session.hold() / 3,
         session.hold(),
     )
 }
 
+fn more(steer: &std::net::IpAddr, features: &Features) -> String {
+    let Features {
+        password,
+        ttl_security,
+        graceful_restart,
+        role,
+        extended_messages: _,
+        extended_next_hop,
+    } = features;
+    let line = |words: String| format!(" neighbor {steer} {words}\n");
+    let mut more = String::new();
+    more.extend(
+        password
+            .as_ref()
+            .map(|password| line(format!("password {password}"))),
+    );
+    more.extend(ttl_security.then(|| line("ttl-security hops 1".to_owned())));
+    more.extend(role.map(|role| line(format!("local-role {role}"))));
+    more.extend(extended_next_hop.then(|| line("capability extended-nexthop".to_owned())));
+    more.extend(graceful_restart.then(|| line("graceful-restart-helper".to_owned())));
+    more
+}
+
+/// The JSON page of a path has each kind as one text.
+fn communities(path: &serde_json::Value) -> BTreeSet<String> {
+    let of = |kind: &str| text(&path[kind]["string"]);
+    let all = [of("community"), of("largeCommunity"), of("extendedCommunity")].join(" ");
+    let known = |word: &&str| *word != "null";
+    all.split_whitespace()
+        .filter(known)
+        .map(|word| word.replace("RT:", "rt:"))
+        .collect()
+}
+
 fn ask(home: &Home, command: &str) -> Result<serde_json::Value, String> {
-    home.ask_json(&[
+    let text = tell(home, command)?;
+    serde_json::from_str(&text).map_err(|error| format!("{error} in {text}"))
+}
+
+fn tell(home: &Home, command: &str) -> Result<String, String> {
+    home.ask(&[
         "/usr/bin/vtysh",
         "--vty_socket",
         &home.arg(""),
@@ -159,5 +216,10 @@ fn route(prefix: &str, path: &serde_json::Value) -> Result<Route, String> {
         next_hop: parse("next hop", &text(&hop["ip"]))?,
         as_path: parse_path(&text(&path["path"]))?,
         origin: text(&path["origin"]).to_lowercase(),
+        med: path["metric"]
+            .as_u64()
+            .and_then(|med| u32::try_from(med).ok())
+            .filter(|med| *med != 0),
+        communities: BTreeSet::new(),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use steer_labs::netns::Proc;
 
-use super::{Home, Peer, Route, Session, parse, text};
+use super::{Feature, Features, Home, Peer, Route, Session, parse, text};
 
 /// GoBGP's daemon and command line.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,28 @@ impl Peer for GoBgp {
         Ok(routes)
     }
 
+    fn lacks(&self, feature: Feature) -> Option<&'static str> {
+        match feature {
+            Feature::Role => Some("GoBGP 3.10 says no role (RFC 9234)"),
+            Feature::ExtendedMessages => Some("GoBGP 3.10 has no extended messages (RFC 8654)"),
+            Feature::Password
+            | Feature::TtlSecurity
+            | Feature::GracefulRestart
+            | Feature::ExtendedNextHop
+            | Feature::RouteRefresh => None,
+        }
+    }
+
+    fn refresh(&self, home: &Home, session: &Session) -> Result<(), String> {
+        home.ask(&[
+            "/usr/bin/gobgp",
+            "neighbor",
+            &session.steer.to_string(),
+            "softresetin",
+        ])
+        .map(drop)
+    }
+
     fn farewell(&self, home: &Home, words: &str) -> Result<String, String> {
         let log = home.read(&home.read("log-is-in")?)?;
         let line = log
@@ -78,29 +100,51 @@ fn config(session: &Session) -> String {
         steer,
         opens: _,
         hold_time: _,
+        features,
     } = session;
     let families: &[&str] = if session.carries_ipv4() {
         &["ipv4", "ipv6"]
     } else {
         &["ipv6"]
     };
+    let kept = if features.graceful_restart {
+        "[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n"
+    } else {
+        ""
+    };
     let family = |family: &&str| {
         format!(
-            "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}-unicast\"\n"
+            "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}-unicast\"\n{kept}"
         )
     };
     let families: String = families.iter().map(family).collect();
+    let password = features.password.as_ref();
+    let password = password.map_or(String::new(), |password| {
+        format!("auth-password = \"{password}\"\n")
+    });
+    let more = more(features);
     format!(
         "[global.config]\nas = {asn}\nrouter-id = \"10.0.0.2\"\nport = 179\n\
          local-address-list = [\"{address}\"]\n\
-         [[neighbors]]\n[neighbors.config]\nneighbor-address = \"{steer}\"\npeer-as = {steer_asn}\n\
+         [[neighbors]]\n[neighbors.config]\nneighbor-address = \"{steer}\"\npeer-as = {steer_asn}\n{password}\
          [neighbors.transport.config]\nlocal-address = \"{address}\"\npassive-mode = {}\n\
          [neighbors.timers.config]\nhold-time = {}\nkeepalive-interval = {}\nconnect-retry = 1\n\
-         {families}",
+         {more}{families}",
         session.passive(),
         session.hold(),
         session.hold() / 3,
     )
+}
+
+fn more(features: &Features) -> String {
+    let mut more = String::new();
+    if features.ttl_security {
+        more.push_str("[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n");
+    }
+    if features.graceful_restart {
+        more.push_str("[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 20\n");
+    }
+    more
 }
 
 fn route(prefix: &str, path: &Value) -> Result<Route, String> {
@@ -119,7 +163,39 @@ fn route(prefix: &str, path: &Value) -> Result<Route, String> {
             Some(1) => "egp".to_owned(),
             Some(_) | None => "incomplete".to_owned(),
         },
+        med: attribute(4)
+            .and_then(|med| med["metric"].as_u64())
+            .and_then(|med| u32::try_from(med).ok()),
+        communities: communities(attribute(8), attribute(16), attribute(32)),
     })
+}
+
+fn communities(
+    standard: Option<&Value>,
+    extended: Option<&Value>,
+    large: Option<&Value>,
+) -> BTreeSet<String> {
+    let standard = standard
+        .into_iter()
+        .flat_map(|value| value["communities"].as_array());
+    let standard = standard.flatten().filter_map(Value::as_u64);
+    let mut all: BTreeSet<String> = standard
+        .map(|value| format!("{}:{}", value >> 16, value & 0xffff))
+        .collect();
+    let extended = extended
+        .into_iter()
+        .flat_map(|value| value["value"].as_array())
+        .flatten();
+    all.extend(extended.map(|value| format!("rt:{}", text(&value["value"]))));
+    let large = large
+        .into_iter()
+        .flat_map(|value| value["value"].as_array())
+        .flatten();
+    all.extend(large.map(|value| {
+        let part = |name: &str| text(&value[name]);
+        format!("{}:{}:{}", part("ASN"), part("LocalData1"), part("LocalData2"))
+    }));
+    all
 }
 
 fn as_path(attribute: &Value) -> Result<Vec<u32>, String> {

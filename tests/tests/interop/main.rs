@@ -11,6 +11,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod features;
 mod health;
 mod stage;
 
@@ -76,23 +77,58 @@ fn battery(peer: &dyn Peer) {
     }
     let started = Instant::now();
     let world = World::new(&format!("interop-{}", peer.name())).unwrap();
-    let run = |stage: fn(&World, &dyn Peer) -> Vec<Case>| {
-        let world = &world;
-        move || stage(world, peer)
-    };
-    let cases: Vec<Case> = std::thread::scope(|scope| {
-        let stages = [run(dialled), run(dialling), run(over_ipv6)].map(|stage| scope.spawn(stage));
-        let ended = stages.map(std::thread::ScopedJoinHandle::join);
-        ended
-            .into_iter()
-            .flat_map(|stage| stage.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    });
+    let stages = [dialled, dialling, over_ipv6].map(|stage| (stage as Stages, "plain"));
+    let (can, cannot) = features::SCENES
+        .into_iter()
+        .partition::<Vec<_>, _>(|(feature, ..)| peer.lacks(*feature).is_none());
+    let stages = stages
+        .into_iter()
+        .chain(can.into_iter().map(|(_, name, scene)| (scene, name)));
+    let mut cases = Vec::new();
+    // A few at a time: a machine of two cores must not be what a hold timer of 3 s notices.
+    let stages: Vec<_> = stages.collect();
+    for group in stages.chunks(3) {
+        cases.extend(side_by_side(&world, peer, group));
+    }
     let package = format!("{} {}", peer.package(), version(peer));
     println!("\n{package}, all in {:.1} s", started.elapsed().as_secs_f64());
-    for Case { name, measured } in &cases {
-        println!("| {} | {name} | ok | {measured} |", peer.name());
+    let mut rows: Vec<(&str, String)> = cases.into_iter().map(|case| (case.name, case.measured)).collect();
+    rows.extend(cannot.into_iter().map(|(feature, name, _)| {
+        let why = peer.lacks(feature).unwrap_or_default();
+        (name, format!("not there: {why}"))
+    }));
+    for (name, result) in &rows {
+        println!("| {} | {name} | {result} |", peer.name());
     }
+    leave_rows(peer.name(), &package, &rows);
+}
+
+/// For `cargo xtask interop`, which makes the page of them.
+fn leave_rows(peer: &str, title: &str, rows: &[(&str, String)]) {
+    let Some(folder) = std::env::var_os("STEER_ROWS") else {
+        return;
+    };
+    let lines: String = rows
+        .iter()
+        .map(|(name, result)| format!("{name}\t{result}\n"))
+        .collect();
+    let path = std::path::Path::new(&folder).join(format!("{peer}.tsv"));
+    std::fs::write(path, format!("{title}\n{lines}")).unwrap();
+}
+
+type Stages = fn(&World, &dyn Peer) -> Vec<Case>;
+
+fn side_by_side(world: &World, peer: &dyn Peer, group: &[(Stages, &str)]) -> Vec<Case> {
+    std::thread::scope(|scope| {
+        let started: Vec<_> = group
+            .iter()
+            .map(|(stage, _)| scope.spawn(move || stage(world, peer)))
+            .collect();
+        let ended = started.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended
+            .flat_map(|stage| stage.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// steer opens the session.

@@ -6,11 +6,11 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use steer_labs::netns::{Node, Proc, World};
 use steer_labs::wait;
-use steer_tests::peers::{Home, Opens, Peer, Route, Running, Session};
+use steer_tests::peers::{Features, Home, Opens, Peer, Route, Running, Session};
 use steer_tests::steer_binary;
 
 /// What the steers under test offer and their peers agree to: the shortest that RFC 4271 §4.2 allows.
@@ -37,12 +37,20 @@ pub(crate) enum Transport {
 }
 
 /// What a stage is for.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     steer_asn: u32,
     opens: Opens,
     transport: Transport,
+    /// What the peer is told to do.
+    pub(crate) features: Features,
+    /// The IPv4 prefix has attributes beyond the plain ones.
+    pub(crate) decorated: bool,
 }
+
+/// Attributes of a decorated prefix, as `steer.toml` writes them.
+const COMMUNITIES: [&str; 3] = ["64500:1", "64500:1:2", "rt:64500:7"];
+const MED: u32 = 50;
 
 impl Plan {
     pub(crate) fn new(steer_asn: u32, opens: Opens, transport: Transport) -> Self {
@@ -50,10 +58,17 @@ impl Plan {
             steer_asn,
             opens,
             transport,
+            features: Features::default(),
+            decorated: false,
         }
     }
 
-    fn steer(self) -> IpAddr {
+    /// The same with other features of the peer.
+    pub(crate) fn with(self, features: Features) -> Self {
+        Self { features, ..self }
+    }
+
+    fn steer(&self) -> IpAddr {
         let address = match self.transport {
             Transport::V4 => STEER_V4,
             Transport::V6 => STEER_V6,
@@ -61,7 +76,7 @@ impl Plan {
         address.parse().unwrap()
     }
 
-    fn peer(self) -> IpAddr {
+    fn peer(&self) -> IpAddr {
         let address = match self.transport {
             Transport::V4 => "10.0.0.2",
             Transport::V6 => "2001:db8:0:1::2",
@@ -69,7 +84,7 @@ impl Plan {
         address.parse().unwrap()
     }
 
-    fn session(self) -> Session {
+    fn session(&self) -> Session {
         Session {
             asn: PEER_ASN,
             address: self.peer(),
@@ -77,20 +92,33 @@ impl Plan {
             steer: self.steer(),
             opens: self.opens,
             hold_time: Duration::from_secs(90), // the shorter one, ours, governs
+            features: self.features.clone(),
         }
     }
 
     /// What the peer must show, no more and no less.
-    fn routes(self) -> BTreeSet<Route> {
+    fn routes(&self) -> BTreeSet<Route> {
         let route = |prefix: &str, next_hop: &str| Route {
             prefix: prefix.parse().unwrap(),
             next_hop: next_hop.parse().unwrap(),
             as_path: vec![self.steer_asn],
             origin: "igp".to_owned(),
+            med: None,
+            communities: BTreeSet::new(),
         };
         let ipv6 = route("2001:db8:53::/48", STEER_V6);
+        let mut ipv4 = route("192.0.2.53/32", STEER_V4);
+        if self.decorated {
+            ipv4.as_path.push(self.steer_asn);
+            ipv4.med = Some(MED);
+            ipv4.communities = COMMUNITIES.map(str::to_owned).into();
+        }
         match self.transport {
-            Transport::V4 => [route("192.0.2.53/32", STEER_V4), ipv6].into(),
+            Transport::V4 => [ipv4, ipv6].into(),
+            Transport::V6 if self.features.extended_next_hop => {
+                let next_hop = STEER_V6.parse().unwrap();
+                [Route { next_hop, ..ipv4 }, ipv6].into()
+            }
             Transport::V6 => [ipv6].into(),
         }
     }
@@ -103,10 +131,12 @@ pub(crate) struct Stage<'a> {
     pub(crate) expected_asn: u32,
     /// More of `steer.toml`.
     pub(crate) more: String,
+    /// More keys of the peer's table in it.
+    pub(crate) peer_keys: String,
     pub(crate) peer: Running<'a>,
     /// Where steer runs.
     pub(crate) node: Node,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     steer: Option<Proc>,
     starts: u32,
 }
@@ -131,6 +161,7 @@ impl<'a> Stage<'a> {
             plan,
             expected_asn: PEER_ASN,
             more: String::new(),
+            peer_keys: String::new(),
             peer,
             node,
             dir,
@@ -169,6 +200,57 @@ impl<'a> Stage<'a> {
         });
         if let Err(error) = seen {
             self.fail(&error.to_string());
+        }
+    }
+
+    /// Waits until the peer has that many routes.
+    pub(crate) fn has_routes(&self, count: usize) {
+        self.until(&format!("{count} routes"), |stage| {
+            let have = stage.peer.routes()?.len();
+            if have == count {
+                Ok(())
+            } else {
+                Err(format!("{have} so far"))
+            }
+        });
+    }
+
+    /// The peer must have our prefixes at every look.
+    pub(crate) fn keeps_our_prefixes_for(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.has_our_prefixes();
+            std::thread::sleep(POLL); // between two looks
+        }
+    }
+
+    /// The same until all is as it was, stale no more.
+    pub(crate) fn keeps_our_prefixes_until_learned(&self) {
+        self.until("a new session", |stage| {
+            stage.has_our_prefixes();
+            let up = stage.log().contains("session established");
+            up.then_some(()).ok_or_else(|| "not yet".to_owned())
+        });
+        self.has_our_prefixes();
+        self.learned();
+    }
+
+    fn has_our_prefixes(&self) {
+        let of =
+            |routes: &BTreeSet<Route>| -> BTreeSet<_> { routes.iter().map(|route| route.prefix).collect() };
+        match self.peer.routes() {
+            Ok(routes) => self.check(
+                of(&routes) == of(&self.plan.routes()),
+                &format!("the peer has {routes:?} in between"),
+            ),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Makes the peer ask for our routes again.
+    pub(crate) fn refresh(&self) {
+        if let Err(error) = self.peer.refresh() {
+            self.fail(&error);
         }
     }
 
@@ -254,7 +336,19 @@ impl<'a> Stage<'a> {
             steer_asn,
             opens,
             transport,
-        } = self.plan;
+            features,
+            decorated,
+        } = &self.plan;
+        let decoration = if *decorated {
+            format!("prepend = 1\nmed = {MED}\ncommunities = {COMMUNITIES:?}\n")
+        } else {
+            String::new()
+        };
+        let next_hop = if features.extended_next_hop {
+            String::new()
+        } else {
+            format!("next_hop = \"{STEER_V4}\"\n")
+        };
         let listen = match (opens, transport) {
             (Opens::Steer, _) => "",
             (Opens::Peer, Transport::V4) => "listen = [\"10.0.0.1:179\"]\n",
@@ -262,13 +356,14 @@ impl<'a> Stage<'a> {
         };
         format!(
             "[bgp]\nasn = {steer_asn}\nrouter_id = \"10.0.0.1\"\n{listen}\
-             [[bgp.peer]]\naddress = \"{}\"\nasn = {}\nhold_time = \"{}s\"\nconnect_retry = \"1s\"\npassive = {}\n\
-             [[anycast]]\nprefix = \"192.0.2.53/32\"\nnext_hop = \"{STEER_V4}\"\n\
+             [[bgp.peer]]\naddress = \"{}\"\nasn = {}\nhold_time = \"{}s\"\nconnect_retry = \"1s\"\npassive = {}\n{}\
+             [[anycast]]\nprefix = \"192.0.2.53/32\"\n{next_hop}{decoration}\
              [[anycast]]\nprefix = \"2001:db8:53::/48\"\nnext_hop = \"{STEER_V6}\"\n{}",
             self.plan.peer(),
             self.expected_asn,
             HOLD.as_secs(),
-            opens == Opens::Peer,
+            *opens == Opens::Peer,
+            self.peer_keys,
             self.more,
         )
     }

@@ -19,6 +19,7 @@ fn site(name: &str, latitude: f64, longitude: f64) -> Site {
         latitude,
         longitude,
         router_id: None,
+        capacity: None,
     }
 }
 

@@ -1,11 +1,16 @@
 //! Raw shape in, checked shape out. Every raw struct is taken apart without `..`, so that a new key must be
 //! dealt with. Every function looks at all its keys before it gives up, so that one run tells everything.
 
+mod anycast;
 mod bgp;
+mod condition;
 mod context;
 mod dns;
+mod drain;
 mod health;
 mod names;
+mod peer;
+mod policy;
 mod sites;
 mod values;
 
@@ -60,7 +65,7 @@ pub(super) fn fleet(
     let checks = health::checks(&cx, check);
     let drafts: Vec<_> = (0..)
         .zip(pool.items)
-        .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), raw))
+        .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), sites.as_deref().ok(), raw))
         .collect();
     let places: Vec<Option<HashSet<SiteId>>> = drafts.iter().map(health::places).collect();
     let dns = dns::server(&cx, dns, zone.span.is_some());
@@ -68,7 +73,8 @@ pub(super) fn fleet(
     let steers = dns::steers(&cx, &zones, steer);
     let missing_bgp = matches!(bgp, Ok(None)).then(|| anycast.items.first().map(|first| first.span.clone()));
     let bgp = bgp::speaker(&cx, bgp);
-    let anycast = bgp::anycast(&cx, &places, anycast);
+    let reach = bgp.as_ref().ok().and_then(Option::as_ref).map(|(_, bgp)| bgp);
+    let anycast = anycast::anycast(&cx, &places, reach, anycast);
     let admin = sites::admin(&cx, admin);
 
     if let Some(Some(span)) = missing_bgp {
@@ -80,7 +86,7 @@ pub(super) fn fleet(
     }
     bgp::relations(&cx, sites.as_deref().ok(), bgp.as_ref().ok(), &anycast);
 
-    let (name, geo, guard) = general?;
+    let (name, geo, guard, store) = general?;
     let mut pools = Vec::with_capacity(drafts.len());
     let mut endpoints = Vec::new();
     for draft in drafts {
@@ -104,6 +110,6 @@ pub(super) fn fleet(
         anycast: all(anycast)?.into_iter().map(|(_, anycast)| anycast).collect(),
         bgp: bgp?.map(|(_, bgp)| bgp),
         admin: admin?,
-        store: None,
+        store,
     })
 }

@@ -34,6 +34,7 @@ pub(super) struct RawFleet<'d> {
     pub(super) name: Field<&'d str>,
     pub(super) geo: Maybe<RawGeo<'d>>,
     pub(super) guard: Maybe<RawGuard>,
+    pub(super) store: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub(super) struct RawGuard {
 pub(super) struct RawSite<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) router_id: Field<&'d str>,
+    pub(super) capacity: Field<i128>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ pub(super) struct RawCheck<'d> {
     pub(super) timeout: Field<Duration>,
     pub(super) fall: Field<i128>,
     pub(super) rise: Field<i128>,
+    pub(super) tripwire: Field<bool>,
 }
 
 #[derive(Debug)]
@@ -75,6 +78,7 @@ pub(super) struct RawPool<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) check: Field<&'d str>,
     pub(super) endpoints: List<RawEndpoint<'d>>,
+    pub(super) needs: Field<i128>,
 }
 
 #[derive(Debug)]
@@ -114,6 +118,51 @@ pub(super) struct RawAnycast<'d> {
     pub(super) sites: Field<OneOrMany<&'d str>>,
     pub(super) while_up: Field<OneOrMany<&'d str>>,
     pub(super) next_hop: Field<&'d str>,
+    pub(super) policy: RawPolicy<'d>,
+    pub(super) to: List<RawTo<'d>>,
+    pub(super) rise: Field<Duration>,
+    pub(super) fall: Field<Duration>,
+    pub(super) hold_down: Field<Duration>,
+    pub(super) flap_budget: Maybe<RawFlapBudget>,
+    pub(super) bind: Maybe<RawBind<'d>>,
+    pub(super) lease: Maybe<RawLease<'d>>,
+    pub(super) on_drain: Field<OneOrMany<&'d str>>,
+}
+
+/// The keys that shape an announcement; they stand in three kinds of table.
+#[derive(Debug)]
+pub(super) struct RawPolicy<'d> {
+    pub(super) prepend: Field<i128>,
+    pub(super) med: Field<i128>,
+    pub(super) local_pref: Field<i128>,
+    pub(super) communities: Field<OneOrMany<&'d str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawTo<'d> {
+    pub(super) peer: Needed<&'d str>,
+    pub(super) announce: Field<bool>,
+    pub(super) policy: RawPolicy<'d>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawFlapBudget {
+    pub(super) penalty: Field<i128>,
+    pub(super) half_life: Field<Duration>,
+    pub(super) suppress: Field<i128>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawBind<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) interface: Field<&'d str>,
+    pub(super) address: Field<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawLease<'d> {
+    pub(super) max: Field<Duration>,
+    pub(super) on_expiry: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -123,6 +172,14 @@ pub(super) struct RawBgp<'d> {
     pub(super) router_id: Field<&'d str>,
     pub(super) listen: Field<OneOrMany<&'d str>>,
     pub(super) peer: List<RawPeer<'d>>,
+    pub(super) bmp: List<RawBmp<'d>>,
+    pub(super) rpki: Field<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawBmp<'d> {
+    pub(super) address: Needed<&'d str>,
+    pub(super) connect_retry: Field<Duration>,
 }
 
 #[derive(Debug)]
@@ -135,6 +192,37 @@ pub(super) struct RawPeer<'d> {
     pub(super) passive: Field<bool>,
     pub(super) hold_time: Field<Duration>,
     pub(super) connect_retry: Field<Duration>,
+    pub(super) interface: Field<&'d str>,
+    pub(super) password_file: Field<&'d str>,
+    pub(super) ttl_security: Field<i128>,
+    pub(super) multihop: Field<i128>,
+    pub(super) families: Field<OneOrMany<&'d str>>,
+    pub(super) extended_next_hop: Field<bool>,
+    pub(super) extended_messages: Field<bool>,
+    pub(super) role: Field<&'d str>,
+    pub(super) role_strict: Field<bool>,
+    pub(super) graceful_restart: Maybe<RawGracefulRestart>,
+    pub(super) max_prefixes: Field<i128>,
+    pub(super) sample: Field<i128>,
+    pub(super) policy: RawPolicy<'d>,
+    pub(super) bfd: Maybe<RawBfd<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawGracefulRestart {
+    pub(super) restart_time: Field<Duration>,
+    pub(super) notification: Field<bool>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawBfd<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) interval: Field<Duration>,
+    pub(super) multiplier: Field<i128>,
+    pub(super) strict: Field<bool>,
+    pub(super) auth: Field<&'d str>,
+    pub(super) key_id: Field<i128>,
+    pub(super) key_file: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -182,6 +270,7 @@ impl<'d> RawFleet<'d> {
                 max_withdrawn: table.get("max_withdrawn"),
                 window: table.get("window"),
             }),
+            store: table.get("store"),
         }
     }
 }
@@ -191,6 +280,7 @@ impl<'d> RawSite<'d> {
         Self {
             name: table.need("name"),
             router_id: table.get("router_id"),
+            capacity: table.get("capacity"),
         }
     }
 }
@@ -207,6 +297,7 @@ impl<'d> RawCheck<'d> {
             timeout: table.get("timeout"),
             fall: table.get("fall"),
             rise: table.get("rise"),
+            tripwire: table.get("tripwire"),
         }
     }
 }
@@ -218,6 +309,7 @@ impl<'d> RawPool<'d> {
             name: table.need("name"),
             check: table.get("check"),
             endpoints: table.tables("endpoints", &section::ENDPOINT, RawEndpoint::read),
+            needs: table.get("needs"),
         }
     }
 }
@@ -255,6 +347,41 @@ impl<'d> RawAnycast<'d> {
             sites: table.get("sites"),
             while_up: table.get("while_up"),
             next_hop: table.get("next_hop"),
+            policy: RawPolicy::read(table),
+            to: table.tables("to", &section::TO, |table| RawTo {
+                peer: table.need("peer"),
+                announce: table.get("announce"),
+                policy: RawPolicy::read(table),
+            }),
+            rise: table.get("rise"),
+            fall: table.get("fall"),
+            hold_down: table.get("hold_down"),
+            flap_budget: table.table("flap_budget", &section::FLAP_BUDGET, |table| RawFlapBudget {
+                penalty: table.get("penalty"),
+                half_life: table.get("half_life"),
+                suppress: table.get("suppress"),
+            }),
+            bind: table.table("bind", &section::BIND, |table| RawBind {
+                span: table.span(),
+                interface: table.get("interface"),
+                address: table.get("address"),
+            }),
+            lease: table.table("lease", &section::LEASE, |table| RawLease {
+                max: table.get("max"),
+                on_expiry: table.get("on_expiry"),
+            }),
+            on_drain: table.get("on_drain"),
+        }
+    }
+}
+
+impl<'d> RawPolicy<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            prepend: table.get("prepend"),
+            med: table.get("med"),
+            local_pref: table.get("local_pref"),
+            communities: table.get("communities"),
         }
     }
 }
@@ -267,6 +394,11 @@ impl<'d> RawBgp<'d> {
             router_id: table.get("router_id"),
             listen: table.get("listen"),
             peer: table.tables("peer", &section::PEER, RawPeer::read),
+            bmp: table.tables("bmp", &section::BMP, |table| RawBmp {
+                address: table.need("address"),
+                connect_retry: table.get("connect_retry"),
+            }),
+            rpki: table.get("rpki"),
         }
     }
 }
@@ -282,6 +414,33 @@ impl<'d> RawPeer<'d> {
             passive: table.get("passive"),
             hold_time: table.get("hold_time"),
             connect_retry: table.get("connect_retry"),
+            interface: table.get("interface"),
+            password_file: table.get("password_file"),
+            ttl_security: table.get("ttl_security"),
+            multihop: table.get("multihop"),
+            families: table.get("families"),
+            extended_next_hop: table.get("extended_next_hop"),
+            extended_messages: table.get("extended_messages"),
+            role: table.get("role"),
+            role_strict: table.get("role_strict"),
+            graceful_restart: table.table("graceful_restart", &section::GRACEFUL_RESTART, |table| {
+                RawGracefulRestart {
+                    restart_time: table.get("restart_time"),
+                    notification: table.get("notification"),
+                }
+            }),
+            max_prefixes: table.get("max_prefixes"),
+            sample: table.get("sample"),
+            policy: RawPolicy::read(table),
+            bfd: table.table("bfd", &section::BFD, |table| RawBfd {
+                span: table.span(),
+                interval: table.get("interval"),
+                multiplier: table.get("multiplier"),
+                strict: table.get("strict"),
+                auth: table.get("auth"),
+                key_id: table.get("key_id"),
+                key_file: table.get("key_file"),
+            }),
         }
     }
 }

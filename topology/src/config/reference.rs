@@ -1,16 +1,20 @@
 //! One description per key of `steer.toml`. Reading, "did you mean" and `docs/configuration.md` all come from it.
 
+mod anycast;
 mod bgp;
 mod dns;
 mod fleet;
 mod health;
+mod peer;
 
 use std::fmt::Write as _;
 
-pub(super) use bgp::{ANYCAST, BGP, PEER};
+pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
+pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{DNS, STEER, ZONE};
 pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, SITE};
 pub(super) use health::{CHECK, ENDPOINT, POOL};
+pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER};
 
 /// A table of the file.
 #[derive(Debug)]
@@ -139,8 +143,28 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 14] = [
-    &FLEET, &GEO, &GUARD, &SITE, &CHECK, &POOL, &ENDPOINT, &DNS, &ZONE, &STEER, &ANYCAST, &BGP, &PEER, &ADMIN,
+static SECTIONS: [&Section; 21] = [
+    &FLEET,
+    &GEO,
+    &GUARD,
+    &SITE,
+    &CHECK,
+    &POOL,
+    &ENDPOINT,
+    &DNS,
+    &ZONE,
+    &STEER,
+    &ANYCAST,
+    &TO,
+    &FLAP_BUDGET,
+    &BIND,
+    &LEASE,
+    &BGP,
+    &PEER,
+    &GRACEFUL_RESTART,
+    &BFD,
+    &BMP,
+    &ADMIN,
 ];
 
 const HEAD: &str = "\
@@ -230,6 +254,12 @@ mod tests {
             "[fleet] geo" => "[fleet.geo]\n".to_owned(),
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
+            "[[anycast]] to" => "[[anycast]]\n[[anycast.to]]\n".to_owned(),
+            "[[anycast]] flap_budget" => "[[anycast]]\n[anycast.flap_budget]\n".to_owned(),
+            "[[anycast]] bind" => "[[anycast]]\n[anycast.bind]\n".to_owned(),
+            "[[anycast]] lease" => "[[anycast]]\n[anycast.lease]\n".to_owned(),
+            "[[bgp.peer]] graceful_restart" => "[[bgp.peer]]\n[bgp.peer.graceful_restart]\n".to_owned(),
+            "[[bgp.peer]] bfd" => "[[bgp.peer]]\n[bgp.peer.bfd]\n".to_owned(),
             title => format!("{title}\n"),
         }
     }

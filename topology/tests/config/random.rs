@@ -97,6 +97,8 @@ fn good() -> String {
     let text = std::fs::read_to_string(folder("valid").join("fleet.toml")).unwrap_or_default();
     text.replace("\"zones/", "\"tests/valid/zones/")
         .replace("\"country.mmdb\"", "\"tests/valid/country.mmdb\"")
+        .replace("\"peer.md5\"", "\"tests/valid/peer.md5\"")
+        .replace("\"bfd.key\"", "\"tests/valid/bfd.key\"")
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn assert_sane(fleet: &Fleet) {
     unique(fleet.anycast.iter().map(|anycast| anycast.prefix));
     assert!(fleet.guard.max_withdrawn >= 1);
     for check in &fleet.checks {
-        assert!(check.timeout <= check.interval && check.timeout > Duration::ZERO);
+        assert!(check.timeout > Duration::ZERO && check.interval > Duration::ZERO);
     }
     let mut next = 0;
     for (index, pool) in fleet.pools.iter().enumerate() {
@@ -188,7 +190,7 @@ fn assert_sane(fleet: &Fleet) {
         assert!(
             anycast
                 .next_hop
-                .is_none_or(|hop| hop.is_ipv4() == anycast.prefix.is_ipv4())
+                .is_none_or(|hop| hop.is_ipv4() == anycast.prefix.is_ipv4() || hop.is_ipv6())
         );
         for condition in &anycast.while_up {
             check_condition(fleet, condition);
@@ -224,7 +226,13 @@ fn assert_sane(fleet: &Fleet) {
             let at = |other: &&Peer| other.site.is_none() || peer.site.is_none() || other.site == peer.site;
             let meets = peer.site.is_none_or(|site| anycast.sites.contains(&site));
             let mut beside = bgp.peers.iter().filter(at);
-            assert!(!meets || beside.any(|peer| peer.address.is_ipv4() == anycast.prefix.is_ipv4()));
+            assert!(
+                !meets
+                    || beside.any(|peer| {
+                        peer.address.is_ipv4() == anycast.prefix.is_ipv4()
+                            || (anycast.prefix.is_ipv4() && peer.extended_next_hop)
+                    })
+            );
         }
     }
 }

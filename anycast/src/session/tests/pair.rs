@@ -97,7 +97,9 @@ impl World {
                         self.up[at] = None;
                     }
                 }
-                Action::Refresh(..) | Action::Inbound(..) => panic!("nobody sends routes"),
+                Action::Refresh(..) | Action::Demarcation(..) | Action::Inbound(..) => {
+                    panic!("nobody sends routes")
+                }
             }
         }
     }

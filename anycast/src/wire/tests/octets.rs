@@ -7,26 +7,34 @@ use bytes::{Bytes, BytesMut};
 use steer_topology::{Asn, Prefix};
 
 use crate::wire::{
-    Capabilities, Context, Families, Family, Kind, Malformed, Message, NextHop, Notification, Open, Origin,
-    Path, Reach, Reason, RouteRefresh, Segment, SegmentKind, Update, decode, encode_end_of_rib,
-    encode_keepalive, encode_notification, encode_open, encode_reach, encode_route_refresh,
-    encode_withdrawal, take_frame,
+    Capabilities, Context, Families, Family, Kind, MAX_LENGTH, Malformed, Message, NextHop, Notification,
+    Open, Origin, Outbound, Path, Reach, Reason, RouteRefresh, Segment, SegmentKind, Update, decode,
+    encode_end_of_rib, encode_keepalive, encode_notification, encode_open, encode_reach,
+    encode_route_refresh, encode_withdrawal, take_frame,
 };
 
 const EXTERNAL: Context = Context {
     four_octet: true,
     internal: false,
+    extended_next_hop: false,
 };
 
 const INTERNAL: Context = Context {
     four_octet: true,
     internal: true,
+    extended_next_hop: false,
 };
 
 /// External, with AS numbers of two octets.
 const OLD: Context = Context {
     four_octet: false,
     internal: false,
+    extended_next_hop: false,
+};
+
+const TWO_OCTETS: Outbound = Outbound {
+    four_octet: false,
+    max_length: MAX_LENGTH,
 };
 
 /// Octets from hexadecimal digits; blanks mean nothing.
@@ -52,7 +60,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 /// The one message that `octets` are.
 fn decode_octets(octets: &[u8], context: Context) -> Result<Message, Malformed> {
     let mut buffer = BytesMut::from(octets);
-    let frame = take_frame(&mut buffer)?.expect("a whole message");
+    let frame = take_frame(&mut buffer, MAX_LENGTH)?.expect("a whole message");
     assert!(buffer.is_empty(), "{} octets left", buffer.len());
     decode(&frame, context)
 }
@@ -87,10 +95,7 @@ fn plain_path(number: u32) -> Path {
             kind: SegmentKind::Sequence,
             asns: vec![number],
         }],
-        med: None,
-        local_pref: None,
-        communities: Vec::new(),
-        large_communities: Vec::new(),
+        ..Path::default()
     }
 }
 
@@ -121,7 +126,7 @@ fn open_65536() -> Open {
             families: Some(Families::ALL),
             four_octet_as: true,
             route_refresh: true,
-            others: Vec::new(),
+            ..Capabilities::default()
         },
     }
 }
@@ -195,9 +200,9 @@ fn ipv4_routes_are_announced_with_next_hop() {
     let (encoded, count) = encode_reach(
         Family::Ipv4Unicast,
         &to.prefixes,
-        to.next_hop.address,
+        to.next_hop,
         &path,
-        true,
+        &Outbound::PLAIN,
     );
     assert_eq!(count, 1);
     let update = Update {
@@ -218,9 +223,9 @@ fn two_octet_peer_gets_as_trans_and_the_true_path_beside_it() {
     let (encoded, _) = encode_reach(
         Family::Ipv4Unicast,
         &to.prefixes,
-        to.next_hop.address,
+        to.next_hop,
         &plain_path(65536),
-        false,
+        &TWO_OCTETS,
     );
     let update = Update {
         reachable: vec![to],
@@ -240,9 +245,9 @@ fn ipv6_routes_are_announced_in_mp_reach_that_comes_first() {
     let (encoded, count) = encode_reach(
         Family::Ipv6Unicast,
         &to.prefixes,
-        to.next_hop.address,
+        to.next_hop,
         &path,
-        true,
+        &Outbound::PLAIN,
     );
     assert_eq!(count, 1);
     let update = Update {
@@ -254,22 +259,14 @@ fn ipv6_routes_are_announced_in_mp_reach_that_comes_first() {
 }
 
 #[test]
-fn next_hop_of_the_other_family_announces_nothing() {
+fn ipv6_routes_with_an_ipv4_next_hop_are_not_announced() {
     let path = plain_path(65001);
-    let v4 = encode_reach(
-        Family::Ipv4Unicast,
-        &[prefix("198.51.100.0/24")],
-        "2001:db8::1".parse().unwrap(),
-        &path,
-        true,
-    );
-    assert_eq!(v4, (Bytes::new(), 0));
     let v6 = encode_reach(
         Family::Ipv6Unicast,
         &[prefix("2001:db8::/32")],
-        "192.0.2.1".parse().unwrap(),
+        reach("192.0.2.1", &[]).next_hop,
         &path,
-        true,
+        &Outbound::PLAIN,
     );
     assert_eq!(v6, (Bytes::new(), 0));
 }
@@ -283,10 +280,18 @@ fn both_families_are_withdrawn_each_in_its_field() {
         }))
     };
     let v4 = "ffffffffffffffffffffffffffffffff 001b 02  0004 18 c63364  0000";
-    let (encoded, _) = encode_withdrawal(Family::Ipv4Unicast, &[prefix("198.51.100.0/24")]);
+    let (encoded, _) = encode_withdrawal(
+        Family::Ipv4Unicast,
+        &[prefix("198.51.100.0/24")],
+        &Outbound::PLAIN,
+    );
     both_ways(v4, &encoded, &withdrawn("198.51.100.0/24"), EXTERNAL);
     let v6 = "ffffffffffffffffffffffffffffffff 0024 02  0000  000d  80 0f 0a 0002 01 30 20010db80001";
-    let (encoded, _) = encode_withdrawal(Family::Ipv6Unicast, &[prefix("2001:db8:1::/48")]);
+    let (encoded, _) = encode_withdrawal(
+        Family::Ipv6Unicast,
+        &[prefix("2001:db8:1::/48")],
+        &Outbound::PLAIN,
+    );
     both_ways(v6, &encoded, &withdrawn("2001:db8:1::/48"), EXTERNAL);
 }
 
@@ -367,10 +372,10 @@ fn accepted(parameters: &str) -> Open {
 
 #[test]
 fn unknown_capabilities_are_kept_apart_and_change_nothing() {
-    // RFC 5492 §3. 70 is enhanced route refresh, 73 a host name; 1 with AFI 25 is a family we do not carry.
-    let open = accepted("12 02 10 46 00  49 04 61626364  01 04 0001 00 01  ee 00");
+    // RFC 5492 §3. 1 with AFI 25 is a family we do not carry.
+    let open = accepted("12 02 10 c8 00  c9 04 61626364  01 04 0001 00 01  ee 00");
     assert_eq!(open.capabilities.families, Some(Families::IPV4));
-    let others = [(70, vec![]), (73, b"abcd".to_vec()), (238, vec![])];
+    let others = [(200, vec![]), (201, b"abcd".to_vec()), (238, vec![])];
     assert_eq!(open.capabilities.others, others);
     let open = accepted("08 02 06 01 04 0019 00 46");
     assert_eq!(open.capabilities.carried(), Families::default());

@@ -90,9 +90,14 @@ impl<'a, 'd> Context<'a, 'd> {
         self.sites.name(u32::from(site.0))
     }
 
+    /// A path as written, from the working directory.
+    pub(super) fn path(&self, written: &str) -> PathBuf {
+        self.base.join(written)
+    }
+
     /// A file that exists and can be read; its path from the working directory.
     pub(super) fn file(&self, key: &str, written: &Spanned<&str>) -> Result<PathBuf, Reported> {
-        let path = self.base.join(written.get_ref());
+        let path = self.path(written.get_ref());
         match readable(&path) {
             Ok(()) => Ok(path),
             Err(error) => Err(self.sink.conflict(

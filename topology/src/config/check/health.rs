@@ -9,12 +9,12 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::context::{Context, Located};
-use super::values::{self, show};
+use super::values;
 use crate::config::raw::{Needed, RawCheck, RawEndpoint, RawPool};
 use crate::config::read::{Field, List, TextOrInt, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::did_you_mean;
-use crate::{Check, CheckId, CheckKind, Endpoint, Name, Pool, PoolId, SiteId};
+use crate::{Check, CheckId, CheckKind, Endpoint, Name, Pool, PoolId, Site, SiteId};
 
 pub(super) fn checks(cx: &Context<'_, '_>, raw: List<RawCheck<'_>>) -> Result<Vec<Check>, Reported> {
     let List {
@@ -38,6 +38,7 @@ fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         timeout,
         fall,
         rise,
+        tripwire,
     } = raw;
     let name = values::label(sink, name);
     let kind = check_kind(sink, kind, path, host, status);
@@ -52,7 +53,7 @@ fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         timeout,
         fall: fall?,
         rise: rise?,
-        tripwire: false,
+        tripwire: values::flag(tripwire, false)?,
     })
 }
 
@@ -172,7 +173,6 @@ fn times(
     timeout: Field<Duration>,
 ) -> Result<(Duration, Duration), Reported> {
     const HOUR: Duration = Duration::from_hours(1);
-    let written = span_of(&timeout);
     let interval = values::duration(
         sink,
         "interval",
@@ -183,18 +183,7 @@ fn times(
     // The default of one follows the other; with a bad interval any will do.
     let default = Duration::from_millis(300).min(interval.unwrap_or(HOUR));
     let timeout = values::duration(sink, "timeout", timeout, Duration::from_millis(1)..=HOUR, default);
-    let (interval, timeout) = (interval?, timeout?);
-    match written {
-        Some(span) if timeout > interval => {
-            let (interval, timeout) = (show(interval), show(timeout));
-            Err(sink.conflict(
-                span,
-                format!("`timeout` is {timeout}, longer than `interval`, which is {interval}"),
-                format!("write at most {interval}, or a longer `interval`"),
-            ))
-        }
-        Some(_) | None => Ok((interval, timeout)),
-    }
+    Ok((interval?, timeout?))
 }
 
 fn count(sink: &Sink<'_>, key: &str, field: Field<i128>, default: u8) -> Result<NonZeroU8, Reported> {
@@ -214,22 +203,68 @@ pub(super) fn places(draft: &Result<Draft, Reported>) -> Option<std::collections
 /// `failover` counts tiers in 16 bits, and without `tier` each endpoint has its own.
 const MAX_ENDPOINTS: usize = 65_536;
 
-pub(super) fn pool(cx: &Context<'_, '_>, id: PoolId, raw: RawPool<'_>) -> Result<Draft, Reported> {
+pub(super) fn pool(
+    cx: &Context<'_, '_>,
+    id: PoolId,
+    sites: Option<&[Site]>,
+    raw: RawPool<'_>,
+) -> Result<Draft, Reported> {
     let RawPool {
         span,
         name,
         check,
         endpoints,
+        needs,
     } = raw;
     let name = values::label(cx.sink, name);
     let check = check.and_then(|check| check.map(|check| cx.checks.find(cx.sink, &check)).transpose());
     let endpoints = pool_endpoints(cx, id, span, endpoints);
+    let needs = demand(cx.sink, sites, &endpoints, needs);
     let pool = Pool {
         name: name?,
         check: check?.map(CheckId),
         endpoints: Vec::new(),
+        needs: needs?,
     };
     Ok((pool, endpoints?))
+}
+
+/// What the guard is to keep in service; the whole pool must be able to give it.
+fn demand(
+    sink: &Sink<'_>,
+    sites: Option<&[Site]>,
+    endpoints: &Result<Vec<Endpoint>, Reported>,
+    field: Field<i128>,
+) -> Result<u64, Reported> {
+    let Some(span) = span_of(&field) else {
+        return field.map(|_| 0);
+    };
+    let needs = values::int(sink, "needs", field, 1..=1_000_000_000_000_u64, 1)?;
+    let (Some(sites), Ok(endpoints)) = (sites, endpoints) else {
+        return Ok(needs);
+    };
+    let places: std::collections::BTreeSet<SiteId> =
+        endpoints.iter().filter_map(|endpoint| endpoint.site).collect();
+    let places: Vec<&Site> = places
+        .iter()
+        .filter_map(|id| sites.get(usize::from(id.0)))
+        .collect();
+    if let Some(silent) = places.iter().find(|site| site.capacity.is_none()) {
+        return Err(sink.conflict(
+            span,
+            format!("`needs` is written, but site `{}` has no `capacity`", silent.name),
+            "add `capacity`, in requests per second, to each [[site]] of the pool",
+        ));
+    }
+    let all: u64 = places.iter().filter_map(|site| site.capacity).sum();
+    if needs > all {
+        return Err(sink.conflict(
+            span,
+            format!("`needs` is {needs}, but all sites of the pool together serve {all}"),
+            format!("write at most {all}, or correct the `capacity` of the sites"),
+        ));
+    }
+    Ok(needs)
 }
 
 fn pool_endpoints(

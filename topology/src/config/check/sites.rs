@@ -14,17 +14,24 @@ use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::list;
 use crate::{Admin, GeoFiles, GuardPolicy, Site};
 
-/// What `[fleet]` says: name, geography, guard.
-pub(super) type General = (String, Option<GeoFiles>, GuardPolicy);
+/// What `[fleet]` says: name, geography, guard, store.
+pub(super) type General = (String, Option<GeoFiles>, GuardPolicy, Option<PathBuf>);
 
 pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<General, Reported> {
-    let Some(RawFleet { name, geo, guard }) = raw? else {
-        return Ok((DEFAULT_NAME.to_owned(), None, DEFAULT_GUARD));
+    let Some(RawFleet {
+        name,
+        geo,
+        guard,
+        store,
+    }) = raw?
+    else {
+        return Ok((DEFAULT_NAME.to_owned(), None, DEFAULT_GUARD, None));
     };
     let name = fleet_name(cx.sink, name);
     let geo = geo.and_then(|geo| geo.map(|geo| geo_files(cx, geo)).transpose());
     let guard = guard.and_then(|guard| guard.map_or(Ok(DEFAULT_GUARD), |guard| policy(cx.sink, guard)));
-    Ok((name?, geo?, guard?))
+    let store = store_file(cx, store);
+    Ok((name?, geo?, guard?, store?))
 }
 
 const DEFAULT_NAME: &str = "fleet";
@@ -44,6 +51,20 @@ fn fleet_name(sink: &Sink<'_>, name: Field<&str>) -> Result<String, Reported> {
     }
     let message = format!("`name` is {:?}", name.get_ref());
     Err(sink.fault(name.span(), message, "write 1 to 255 printable characters"))
+}
+
+/// `embedded:PATH`; the file may be new, since the first drain makes it.
+fn store_file(cx: &Context<'_, '_>, store: Field<&str>) -> Result<Option<PathBuf>, Reported> {
+    let Some(store) = store? else { return Ok(None) };
+    let text = *store.get_ref();
+    match text.strip_prefix("embedded:").filter(|path| !path.is_empty()) {
+        Some(path) => Ok(Some(cx.path(path))),
+        None => Err(cx.sink.fault(
+            store.span(),
+            format!("`store` is {text:?}"),
+            "write \"embedded:\" and the path of a file, for example \"embedded:state/steer.redb\"",
+        )),
+    }
 }
 
 fn geo_files(cx: &Context<'_, '_>, raw: RawGeo<'_>) -> Result<GeoFiles, Reported> {
@@ -114,7 +135,12 @@ pub(super) fn sites(cx: &Context<'_, '_>, raw: List<RawSite<'_>>) -> Result<Vec<
 }
 
 fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -> Result<Site, Reported> {
-    let RawSite { name, router_id } = raw;
+    let RawSite {
+        name,
+        router_id,
+        capacity,
+    } = raw;
+    let capacity = values::optional_int(sink, "capacity", capacity, 1..=1_000_000_000_000_u64);
     let place = router_id
         .as_ref()
         .ok()
@@ -142,6 +168,7 @@ fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -
         latitude: airport.latitude,
         longitude: airport.longitude,
         router_id: router_id?,
+        capacity: capacity?,
     })
 }
 

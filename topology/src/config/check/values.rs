@@ -37,6 +37,27 @@ where
     }
 }
 
+/// A whole number within `range`, or nothing.
+pub(super) fn optional_int<T>(
+    sink: &Sink<'_>,
+    key: &str,
+    field: Field<i128>,
+    range: RangeInclusive<T>,
+) -> Result<Option<T>, Reported>
+where
+    T: TryFrom<i128> + PartialOrd + Display + Copy,
+{
+    let written = matches!(field, Ok(Some(_)));
+    let default = *range.start();
+    let value = int(sink, key, field, range, default)?;
+    Ok(written.then_some(value))
+}
+
+/// True or false, or the default.
+pub(super) fn flag(field: Field<bool>, default: bool) -> Result<bool, Reported> {
+    Ok(field?.map_or(default, |written| *written.get_ref()))
+}
+
 /// A duration within `range`, or the default.
 pub(super) fn duration(
     sink: &Sink<'_>,

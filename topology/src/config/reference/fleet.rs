@@ -38,6 +38,16 @@ pub(in crate::config) static FLEET: Section = Section {
             cost: "",
             relation: "",
         },
+        Key {
+            name: "store",
+            value: "string",
+            example: "\"embedded:state/steer.redb\"",
+            default: "absent: drains end with the process",
+            range: "`embedded:` and the path of a file, whose folder is made where it is missing",
+            about: "Where drains and other wishes of the operator are kept, so that they survive a restart.",
+            cost: "",
+            relation: "One file per process.",
+        },
     ],
 };
 
@@ -142,6 +152,16 @@ pub(in crate::config) static SITE: Section = Section {
             cost: "",
             relation: "Goes before `[bgp] router_id`. Where neither is written, the first IPv4 address of \
                        `[bgp] listen`, else the first IPv4 `source` of the site's peers, is taken.",
+        },
+        Key {
+            name: "capacity",
+            value: "whole number",
+            example: "20000",
+            default: "absent: not counted",
+            range: "1 to 1000000000000",
+            about: "Requests per second that the site can serve.",
+            cost: "",
+            relation: "Used by `needs` of pools.",
         },
     ],
 };

@@ -98,6 +98,16 @@ pub(in crate::config) static CHECK: Section = Section {
             cost: "More keeps a flapping endpoint out; less brings a mended one back sooner.",
             relation: "",
         },
+        Key {
+            name: "tripwire",
+            value: "true or false",
+            example: "true",
+            default: "`false`",
+            range: "",
+            about: "Hold a TCP connection to each endpoint. Its end (FIN or RST, seen within milliseconds of the death of a process) starts a probe at once, and that probe alone decides.",
+            cost: "One connection per endpoint and prober stays open.",
+            relation: "",
+        },
     ],
 };
 
@@ -136,6 +146,16 @@ pub(in crate::config) static POOL: Section = Section {
             about: "What serves; see [`[[pool]] endpoints`](#pool-endpoints).",
             cost: "Each costs one probe per `interval` and site.",
             relation: "",
+        },
+        Key {
+            name: "needs",
+            value: "whole number",
+            example: "30000",
+            default: "absent: no demand",
+            range: "1 to the sum of `capacity` of its sites",
+            about: "Requests per second that the sites in service must be able to serve together. The guard takes out no site without which they could not.",
+            cost: "",
+            relation: "Every site of the pool needs a `capacity`.",
         },
     ],
 };

@@ -46,7 +46,7 @@ fn messages(mut file: &[u8]) -> Vec<(Context, &[u8])> {
         let addresses = if body[numbers + 3] == 1 { 8 } else { 32 };
         let context = Context {
             four_octet,
-            internal: false,
+            ..EXTERNAL
         };
         messages.push((context, &body[numbers + 4 + addresses..]));
     }

@@ -1,0 +1,243 @@
+//! What we offer a peer, and what the two OPENs agree on.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use steer_topology::{Asn, GracefulRestart, Role, RoleName};
+
+use crate::wire::{
+    self, Capabilities, Context, EXTENDED_LENGTH, Families, LongLived, MAX_LENGTH, Open, Outbound,
+    RestartCapability,
+};
+
+/// What a machine has to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our AS number.
+    pub local_asn: Asn,
+    /// Our BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// The peer's AS number; `None` takes any (the route monitor).
+    pub peer_asn: Option<Asn>,
+    /// Hold time to offer: whole seconds, 0 or 3 to 65,535.
+    pub hold_time: Duration,
+    /// Mean time between two dials; jittered to 75 to 100 %.
+    pub connect_retry: Duration,
+    /// Never dial.
+    pub passive: bool,
+    /// What we carry.
+    pub families: Families,
+    /// Offer IPv4 routes with an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+    /// Offer messages of up to 65,535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// Our role (RFC 9234), and whether the peer must say its own.
+    pub role: Option<Role>,
+    /// Ask the peer to keep our routes while we restart (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
+    /// This process follows one that the peer may still remember: the R bit, until [`super::Event::Recovered`].
+    pub restarted: bool,
+    /// Our name, for the peer's display.
+    pub hostname: Option<String>,
+    /// Our software, for the peer's display.
+    pub software: Option<String>,
+    /// No connection before BFD is up, neither way.
+    pub strict_bfd: bool,
+}
+
+impl Config {
+    /// What is usual: both families, hold time 90 s, a dial every 5 s, extended messages, nothing else.
+    #[must_use]
+    pub fn basic(local_asn: Asn, router_id: Ipv4Addr) -> Self {
+        Self {
+            local_asn,
+            router_id,
+            peer_asn: None,
+            hold_time: Duration::from_secs(90),
+            connect_retry: Duration::from_secs(5),
+            passive: false,
+            families: Families::ALL,
+            extended_next_hop: false,
+            extended_messages: true,
+            role: None,
+            graceful_restart: None,
+            restarted: false,
+            hostname: None,
+            software: None,
+            strict_bfd: false,
+        }
+    }
+
+    /// As the file has it for one peer.
+    #[must_use]
+    pub fn of(peer: &steer_topology::Peer, local_asn: Asn, router_id: Ipv4Addr) -> Self {
+        Self {
+            peer_asn: Some(peer.asn),
+            hold_time: peer.hold_time,
+            connect_retry: peer.connect_retry,
+            passive: peer.passive,
+            families: peer.families.into(),
+            extended_next_hop: peer.extended_next_hop,
+            extended_messages: peer.extended_messages,
+            role: peer.role,
+            graceful_restart: peer.graceful_restart,
+            strict_bfd: peer.bfd.as_ref().is_some_and(|bfd| bfd.strict),
+            ..Self::basic(local_asn, router_id)
+        }
+    }
+}
+
+impl Config {
+    /// Our OPEN.
+    pub(super) fn open(&self) -> Open {
+        let capabilities = Capabilities {
+            families: Some(self.families),
+            four_octet_as: true,
+            route_refresh: true,
+            enhanced_refresh: true,
+            extended_next_hop: self.extended_next_hop,
+            extended_messages: self.extended_messages,
+            roles: self
+                .role
+                .iter()
+                .map(|role| wire::role_number(role.name))
+                .collect(),
+            graceful_restart: self.graceful_restart.map(|offer| self.restart_capability(offer)),
+            long_lived: Vec::new(), // our stale routes shall not live long
+            hostname: self.hostname.clone(),
+            software: self.software.clone(),
+            others: Vec::new(),
+        };
+        Open {
+            asn: self.local_asn,
+            hold_time: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
+            identifier: self.router_id,
+            capabilities,
+        }
+    }
+
+    fn restart_capability(&self, offer: GracefulRestart) -> RestartCapability {
+        RestartCapability {
+            restarted: self.restarted,
+            notification: offer.notification,
+            restart_time: offer.restart_time,
+            families: self.families,
+            // The host forwards whatever this process does, so nothing was lost by its restart.
+            forwarding: self.families,
+        }
+    }
+
+    /// What this offer and the peer's OPEN, which is good, have in common.
+    pub(super) fn negotiate(&self, open: &Open) -> Negotiated {
+        let theirs = &open.capabilities;
+        let families = self.families.and(theirs.carried());
+        let offer = self
+            .graceful_restart
+            .filter(|_| theirs.graceful_restart.is_some());
+        let internal = open.asn == self.local_asn;
+        let role = self.role.filter(|_| !internal).map(|role| role.name);
+        let peer_role = theirs.roles.first().copied().and_then(wire::role_of);
+        Negotiated {
+            peer_asn: open.asn,
+            peer_id: open.identifier,
+            hold_time: self.hold_time.min(Duration::from_secs(open.hold_time.into())),
+            families,
+            four_octet: theirs.four_octet_as,
+            internal,
+            extended_messages: self.extended_messages && theirs.extended_messages,
+            extended_next_hop: self.extended_next_hop && theirs.extended_next_hop,
+            route_refresh: theirs.route_refresh,
+            enhanced_refresh: theirs.enhanced_refresh,
+            graceful_restart: theirs.graceful_restart,
+            retained: offer.map_or(Families::default(), |_| families),
+            graceful_notification: offer.is_some_and(|offer| offer.notification)
+                && theirs.graceful_restart.is_some_and(|theirs| theirs.notification),
+            // RFC 9494 §4.2: without graceful restart it means nothing.
+            long_lived: theirs
+                .graceful_restart
+                .map_or(Vec::new(), |_| theirs.long_lived.clone()),
+            peer_role,
+            role,
+            only_to_customer: role
+                .filter(|role| sends_down(*role))
+                .map(|_| self.local_asn.get()),
+            hostname: theirs.hostname.clone(),
+            software: theirs.software.clone(),
+        }
+    }
+}
+
+/// RFC 9234 §5: what a route server, a provider or a peer sends goes on to customers alone.
+fn sends_down(role: RoleName) -> bool {
+    match role {
+        RoleName::Provider | RoleName::RouteServer | RoleName::Peer => true,
+        RoleName::Customer | RoleName::RouteServerClient => false,
+    }
+}
+
+/// What both OPENs agree on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Negotiated {
+    /// The peer's AS number.
+    pub peer_asn: Asn,
+    /// The peer's BGP Identifier.
+    pub peer_id: Ipv4Addr,
+    /// The shorter of both; zero: the session never expires.
+    pub hold_time: Duration,
+    /// What both carry.
+    pub families: Families,
+    /// Both speak 4-octet AS numbers.
+    pub four_octet: bool,
+    /// The peer is in our AS.
+    pub internal: bool,
+    /// Both take messages of up to 65,535 octets (RFC 8654).
+    pub extended_messages: bool,
+    /// IPv4 routes may have an IPv6 next hop (RFC 8950).
+    pub extended_next_hop: bool,
+    /// The peer sends its routes again when asked (RFC 2918).
+    pub route_refresh: bool,
+    /// Routes that are sent again are framed (RFC 7313 §4).
+    pub enhanced_refresh: bool,
+    /// Graceful restart as the peer offers it (RFC 4724).
+    pub graceful_restart: Option<RestartCapability>,
+    /// Families whose routes the peer keeps while we restart: we asked, and it can.
+    pub retained: Families,
+    /// Both sides take a NOTIFICATION for a graceful end unless it is a Hard Reset (RFC 8538).
+    pub graceful_notification: bool,
+    /// Long-lived graceful restart as the peer offers it (RFC 9494), per family.
+    pub long_lived: Vec<LongLived>,
+    /// Our role, which decides what ONLY_TO_CUSTOMER means here (RFC 9234 §5).
+    pub role: Option<RoleName>,
+    /// The role that the peer said.
+    pub peer_role: Option<RoleName>,
+    /// ONLY_TO_CUSTOMER that our routes need here (RFC 9234 §5): the peer is to give them to its customers alone.
+    pub only_to_customer: Option<u32>,
+    /// The peer's name, for display.
+    pub hostname: Option<String>,
+    /// The peer's software, for display.
+    pub software: Option<String>,
+}
+
+impl Negotiated {
+    /// How to read the peer's messages.
+    pub(super) fn context(&self) -> Context {
+        Context {
+            four_octet: self.four_octet,
+            internal: self.internal,
+            extended_next_hop: self.extended_next_hop,
+        }
+    }
+
+    /// How our UPDATEs must look.
+    #[must_use]
+    pub fn outbound(&self) -> Outbound {
+        Outbound {
+            four_octet: self.four_octet,
+            max_length: if self.extended_messages {
+                EXTENDED_LENGTH
+            } else {
+                MAX_LENGTH
+            },
+        }
+    }
+}
