@@ -3,6 +3,7 @@
 mod announce;
 mod daemon;
 mod dns;
+mod flood;
 mod grpc;
 mod receiver;
 
@@ -15,11 +16,14 @@ pub(crate) enum Bench {
     Dns,
     /// Verdict to UPDATE with 1,000 prefixes and 20 peers, beside ExaBGP, GoBGP, BIRD and FRR (needs root).
     Announce,
+    /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
+    Flood,
 }
 
 pub(crate) fn bench(what: Bench) -> Result<(), String> {
     match what {
         Bench::Dns => dns::bench(),
         Bench::Announce => announce::bench(),
+        Bench::Flood => flood::bench(),
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! All are in a network namespace of the bench's own; one prefix is withdrawn and announced again and again.
 
-mod speakers;
+pub(super) mod speakers;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::shell::{cargo, run};
 use speakers::Speaker;
 
 /// Prefixes of each speaker, the one that toggles included.
-const PREFIXES: usize = 1_000;
+pub(super) const PREFIXES: usize = 1_000;
 const PEERS: u8 = 20;
 /// Turns of each speaker; they alternate, so that a noisy moment hits all of them.
 const ROUNDS: usize = 5;
@@ -40,7 +40,7 @@ const P99_BOUND_US: f64 = 2_000.0;
 
 /// The prefix that toggles.
 const TOGGLED: &str = "192.0.2.0/24";
-const TOGGLED_NET: Net = (0xc000_0200, 24);
+pub(super) const TOGGLED_NET: Net = (0xc000_0200, 24);
 
 /// The figures of one speaker.
 struct Figures {
@@ -107,7 +107,7 @@ fn turn(speaker: &mut dyn Speaker, receiver: &mut Receiver, figures: &mut Figure
     Ok(())
 }
 
-fn micros(start: Nanos, end: Nanos) -> f64 {
+pub(super) fn micros(start: Nanos, end: Nanos) -> f64 {
     // A peer that heard before the start would be a fault of the measurement; it must be seen.
     (end as f64 - start as f64) / 1_000.0
 }

@@ -15,7 +15,6 @@ use crate::shell::output;
 
 /// A running daemon with everything that it starts.
 pub(super) struct Daemon {
-    name: &'static str,
     child: Child,
 }
 
@@ -32,20 +31,11 @@ impl Daemon {
             .process_group(0)
             .spawn()
             .map_err(fail)?;
-        Ok(Self { name, child })
+        Ok(Self { child })
     }
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// An error where it has ended.
-    pub(super) fn check(&mut self) -> Result<(), String> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!("{} ended: {status}", self.name)),
-            Err(error) => Err(format!("{}: {error}", self.name)),
-        }
     }
 
     /// CPU time of it and its children that live.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use super::super::daemon::{Daemon, tree, wait_for, write};
+use super::super::daemon::{Daemon, Memory, tree, wait_for, write};
 use super::super::grpc::GoBgpApi;
 use super::super::receiver::{Nanos, now, peer_asn};
 use super::{PREFIXES, TOGGLED};
@@ -26,7 +26,7 @@ use crate::shell::{output, target};
 const START: Duration = Duration::from_secs(20);
 
 /// One speaker, or one way to tell it.
-pub(super) trait Speaker {
+pub(in super::super) trait Speaker {
     fn name(&self) -> &'static str;
     fn version(&self) -> String;
     /// Where its sessions come from.
@@ -43,15 +43,7 @@ pub(super) trait Speaker {
 
 /// All, steer first.
 pub(super) fn all(folder: &Path, peers: &[Ipv4Addr]) -> Result<Vec<Box<dyn Speaker>>, String> {
-    let home = |name: &str, last: u8| {
-        let folder = folder.join(name);
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        Ok::<_, String>(Home {
-            folder,
-            address: Ipv4Addr::new(10, 9, 0, last),
-            peers: peers.to_vec(),
-        })
-    };
+    let home = |name: &str, last| Home::new(&folder.join(name), Ipv4Addr::new(10, 9, 0, last), peers);
     let bird = Rc::new(RefCell::new(Bird {
         home: home("bird", 4)?,
         daemon: None,
@@ -70,13 +62,26 @@ pub(super) fn all(folder: &Path, peers: &[Ipv4Addr]) -> Result<Vec<Box<dyn Speak
 }
 
 /// Folder, address and peers of one speaker.
-struct Home {
+pub(in super::super) struct Home {
     folder: PathBuf,
     address: Ipv4Addr,
     peers: Vec<Ipv4Addr>,
 }
 
 impl Home {
+    pub(in super::super) fn new(
+        folder: &Path,
+        address: Ipv4Addr,
+        peers: &[Ipv4Addr],
+    ) -> Result<Self, String> {
+        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            address,
+            peers: peers.to_vec(),
+        })
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
@@ -107,7 +112,7 @@ fn cpu_of(daemon: &Option<Daemon>) -> Duration {
     daemon.as_ref().map_or(Duration::ZERO, Daemon::cpu)
 }
 
-fn package_version(package: &str) -> String {
+pub(in super::super) fn package_version(package: &str) -> String {
     let query = output(Command::new("dpkg-query").args(["-W", "-f=${Version}", package]));
     format!(
         "{package} {}",
@@ -125,10 +130,12 @@ pub(in super::super) struct Steer {
     /// At the other site, always up.
     standing: Option<Endpoint>,
     log: Tail,
+    /// More lines of `[bgp]`, and more tables.
+    more: (String, String),
 }
 
 impl Steer {
-    fn new(home: Home) -> Self {
+    pub(in super::super) fn new(home: Home) -> Self {
         let log = Tail::new(&home.path("log"));
         Self {
             home,
@@ -136,6 +143,38 @@ impl Steer {
             toggled: None,
             standing: None,
             log,
+            more: Default::default(),
+        }
+    }
+
+    /// With more lines of `[bgp]`, and more tables.
+    pub(in super::super) fn with(mut self, bgp: &str, tables: &str) -> Self {
+        self.more = (bgp.to_owned(), tables.to_owned());
+        self
+    }
+
+    pub(in super::super) fn memory(&self) -> Memory {
+        self.daemon.as_ref().map(Daemon::memory).unwrap_or_default()
+    }
+
+    /// An error unless the log tells of one session with `peer`, and not of its end.
+    pub(in super::super) fn check_never_lost(&self, peer: Ipv4Addr) -> Result<(), String> {
+        let log =
+            fs::read_to_string(self.home.path("log")).map_err(|error| format!("log of steer: {error}"))?;
+        let about = |message: &str| {
+            let (message, peer) = (
+                format!("\"message\":\"{message}\""),
+                format!("\"peer\":\"{peer}\""),
+            );
+            log.lines()
+                .filter(|line| line.contains(&message) && line.contains(&peer))
+                .count()
+        };
+        match (about("session established"), about("session down")) {
+            (1, 0) => Ok(()),
+            (up, down) => Err(format!(
+                "the session with {peer} came up {up} times and went down {down} times"
+            )),
         }
     }
 
@@ -147,7 +186,8 @@ impl Steer {
              [[check]]\nname = \"web\"\nkind = \"tcp\"\ninterval = \"10ms\"\ntimeout = \"10ms\"\nfall = 1\nrise = 1\n\
              [[pool]]\nname = \"web\"\ncheck = \"web\"\nendpoints = [\n\
              {{ site = \"fra\", address = \"{OWN_ENDPOINT}\" }},\n{{ site = \"nrt\", address = \"{OTHER_ENDPOINT}\" }},\n]\n\
-             [bgp]\nasn = {ASN}\n"
+             [bgp]\nasn = {ASN}\n{}",
+            self.more.0
         );
         text += &self.home.each_peer(|peer, asn| {
             format!(
@@ -159,6 +199,7 @@ impl Steer {
             // Infallible for a string.
             let _ = write!(text, "[[anycast]]\nprefix = \"{prefix}\"\nsites = [\"fra\"]\n");
         }
+        text += &self.more.1;
         text + &format!(
             "[[anycast]]\nprefix = \"{TOGGLED}\"\nsites = [\"fra\"]\nwhile_up = [\"pool:web@local\"]\n"
         )
