@@ -264,6 +264,7 @@ impl Listening {
             withdrawn,
             reachable,
             path,
+            leaked: _,
             faults: _,
             end_of_rib: _,
         } = update;

@@ -9,7 +9,10 @@
 //! Both directions may be open at once (RFC 4271 §6.8), so everything outside speaks of a [`SessionId`], one
 //! per connection, and late news of a connection that is gone is dropped by its number.
 
+mod effect;
 mod event;
+mod message;
+mod slot;
 mod table;
 mod terms;
 mod timers;
@@ -20,13 +23,12 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 
-use crate::wire::{
-    self, Context, EXTENDED_LENGTH, Family, Frame, Kind, MAX_LENGTH, Malformed, Message, Notification, Open,
-    Reason,
-};
+use crate::wire::{Context, EXTENDED_LENGTH, MAX_LENGTH, Malformed, Notification, Reason};
+
+use slot::{News, Slot};
 
 pub use event::{Action, End, Event, Refusal, SessionId, Side};
 pub use table::{Effect, State, Trigger, step};
@@ -36,6 +38,9 @@ pub use timers::{Timer, Timers};
 /// Time a peer has from TCP connection to OPEN. RFC 4271 §8.2.2 suggests 4 minutes; a peer that is silent for
 /// one is no BGP speaker.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// RFC 9687 §4: so long a peer may take no octet that waits for it, or twice the hold time if that is longer.
+pub const SEND_HOLD_MIN: Duration = Duration::from_secs(8 * 60);
 
 /// A session that stood this long has shown that it can; what went wrong before is forgiven.
 const STABLE: Duration = Duration::from_secs(60);
@@ -53,78 +58,27 @@ pub struct Peer {
     outgoing: Slot,
     incoming: Slot,
     stopped: bool,
+    path: PathState,
     /// Faults of the peer in a row.
     penalty: u32,
     /// Between a fault and the end of the wait that it brought. No longer: two sides that refuse each other would
     /// never meet again.
     damped: bool,
+    /// The peer knows no capabilities (RFC 5492 §3): the next OPEN has none.
+    bare: bool,
     last_id: u64,
     rng: StdRng,
     actions: VecDeque<Action>,
 }
 
-/// One connection and its state.
-#[derive(Debug)]
-struct Slot {
-    id: SessionId,
-    state: State,
-    timers: Timers,
-    connected_at: Option<Instant>,
-    /// There from OpenConfirm on.
-    negotiated: Option<Negotiated>,
-    established_at: Option<Instant>,
-}
-
-impl Slot {
-    fn new() -> Self {
-        let (id, state) = (SessionId(0), State::Idle);
-        Self {
-            id,
-            state,
-            timers: Timers::default(),
-            connected_at: None,
-            negotiated: None,
-            established_at: None,
-        }
-    }
-
-    /// How long the connection has been open.
-    fn opened(&self, now: Instant) -> Duration {
-        self.connected_at
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-    }
-
-    /// How long the session has been up.
-    fn stood(&self, now: Instant) -> Duration {
-        self.established_at
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
-    }
-}
-
-/// What a trigger carries, for effects and for the end that it may bring.
-#[derive(Debug, Default)]
-struct News {
-    notification: Option<Notification>,
-    end: Option<End>,
-    delivery: Option<Action>,
-}
-
-impl News {
-    fn refusing(malformed: Malformed) -> Self {
-        let Malformed { notification, text } = malformed;
-        Self {
-            end: Some(End::Refused(notification.clone(), text)),
-            notification: Some(notification),
-            delivery: None,
-        }
-    }
-
-    fn ending(end: End) -> Self {
-        Self {
-            end: Some(end),
-            ..Self::default()
-        }
-    }
+/// What BFD last said of the path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PathState {
+    /// Nothing yet, or there is no BFD.
+    Unknown,
+    Up,
+    Down,
+    AdminDown,
 }
 
 impl Peer {
@@ -136,8 +90,10 @@ impl Peer {
             outgoing: Slot::new(),
             incoming: Slot::new(),
             stopped: true,
+            path: PathState::Unknown,
             penalty: 0,
             damped: false,
+            bare: false,
             last_id: 0,
             rng: StdRng::seed_from_u64(seed),
             actions: VecDeque::new(),
@@ -152,6 +108,8 @@ impl Peer {
                 self.start(now);
             }
             Event::Stop { reason, text } => self.stop(&Notification::shutdown(reason, &text), now),
+            Event::Restart { text } => self.restart(&text, now),
+            Event::Recovered => self.config.restarted = false,
             Event::Connected(id) => self.on_session(id, Trigger::Connected, News::default(), now),
             Event::Lost(id, cause) => self.on_session(id, Trigger::Lost, News::ending(End::Lost(cause)), now),
             Event::Frame(id, frame) => self.on_frame(id, &frame, now),
@@ -162,12 +120,11 @@ impl Peer {
                 let malformed = Malformed::too_many_prefixes(family, limit);
                 self.on_session(id, Trigger::Malformed, News::refusing(malformed), now);
             }
-            Event::Restart { text } => {
-                self.stop(&Notification::shutdown(Reason::AdministrativeReset, &text), now);
-            }
-            Event::Recovered => self.config.restarted = false,
-            Event::Blocked(_) | Event::Progress(_) => {}
-            Event::PathUp | Event::PathDown | Event::PathAdminDown => {}
+            Event::Blocked(id) => self.on_session(id, Trigger::Blocked, News::default(), now),
+            Event::Progress(id) => self.on_session(id, Trigger::Progress, News::default(), now),
+            Event::PathUp => self.on_path(PathState::Up, now),
+            Event::PathDown => self.on_path(PathState::Down, now),
+            Event::PathAdminDown => self.on_path(PathState::AdminDown, now),
         }
         self.settle(now);
     }
@@ -177,14 +134,19 @@ impl Peer {
         if self.stopped {
             return Err(Refusal::Stopped);
         }
+        if self.waits_for_path() {
+            return Err(Refusal::PathDown);
+        }
         if self.state() == State::Established {
-            return Err(Refusal::Established);
+            let side = self.outlived(now).ok_or(Refusal::Established)?;
+            let cause = "the peer has restarted and connects anew".to_owned();
+            self.fire(side, Trigger::Lost, News::ending(End::Lost(cause)), now);
         }
         if self.damped && self.outgoing.timers.runs(Timer::Restart) {
             return Err(Refusal::Damped);
         }
         // A second connection from the same side: the peer has forgotten the first.
-        self.fire(Side::Incoming, Trigger::Collision, collision(), now);
+        self.fire(Side::Incoming, Trigger::Collision, News::collision(), now);
         let id = self.new_id();
         self.incoming.id = id;
         self.fire(Side::Incoming, Trigger::Connected, News::default(), now);
@@ -227,13 +189,10 @@ impl Peer {
     /// The longest message that `wire::take_frame` may take from this connection.
     #[must_use]
     pub fn frame_limit(&self, id: SessionId) -> usize {
-        // RFC 8654 §4: who offers it takes long messages, whatever the peer offers; after the OPEN, which has none.
-        let past_open = self.state_of(id).is_some_and(|state| state > State::OpenSent);
-        if past_open && self.config.extended_messages {
-            EXTENDED_LENGTH
-        } else {
-            MAX_LENGTH
-        }
+        let slot = self.side_of(id).map(|side| self.slot(side));
+        // RFC 8654 §4: who offers it takes long messages, whatever the peer offers; after the OPEN, which is short.
+        let long = slot.is_some_and(|slot| slot.state > State::OpenSent && slot.offered.extended_messages);
+        if long { EXTENDED_LENGTH } else { MAX_LENGTH }
     }
 
     /// The state of one connection, if it is still ours.
@@ -242,8 +201,17 @@ impl Peer {
         self.side_of(id).map(|side| self.slot(side).state)
     }
 
+    /// Whether no connection is sought or taken because BFD must be up first.
+    #[must_use]
+    pub fn waits_for_path(&self) -> bool {
+        self.config.strict_bfd && self.path != PathState::Up
+    }
+
     fn start(&mut self, now: Instant) {
         self.damped = false;
+        if self.waits_for_path() {
+            return; // until `PathUp`
+        }
         let trigger = if self.config.passive {
             Trigger::StartPassive
         } else {
@@ -253,16 +221,85 @@ impl Peer {
     }
 
     fn stop(&mut self, notification: &Notification, now: Instant) {
-        self.stopped = true;
-        self.penalty = 0; // RFC 4271 §8.2.2: ManualStop sets ConnectRetryCounter to zero
+        self.forget();
         for side in [Side::Outgoing, Side::Incoming] {
-            let end = Some(End::Stopped(notification.clone()));
-            let news = News {
-                notification: Some(notification.clone()),
-                end,
-                delivery: None,
-            };
+            let news = News::telling(notification.clone(), End::Stopped(notification.clone()));
             self.fire(side, Trigger::Stop, news, now);
+        }
+    }
+
+    fn restart(&mut self, text: &str, now: Instant) {
+        self.forget();
+        for side in [Side::Outgoing, Side::Incoming] {
+            if self.is_bridged(side) {
+                self.fire(side, Trigger::Leave, News::ending(End::Left), now);
+            } else {
+                let notification = Notification::shutdown(Reason::AdministrativeReset, text);
+                let news = News::telling(notification.clone(), End::Stopped(notification));
+                self.fire(side, Trigger::Stop, news, now);
+            }
+        }
+    }
+
+    /// RFC 4271 §8.2.2: ManualStop sets ConnectRetryCounter to zero.
+    fn forget(&mut self) {
+        self.stopped = true;
+        self.penalty = 0;
+        self.bare = false;
+    }
+
+    /// Whether the peer keeps our routes when this connection ends without a word, and not when it hears a
+    /// NOTIFICATION (RFC 4724 §4.2). Where its OPEN is still to come, it may.
+    fn is_bridged(&self, side: Side) -> bool {
+        match &self.slot(side).negotiated {
+            Some(negotiated) => !negotiated.retained.is_empty() && !negotiated.graceful_notification,
+            None => self.config.graceful_restart.is_some(),
+        }
+    }
+
+    /// The established session, if the peer connects anew because it has restarted (RFC 4724 §5): it said that it
+    /// may, and ours is old enough not to be one of two that were dialled at once.
+    fn outlived(&self, now: Instant) -> Option<Side> {
+        [Side::Outgoing, Side::Incoming].into_iter().find(|side| {
+            let slot = self.slot(*side);
+            let theirs = slot
+                .negotiated
+                .as_ref()
+                .and_then(|negotiated| negotiated.graceful_restart);
+            theirs.is_some_and(|theirs| !theirs.families.is_empty()) && slot.stood(now) >= STABLE
+        })
+    }
+
+    fn on_path(&mut self, path: PathState, now: Instant) {
+        let before = std::mem::replace(&mut self.path, path);
+        match (before, path) {
+            (PathState::Up, PathState::Up) | (PathState::Down, PathState::Down) => {}
+            (PathState::Unknown | PathState::Down | PathState::AdminDown, PathState::Up) => self.hurry(now),
+            (PathState::Unknown | PathState::Up | PathState::AdminDown, PathState::Down) => {
+                for side in [Side::Outgoing, Side::Incoming] {
+                    let news = News::telling(Notification::bare(Reason::BfdDown), End::PathDown);
+                    self.fire(side, Trigger::PathDown, news, now);
+                }
+            }
+            // RFC 5882 §4.2: no path failure. A session stays; where BFD must be first, none begins.
+            (_, PathState::AdminDown | PathState::Unknown) => {}
+        }
+    }
+
+    /// The path is there: what waits for it waits no longer, unless the peer was at fault.
+    fn hurry(&mut self, now: Instant) {
+        if self.stopped || self.damped || self.incoming.state.is_connected() {
+            return;
+        }
+        match self.outgoing.state {
+            State::Idle => self.start(now),
+            State::Connect | State::Active if self.outgoing.timers.runs(Timer::Retry) => {
+                self.outgoing.timers.stop(Timer::Retry);
+                let news = News::ending(End::Lost("dialled again: BFD is up".to_owned()));
+                self.fire(Side::Outgoing, Trigger::RetryExpired, news, now);
+            }
+            State::Connect | State::Active => {}
+            State::OpenSent | State::OpenConfirm | State::Established => {}
         }
     }
 
@@ -286,246 +323,31 @@ impl Peer {
                     "KEEPALIVE"
                 };
                 let text = format!("the peer sent no {waiting} within the hold time");
-                let malformed = Malformed {
-                    notification: Notification::bare(Reason::HoldTimerExpired),
-                    text,
-                };
-                self.fire(side, Trigger::HoldExpired, News::refusing(malformed), now);
+                self.expire(side, Trigger::HoldExpired, Reason::HoldTimerExpired, text, now);
             }
             Timer::Keepalive => self.fire(side, Trigger::KeepaliveExpired, News::default(), now),
-        }
-    }
-
-    fn on_frame(&mut self, id: SessionId, frame: &Frame, now: Instant) {
-        let Some(side) = self.side_of(id) else { return };
-        if let Some(unexpected) = unexpected(self.slot(side).state, frame.kind) {
-            return self.fire(side, trigger_of(frame.kind), News::refusing(unexpected), now);
-        }
-        match wire::decode(frame, self.context(side)) {
-            Ok(message) => self.on_message(side, message, now),
-            Err(malformed) => self.fire(side, Trigger::Malformed, News::refusing(malformed), now),
-        }
-    }
-
-    fn on_message(&mut self, side: Side, message: Message, now: Instant) {
-        let id = self.slot(side).id;
-        let (trigger, news) = match message {
-            Message::Open(open) => return self.on_open(side, &open, now),
-            Message::Keepalive => (Trigger::Keepalive, News::default()),
-            Message::Update(update) => {
-                let delivery = Some(Action::Inbound(id, update));
-                (
-                    Trigger::Update,
-                    News {
-                        delivery,
-                        ..News::default()
-                    },
-                )
-            }
-            Message::RouteRefresh(refresh) => {
-                // RFC 2918 §4: a family that was not agreed on is ignored. Subtypes 1 and 2 are answers (RFC 7313).
-                let family = Family::from_numbers(refresh.afi, refresh.safi).filter(|_| refresh.subtype == 0);
-                let delivery = family.map(|family| Action::Refresh(id, family));
-                (
-                    Trigger::Refresh,
-                    News {
-                        delivery,
-                        ..News::default()
-                    },
-                )
-            }
-            Message::Notification(notification) => {
-                (Trigger::Notification, News::ending(End::Notified(notification)))
-            }
-        };
-        self.fire(side, trigger, news, now);
-    }
-
-    fn on_open(&mut self, side: Side, open: &Open, now: Instant) {
-        if let Err(malformed) = self.check_open(open) {
-            return self.fire(side, Trigger::Malformed, News::refusing(malformed), now);
-        }
-        match self.colliding(side, open, now) {
-            Some(loser) if loser == side => return self.fire(side, Trigger::Collision, collision(), now),
-            Some(loser) => self.fire(loser, Trigger::Collision, collision(), now),
-            None => {}
-        }
-        self.slot_mut(side).negotiated = Some(self.config.negotiate(open));
-        self.fire(side, Trigger::Open, News::default(), now);
-    }
-
-    /// RFC 4271 §6.2: what only the configuration can judge.
-    fn check_open(&self, open: &Open) -> Result<(), Malformed> {
-        if let Some(want) = self.config.peer_asn.filter(|want| *want != open.asn) {
-            let text = format!("the peer is {}, configured is {want}", open.asn);
-            return Err(Malformed::new(Reason::BadPeerAs, &[], text));
-        }
-        // RFC 6286 §2.2: the identifier need only differ inside an AS.
-        if open.asn == self.config.local_asn && open.identifier == self.config.router_id {
-            let text = format!("the peer has our own BGP Identifier {}", open.identifier);
-            return Err(Malformed::new(Reason::BadIdentifier, &[], text));
-        }
-        Ok(())
-    }
-
-    /// RFC 4271 §6.8: the connection to close now that `side` has its OPEN, if there are two.
-    fn colliding(&self, side: Side, open: &Open, now: Instant) -> Option<Side> {
-        // The connection that the higher identifier opened is kept; RFC 6286 §2.3: if equal, the higher AS.
-        let ours = (self.config.router_id, self.config.local_asn);
-        let keep = if ours > (open.identifier, open.asn) {
-            Side::Outgoing
-        } else {
-            Side::Incoming
-        };
-        let other = self.slot(side.other());
-        match other.state {
-            State::Established => Some(side),
-            State::OpenConfirm => Some(keep.other()),
-            // Its OPEN is still to come, but this OPEN tells whose it is. Deciding now keeps the two ends from
-            // each keeping another connection; a connection that stays silent does not count for long.
-            State::OpenSent if other.opened(now) < COLLISION_WINDOW => Some(keep.other()),
-            State::Idle | State::Connect | State::Active | State::OpenSent => None,
-        }
-    }
-
-    /// Does one transition and what it asks for.
-    fn fire(&mut self, side: Side, trigger: Trigger, mut news: News, now: Instant) {
-        let before = self.slot(side).state;
-        let (next, effects) = step(before, trigger);
-        self.slot_mut(side).state = next;
-        let id = self.slot(side).id;
-        if next == State::Idle && self.slot(side).stood(now) >= STABLE {
-            self.penalty = 0;
-        }
-        for effect in effects {
-            self.apply(side, *effect, &mut news, now);
-        }
-        let ended = before.is_connected() && !next.is_connected();
-        let undialled = before == State::Connect && matches!(trigger, Trigger::Lost | Trigger::RetryExpired);
-        if ended || undialled {
-            let established = before == State::Established;
-            let end = news.end.unwrap_or(End::Lost("unexpected event".to_owned()));
-            self.actions.push_back(Action::Ended { id, established, end });
-        }
-        if ended {
-            self.after_end(side, now);
-        }
-    }
-
-    fn apply(&mut self, side: Side, effect: Effect, news: &mut News, now: Instant) {
-        let id = self.slot(side).id;
-        match effect {
-            Effect::Dial => {
-                let id = self.new_id();
-                self.slot_mut(side).id = id;
-                self.actions.push_back(Action::Dial(id));
-            }
-            Effect::Close => self.actions.push_back(Action::Close(id)),
-            Effect::SendOpen => self.actions.push_back(Action::SendOpen(id, self.config.open())),
-            Effect::SendKeepalive => self.actions.push_back(Action::SendKeepalive(id)),
-            Effect::SendNotification => {
-                let notification = news
-                    .notification
-                    .take()
-                    .unwrap_or(Notification::bare(Reason::FsmUnspecific));
-                self.actions.push_back(Action::SendNotification(id, notification));
-            }
-            Effect::ArmRetry => {
-                let wait = self.jittered(self.config.connect_retry);
-                self.slot_mut(side).timers.arm(Timer::Retry, now + wait);
-            }
-            Effect::ArmOpenHold => {
-                let slot = self.slot_mut(side);
-                slot.connected_at = Some(now);
-                slot.timers.arm(Timer::Hold, now + OPEN_TIMEOUT);
-            }
-            Effect::ArmHold => self.arm_hold(side, now),
-            Effect::ArmKeepalive => {
-                let wait = self.jittered(self.hold_time(side) / 3); // RFC 4271 §4.4: a third of the hold time
-                self.arm_unless_zero(side, Timer::Keepalive, wait, now);
-            }
-            Effect::ClearTimers => self.slot_mut(side).timers.clear(),
-            Effect::Up => {
-                self.slot_mut(side).established_at = Some(now);
-                let negotiated = self.slot(side).negotiated.clone();
-                self.actions
-                    .extend(negotiated.map(|negotiated| Action::Up(id, negotiated)));
-            }
-            Effect::Deliver => self.actions.extend(news.delivery.take()),
-            Effect::Penalty => {
-                // A Cease is a wish of the peer's operator, no fault.
-                if !matches!(&news.end, Some(End::Notified(notification)) if notification.is_cease()) {
-                    self.penalty = MAX_PENALTY.min(self.penalty + 1);
-                    self.damped = true;
-                }
+            Timer::SendHold => {
+                let waited = self.send_hold_time(side).as_secs();
+                let text = format!("the peer took no octet of ours for {waited} s");
+                let reason = Reason::SendHoldTimerExpired;
+                self.expire(side, Trigger::SendHoldExpired, reason, text, now);
             }
         }
     }
 
-    /// Without a hold time the first KEEPALIVE must come all the same, or nothing would ever end OpenConfirm.
-    fn arm_hold(&mut self, side: Side, now: Instant) {
-        let hold = self.hold_time(side);
-        let slot = self.slot_mut(side);
-        match (hold.is_zero(), slot.state) {
-            (false, _) => slot.timers.arm(Timer::Hold, now + hold),
-            (true, State::OpenConfirm) => slot.timers.arm(Timer::Hold, now + OPEN_TIMEOUT),
-            (true, _) => slot.timers.stop(Timer::Hold),
-        }
-    }
-
-    fn arm_unless_zero(&mut self, side: Side, timer: Timer, wait: Duration, now: Instant) {
-        if !wait.is_zero() {
-            self.slot_mut(side).timers.arm(timer, now + wait);
-        }
-    }
-
-    fn after_end(&mut self, side: Side, now: Instant) {
-        let slot = self.slot_mut(side);
-        slot.connected_at = None;
-        slot.negotiated = None;
-        slot.established_at = None;
-        if side == Side::Incoming {
-            // Dialling is the outgoing slot's business: an accepted connection that ended leaves nothing behind.
-            slot.state = State::Idle;
-            slot.timers.clear();
-            if self.damped && self.outgoing.state == State::Active {
-                // The peer waits out its penalty, whichever side it came from.
-                self.fire(Side::Outgoing, Trigger::Collision, collision(), now);
-            }
-        }
-    }
-
-    /// What must hold after every event, decided in one place.
-    fn settle(&mut self, now: Instant) {
-        for side in [Side::Outgoing, Side::Incoming] {
-            if self.slot(side).state == State::Established {
-                // RFC 4271 §6.8: an established session stays; the other connection is not needed.
-                self.fire(side.other(), Trigger::Collision, collision(), now);
-                return;
-            }
-        }
-        let resting = self.outgoing.state == State::Idle && !self.outgoing.timers.runs(Timer::Restart);
-        if resting && !self.stopped {
-            let wait = self.jittered(self.config.connect_retry * 2_u32.pow(self.penalty.saturating_sub(1)));
-            self.outgoing.timers.arm(Timer::Restart, now + wait);
-        }
+    fn expire(&mut self, side: Side, trigger: Trigger, reason: Reason, text: String, now: Instant) {
+        let notification = Notification::bare(reason);
+        self.fire(
+            side,
+            trigger,
+            News::refusing(Malformed { notification, text }),
+            now,
+        );
     }
 
     fn context(&self, side: Side) -> Context {
         let negotiated = self.slot(side).negotiated.as_ref();
         negotiated.map_or(Context::default(), Negotiated::context)
-    }
-
-    fn hold_time(&self, side: Side) -> Duration {
-        self.slot(side)
-            .negotiated
-            .as_ref()
-            .map_or(self.config.hold_time, |negotiated| negotiated.hold_time)
-    }
-
-    /// RFC 4271 §10: 75 to 100 % of the time.
-    fn jittered(&mut self, time: Duration) -> Duration {
-        time.mul_f64(self.rng.random_range(0.75..=1.0))
     }
 
     fn new_id(&mut self) -> SessionId {
@@ -553,39 +375,4 @@ impl Peer {
             Side::Incoming => &mut self.incoming,
         }
     }
-}
-
-fn collision() -> News {
-    let notification = Some(Notification::bare(Reason::ConnectionCollision));
-    News {
-        notification,
-        end: Some(End::Collision),
-        delivery: None,
-    }
-}
-
-fn trigger_of(kind: Kind) -> Trigger {
-    match kind {
-        Kind::Open => Trigger::Open,
-        Kind::Update => Trigger::Update,
-        Kind::Notification => Trigger::Notification,
-        Kind::Keepalive => Trigger::Keepalive,
-        Kind::RouteRefresh => Trigger::Refresh,
-    }
-}
-
-/// RFC 6608 §3: a message that the state does not expect; the data is its type.
-fn unexpected(state: State, kind: Kind) -> Option<Malformed> {
-    let (reason, expected): (_, &[Kind]) = match state {
-        State::OpenSent => (Reason::UnexpectedInOpenSent, &[Kind::Open]),
-        State::OpenConfirm => (Reason::UnexpectedInOpenConfirm, &[Kind::Keepalive]),
-        State::Established => (
-            Reason::UnexpectedInEstablished,
-            &[Kind::Update, Kind::Keepalive, Kind::RouteRefresh],
-        ),
-        State::Idle | State::Connect | State::Active => return None,
-    };
-    let fine = kind == Kind::Notification || expected.contains(&kind);
-    let text = || format!("{} message in state {}", kind.name(), state.name());
-    (!fine).then(|| Malformed::new(reason, &[kind.octet()], text()))
 }

@@ -8,6 +8,7 @@
 //!
 //! Own code and not a library, because a decoder that guesses is no decoder for a live session.
 
+mod as_path;
 mod attribute;
 mod capability;
 mod notification;
@@ -22,8 +23,9 @@ use std::fmt;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-pub use attribute::{Action, AttributeFault, Origin, Path, Segment, SegmentKind};
-pub use capability::{Capabilities, LongLived, RestartCapability, role_number, role_of};
+pub use as_path::{Segment, SegmentKind};
+pub use attribute::{Action, AttributeFault, Origin, Path};
+pub use capability::{Capabilities, LongLived, RestartCapability, encode_families, role_number, role_of};
 pub use notification::{Notification, Reason};
 pub use open::Open;
 pub use update::{
@@ -348,8 +350,8 @@ impl Kind {
             Self::Update => (23..=limit).contains(&length),
             Self::Notification => (21..=limit).contains(&length),
             Self::Keepalive => length == HEADER_LENGTH,
-            // RFC 2918 §3. Its longer form carries outbound filters (RFC 5291), which we never offer.
-            Self::RouteRefresh => length == HEADER_LENGTH + 4,
+            // What is wrong with its length depends on what was agreed on: see `decode_refresh`.
+            Self::RouteRefresh => (HEADER_LENGTH..=limit).contains(&length),
         }
     }
 }
@@ -369,9 +371,31 @@ pub fn decode(frame: &Frame, context: Context) -> Result<Message, Malformed> {
             }))
         }
         Kind::Keepalive => Ok(Message::Keepalive),
-        Kind::RouteRefresh => {
-            let (afi, subtype, safi) = (take_u16(&mut body)?, take_u8(&mut body)?, take_u8(&mut body)?);
-            Ok(Message::RouteRefresh(RouteRefresh { afi, subtype, safi }))
+        Kind::RouteRefresh => decode_refresh(body, context).map(Message::RouteRefresh),
+    }
+}
+
+/// RFC 2918 §3. Its longer form carries outbound filters (RFC 5291), which we never offer.
+fn decode_refresh(body: &[u8], context: Context) -> Result<RouteRefresh, Malformed> {
+    let text = || format!("ROUTE-REFRESH with a body of {} octets", body.len());
+    match *body {
+        [afi_high, afi_low, subtype, safi] => Ok(RouteRefresh {
+            afi: u16::from_be_bytes([afi_high, afi_low]),
+            subtype,
+            safi,
+        }),
+        // RFC 7313 §5: the data is the whole message.
+        [_, _, 1 | 2, ..] if context.enhanced_refresh => {
+            let whole = framed(Kind::RouteRefresh, |out| out.put_slice(body));
+            Err(Malformed::new(Reason::RefreshLength, &whole, text()))
+        }
+        _ => {
+            let length = u16::try_from(HEADER_LENGTH + body.len()).unwrap_or(u16::MAX);
+            Err(Malformed::new(
+                Reason::BadMessageLength,
+                &length.to_be_bytes(),
+                text(),
+            ))
         }
     }
 }

@@ -122,6 +122,10 @@ pub enum End {
     Notified(Notification),
     /// The network, or the peer without a word.
     Lost(String),
+    /// BFD went down, or is not up yet.
+    PathDown,
+    /// We restart, and the peer keeps our routes meanwhile.
+    Left,
 }
 
 impl End {
@@ -134,6 +138,8 @@ impl End {
             Self::Refused(..) => "refused",
             Self::Notified(_) => "notified",
             Self::Lost(_) => "lost",
+            Self::PathDown => "bfd-down",
+            Self::Left => "restart",
         }
     }
 }
@@ -146,6 +152,8 @@ impl fmt::Display for End {
             Self::Refused(notification, text) => write!(f, "{text}; sent {notification}"),
             Self::Notified(notification) => write!(f, "peer sent {notification}"),
             Self::Lost(cause) => f.write_str(cause),
+            Self::PathDown => f.write_str("BFD is down"),
+            Self::Left => f.write_str("left for a restart; the peer keeps our routes meanwhile"),
         }
     }
 }

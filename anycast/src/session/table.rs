@@ -60,6 +60,10 @@ pub enum Trigger {
     StartPassive,
     /// The operator's wish, or the end of the process (event 2).
     Stop,
+    /// A planned restart that the peer bridges if nothing is said (RFC 4724 §4.2).
+    Leave,
+    /// BFD went down (RFC 5882 §4.2), or must be up first.
+    PathDown,
     /// The other connection of this peer is kept (event 23), or is established already.
     Collision,
     /// Event 9.
@@ -68,6 +72,12 @@ pub enum Trigger {
     HoldExpired,
     /// Event 11.
     KeepaliveExpired,
+    /// Event 29 (RFC 9687 §3.2).
+    SendHoldExpired,
+    /// Octets wait that the peer does not take.
+    Blocked,
+    /// Octets went out, or none wait.
+    Progress,
     /// TCP is up, dialled or accepted (events 16 and 17).
     Connected,
     /// TCP failed or ended (event 18).
@@ -88,14 +98,19 @@ pub enum Trigger {
 
 impl Trigger {
     /// All, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::Start,
         Self::StartPassive,
         Self::Stop,
+        Self::Leave,
+        Self::PathDown,
         Self::Collision,
         Self::RetryExpired,
         Self::HoldExpired,
         Self::KeepaliveExpired,
+        Self::SendHoldExpired,
+        Self::Blocked,
+        Self::Progress,
         Self::Connected,
         Self::Lost,
         Self::Open,
@@ -128,6 +143,10 @@ pub enum Effect {
     ArmHold,
     /// Start KeepaliveTimer.
     ArmKeepalive,
+    /// Start SendHoldTimer, unless it runs.
+    ArmSendHold,
+    /// Stop SendHoldTimer.
+    StopSendHold,
     /// Stop all timers.
     ClearTimers,
     /// Routes may flow.
@@ -142,8 +161,8 @@ pub enum Effect {
 #[must_use]
 pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
     use Effect::{
-        ArmHold, ArmKeepalive, ArmOpenHold, ArmRetry, ClearTimers, Close, Deliver, Dial, Penalty,
-        SendKeepalive, SendNotification, SendOpen, Up,
+        ArmHold, ArmKeepalive, ArmOpenHold, ArmRetry, ArmSendHold, ClearTimers, Close, Deliver, Dial,
+        Penalty, SendKeepalive, SendNotification, SendOpen, StopSendHold, Up,
     };
     use State::{Active, Connect, Established, Idle, OpenConfirm, OpenSent};
     use Trigger as T;
@@ -156,36 +175,41 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (Idle, T::Start) => (Connect, &[ClearTimers, Dial, ArmRetry]),
         (Idle, T::StartPassive) => (Active, &[ClearTimers]),
         (Idle, T::Connected) => (OpenSent, &[ClearTimers, SendOpen, ArmOpenHold]), // accepted; else it has no number
-        (Idle, T::Stop | T::Collision) => (Idle, &[ClearTimers]),
+        (Idle, T::Stop | T::Leave | T::PathDown | T::Collision) => (Idle, &[ClearTimers]),
         (Idle, T::RetryExpired | T::HoldExpired | T::KeepaliveExpired | T::Lost) => (Idle, &[]),
+        (Idle, T::SendHoldExpired | T::Blocked | T::Progress) => (Idle, &[]),
         (Idle, T::Open | T::Keepalive | T::Update | T::Refresh | T::Notification | T::Malformed) => {
             (Idle, &[])
         }
 
         (Connect, T::Start | T::StartPassive) => (Connect, &[]),
-        (Connect, T::Stop | T::Collision) => (Idle, GIVE_UP),
+        (Connect, T::Stop | T::Leave | T::PathDown | T::Collision) => (Idle, GIVE_UP),
+        (Connect, T::Blocked | T::Progress) => (Connect, &[]), // nothing can wait yet
         (Connect, T::RetryExpired) => (Connect, &[Close, Dial, ArmRetry]),
         (Connect, T::Connected) => (OpenSent, &[ClearTimers, SendOpen, ArmOpenHold]),
         // The RFC says Idle here unless DelayOpenTimer runs; Active waits the same time and still takes the peer's dial.
         (Connect, T::Lost) => (Active, &[ClearTimers, Close, ArmRetry]),
         // No connection yet, so none of these can be: event "any other" leads to Idle.
-        (Connect, T::HoldExpired | T::KeepaliveExpired) => (Idle, GIVE_UP),
+        (Connect, T::HoldExpired | T::KeepaliveExpired | T::SendHoldExpired) => (Idle, GIVE_UP),
         (Connect, T::Open | T::Keepalive | T::Update | T::Refresh | T::Notification | T::Malformed) => {
             (Idle, GIVE_UP)
         }
 
         (Active, T::Start | T::StartPassive) => (Active, &[]),
-        (Active, T::Stop | T::Collision) => (Idle, &[ClearTimers]),
+        (Active, T::Stop | T::Leave | T::PathDown | T::Collision) => (Idle, &[ClearTimers]),
+        (Active, T::Blocked | T::Progress) => (Active, &[]),
         (Active, T::RetryExpired) => (Connect, &[Dial, ArmRetry]),
         (Active, T::Connected) => (OpenSent, &[ClearTimers, SendOpen, ArmOpenHold]),
         (Active, T::Lost) => (Active, &[]), // late news of a dial that was given up
-        (Active, T::HoldExpired | T::KeepaliveExpired) => (Idle, &[ClearTimers]),
+        (Active, T::HoldExpired | T::KeepaliveExpired | T::SendHoldExpired) => (Idle, &[ClearTimers]),
         (Active, T::Open | T::Keepalive | T::Update | T::Refresh | T::Notification | T::Malformed) => {
             (Idle, &[ClearTimers])
         }
 
         (OpenSent, T::Start | T::StartPassive) => (OpenSent, &[]),
-        (OpenSent, T::Stop | T::Collision) => (Idle, REFUSE),
+        (OpenSent, T::Stop | T::PathDown | T::Collision) => (Idle, REFUSE),
+        (OpenSent, T::Leave) => (Idle, GIVE_UP),
+        (OpenSent, T::Blocked | T::Progress) => (OpenSent, &[]), // HoldTimer ends a peer that takes nothing
         (OpenSent, T::HoldExpired) => (Idle, BLAME),
         (OpenSent, T::Lost) => (Active, &[ClearTimers, Close, ArmRetry]),
         (OpenSent, T::Open) => (OpenConfirm, &[ClearTimers, SendKeepalive, ArmKeepalive, ArmHold]),
@@ -193,10 +217,14 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (OpenSent, T::Notification) => (Idle, &[ClearTimers, Close, Penalty]),
         // RFC 6608 §3: 5/1.
         (OpenSent, T::Keepalive | T::Update | T::Refresh | T::Malformed) => (Idle, BLAME),
-        (OpenSent, T::Connected | T::RetryExpired | T::KeepaliveExpired) => (Idle, BLAME),
+        (OpenSent, T::Connected | T::RetryExpired | T::KeepaliveExpired | T::SendHoldExpired) => {
+            (Idle, BLAME)
+        }
 
         (OpenConfirm, T::Start | T::StartPassive) => (OpenConfirm, &[]),
-        (OpenConfirm, T::Stop | T::Collision) => (Idle, REFUSE),
+        (OpenConfirm, T::Stop | T::PathDown | T::Collision) => (Idle, REFUSE),
+        (OpenConfirm, T::Leave) => (Idle, GIVE_UP),
+        (OpenConfirm, T::Blocked | T::Progress) => (OpenConfirm, &[]),
         (OpenConfirm, T::HoldExpired) => (Idle, BLAME),
         (OpenConfirm, T::KeepaliveExpired) => (OpenConfirm, &[SendKeepalive, ArmKeepalive]),
         (OpenConfirm, T::Keepalive) => (Established, &[ArmHold, Up]),
@@ -204,11 +232,14 @@ pub fn step(state: State, trigger: Trigger) -> (State, &'static [Effect]) {
         (OpenConfirm, T::Notification) => (Idle, &[ClearTimers, Close, Penalty]),
         // RFC 6608 §3: 5/2.
         (OpenConfirm, T::Open | T::Update | T::Refresh | T::Malformed) => (Idle, BLAME),
-        (OpenConfirm, T::Connected | T::RetryExpired) => (Idle, BLAME),
+        (OpenConfirm, T::Connected | T::RetryExpired | T::SendHoldExpired) => (Idle, BLAME),
 
         (Established, T::Start | T::StartPassive) => (Established, &[]),
-        (Established, T::Stop | T::Collision) => (Idle, REFUSE),
-        (Established, T::HoldExpired) => (Idle, BLAME),
+        (Established, T::Stop | T::PathDown | T::Collision) => (Idle, REFUSE),
+        (Established, T::Leave) => (Idle, GIVE_UP),
+        (Established, T::HoldExpired | T::SendHoldExpired) => (Idle, BLAME),
+        (Established, T::Blocked) => (Established, &[ArmSendHold]),
+        (Established, T::Progress) => (Established, &[StopSendHold]),
         (Established, T::KeepaliveExpired) => (Established, &[SendKeepalive, ArmKeepalive]),
         (Established, T::Keepalive) => (Established, &[ArmHold]),
         (Established, T::Update | T::Refresh) => (Established, &[ArmHold, Deliver]),

@@ -6,8 +6,8 @@ use std::time::Duration;
 use steer_topology::{Asn, GracefulRestart, Role, RoleName};
 
 use crate::wire::{
-    self, Capabilities, Context, EXTENDED_LENGTH, Families, LongLived, MAX_LENGTH, Open, Outbound,
-    RestartCapability,
+    self, Capabilities, Context, EXTENDED_LENGTH, Families, LongLived, MAX_LENGTH, Malformed, Open, Outbound,
+    Reason, RestartCapability,
 };
 
 /// What a machine has to know.
@@ -97,10 +97,12 @@ impl Config {
             enhanced_refresh: true,
             extended_next_hop: self.extended_next_hop,
             extended_messages: self.extended_messages,
+            // RFC 9234 §4.1: for external peers alone.
             roles: self
                 .role
                 .iter()
-                .map(|role| wire::role_number(role.name))
+                .filter(|_| self.peer_asn != Some(self.local_asn))
+                .map(|role| wire::role_number(role.name).0)
                 .collect(),
             graceful_restart: self.graceful_restart.map(|offer| self.restart_capability(offer)),
             long_lived: Vec::new(), // our stale routes shall not live long
@@ -127,43 +129,92 @@ impl Config {
         }
     }
 
-    /// What this offer and the peer's OPEN, which is good, have in common.
-    pub(super) fn negotiate(&self, open: &Open) -> Negotiated {
+    /// RFC 4271 §6.2: what only the configuration can judge of the peer's OPEN. `ours` are our own capabilities.
+    pub(super) fn check(&self, ours: &Capabilities, open: &Open) -> Result<(), Malformed> {
+        if let Some(want) = self.peer_asn.filter(|want| *want != open.asn) {
+            let text = format!("the peer is {}, configured is {want}", open.asn);
+            return Err(Malformed::new(Reason::BadPeerAs, &[], text));
+        }
+        // RFC 6286 §2.2: the identifier need only differ inside an AS.
+        if open.asn == self.local_asn && open.identifier == self.router_id {
+            let text = format!("the peer has our own BGP Identifier {}", open.identifier);
+            return Err(Malformed::new(Reason::BadIdentifier, &[], text));
+        }
+        if let Some(role) = self.role.filter(|_| open.asn != self.local_asn) {
+            check_role(role, &open.capabilities.roles)?;
+        }
+        if ours.carried().and(open.capabilities.carried()).is_empty() {
+            // RFC 5492 §5: the data are the capabilities that the peer lacks.
+            let lacks = wire::encode_families(ours.carried());
+            let text = "the peer carries no address family that we carry";
+            return Err(Malformed::new(Reason::UnsupportedCapability, &lacks, text));
+        }
+        Ok(())
+    }
+
+    /// What our capabilities and the peer's OPEN, which is good, have in common.
+    pub(super) fn negotiate(&self, ours: &Capabilities, open: &Open) -> Negotiated {
         let theirs = &open.capabilities;
-        let families = self.families.and(theirs.carried());
-        let offer = self
-            .graceful_restart
-            .filter(|_| theirs.graceful_restart.is_some());
+        let families = ours.carried().and(theirs.carried());
         let internal = open.asn == self.local_asn;
         let role = self.role.filter(|_| !internal).map(|role| role.name);
-        let peer_role = theirs.roles.first().copied().and_then(wire::role_of);
+        let both = ours.graceful_restart.zip(theirs.graceful_restart);
         Negotiated {
             peer_asn: open.asn,
             peer_id: open.identifier,
             hold_time: self.hold_time.min(Duration::from_secs(open.hold_time.into())),
             families,
-            four_octet: theirs.four_octet_as,
+            four_octet: ours.four_octet_as && theirs.four_octet_as,
             internal,
-            extended_messages: self.extended_messages && theirs.extended_messages,
-            extended_next_hop: self.extended_next_hop && theirs.extended_next_hop,
-            route_refresh: theirs.route_refresh,
-            enhanced_refresh: theirs.enhanced_refresh,
+            extended_messages: ours.extended_messages && theirs.extended_messages,
+            extended_next_hop: ours.extended_next_hop && theirs.extended_next_hop,
+            route_refresh: ours.route_refresh && theirs.route_refresh,
+            enhanced_refresh: ours.enhanced_refresh && theirs.enhanced_refresh,
             graceful_restart: theirs.graceful_restart,
-            retained: offer.map_or(Families::default(), |_| families),
-            graceful_notification: offer.is_some_and(|offer| offer.notification)
-                && theirs.graceful_restart.is_some_and(|theirs| theirs.notification),
+            retained: both.map_or(Families::default(), |(ours, _)| ours.families.and(families)),
+            graceful_notification: both
+                .is_some_and(|(ours, theirs)| ours.notification && theirs.notification),
             // RFC 9494 §4.2: without graceful restart it means nothing.
             long_lived: theirs
                 .graceful_restart
                 .map_or(Vec::new(), |_| theirs.long_lived.clone()),
-            peer_role,
             role,
+            peer_role: theirs.roles.first().copied().and_then(wire::role_of),
             only_to_customer: role
                 .filter(|role| sends_down(*role))
                 .map(|_| self.local_asn.get()),
             hostname: theirs.hostname.clone(),
             software: theirs.software.clone(),
         }
+    }
+}
+
+/// RFC 9234 §4.2: the roles that the peer named, by number, must be one, and the counterpart of ours.
+fn check_role(ours: Role, theirs: &[u8]) -> Result<(), Malformed> {
+    let (_, name) = wire::role_number(ours.name);
+    let said = match *theirs {
+        [] if ours.strict => "says none".to_owned(),
+        [] => return Ok(()),
+        [number] => match wire::role_of(number) {
+            Some(theirs) if theirs == counterpart(ours.name) => return Ok(()),
+            Some(theirs) => format!("is `{}`", wire::role_number(theirs).1),
+            None => format!("has number {number}, which is no role"),
+        },
+        [..] => format!("says several, {theirs:?}"),
+    };
+    let (_, want) = wire::role_number(counterpart(ours.name));
+    let text = format!("our role is `{name}`, so the peer's must be `{want}`, but it {said}");
+    Err(Malformed::new(Reason::RoleMismatch, &[], text))
+}
+
+/// RFC 9234 §4.2, table 2.
+fn counterpart(role: RoleName) -> RoleName {
+    match role {
+        RoleName::Provider => RoleName::Customer,
+        RoleName::Customer => RoleName::Provider,
+        RoleName::RouteServer => RoleName::RouteServerClient,
+        RoleName::RouteServerClient => RoleName::RouteServer,
+        RoleName::Peer => RoleName::Peer,
     }
 }
 
@@ -225,6 +276,9 @@ impl Negotiated {
             four_octet: self.four_octet,
             internal: self.internal,
             extended_next_hop: self.extended_next_hop,
+            enhanced_refresh: self.enhanced_refresh,
+            role: self.role,
+            peer_asn: self.peer_asn.get(),
         }
     }
 

@@ -10,15 +10,22 @@ pub enum Timer {
     /// ConnectRetryTimer
     Retry,
     /// HoldTimer
-    // Gap: RFC 9687: there is no send hold timer yet.
     Hold,
     /// KeepaliveTimer
     Keepalive,
+    /// SendHoldTimer (RFC 9687). It runs only while octets wait that the peer does not take.
+    SendHold,
 }
 
 impl Timer {
     /// All, in order.
-    pub const ALL: [Self; 4] = [Self::Restart, Self::Retry, Self::Hold, Self::Keepalive];
+    pub const ALL: [Self; 5] = [
+        Self::Restart,
+        Self::Retry,
+        Self::Hold,
+        Self::Keepalive,
+        Self::SendHold,
+    ];
 }
 
 /// When each timer fires, if it runs.

@@ -6,7 +6,8 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 use steer_topology::Asn;
 
-use super::update::{Context, Field, Reach};
+use super::as_path::{self, Segment};
+use super::update::{Context, Field, NextHop, Reach};
 use super::{Malformed, Reason, take};
 
 /// Attribute type codes.
@@ -26,8 +27,13 @@ pub(super) mod code {
     pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
     pub(crate) const AS4_PATH: u8 = 17;
     pub(crate) const AS4_AGGREGATOR: u8 = 18;
+    pub(crate) const PMSI_TUNNEL: u8 = 22;
+    pub(crate) const TUNNEL_ENCAPSULATION: u8 = 23;
+    pub(crate) const TRAFFIC_ENGINEERING: u8 = 24;
+    pub(crate) const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
     pub(crate) const LARGE_COMMUNITIES: u8 = 32;
     pub(crate) const ONLY_TO_CUSTOMER: u8 = 35;
+    pub(crate) const ATTR_SET: u8 = 128;
 }
 
 /// What RFC 7606 §2 does about a fault, weakest first.
@@ -62,23 +68,6 @@ pub enum Origin {
     Igp = 0,
     Egp = 1,
     Incomplete = 2,
-}
-
-/// Kind of a path segment (RFC 4271 §4.3 b).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the RFC's")]
-pub enum SegmentKind {
-    Set = 1,
-    Sequence = 2,
-}
-
-/// A run of AS numbers; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// Ordered or not.
-    pub kind: SegmentKind,
-    /// At most 255.
-    pub asns: Vec<u32>,
 }
 
 /// The attributes of a route other than next hop and prefixes.
@@ -120,6 +109,7 @@ const EXTENDED_LENGTH: u8 = 0x10;
 enum Length {
     Any,
     Exactly(usize),
+    AtLeast(usize),
     /// A multiple, but not zero.
     Multiple(usize),
     /// An AS number, of 2 or 4 octets as agreed, and an IPv4 address.
@@ -131,6 +121,7 @@ impl Length {
         match self {
             Self::Any => true,
             Self::Exactly(want) => length == want,
+            Self::AtLeast(want) => length >= want,
             Self::Multiple(of) => length != 0 && length.is_multiple_of(of),
             Self::Aggregator => length == if four_octet { 8 } else { 6 },
         }
@@ -149,6 +140,8 @@ struct Rule {
     reason: Reason,
     /// From an external peer it is dropped unread (RFC 7606 §7.5, §7.9, §7.10).
     internal_only: bool,
+    /// RFC 7606 §3 c, unless its own RFC says otherwise.
+    on_flags: Action,
 }
 
 const fn rule(code: u8, flags: u8, length: Length, on_error: Action, reason: Reason) -> Rule {
@@ -159,26 +152,46 @@ const fn rule(code: u8, flags: u8, length: Length, on_error: Action, reason: Rea
         on_error,
         reason,
         internal_only: false,
+        on_flags: Action::TreatAsWithdraw,
     }
 }
 
 const fn internal(code: u8, flags: u8, length: Length) -> Rule {
-    let reason = Reason::AttributeLength;
     Rule {
-        code,
-        flags,
-        length,
-        on_error: Action::TreatAsWithdraw,
-        reason,
         internal_only: true,
+        ..rule(
+            code,
+            flags,
+            length,
+            Action::TreatAsWithdraw,
+            Reason::AttributeLength,
+        )
     }
 }
 
-/// RFC 7606 §7, in its order; then the attributes defined since.
+/// RFC 9012 §13: whatever is wrong with it, the route is good without it.
+const fn discardable(code: u8, flags: u8) -> Rule {
+    Rule {
+        on_flags: Action::Discard,
+        ..rule(
+            code,
+            flags,
+            Length::Any,
+            Action::Discard,
+            Reason::OptionalAttribute,
+        )
+    }
+}
+
+/// RFC 7606 §7, in its order; then the attributes of other RFCs.
+///
+/// Not here are attributes that mean something only where it was configured or agreed on: AIGP (RFC 7311 §3.3),
+/// BGP-LS (RFC 9552), BGPsec_PATH (RFC 8205), Prefix-SID (RFC 8669). On a session without that they are to be
+/// ignored as unknown, so no fault of theirs can harm a route.
 #[rustfmt::skip]
 const RULES: &[Rule] = {
     use Action::{Discard, Reset, TreatAsWithdraw};
-    use Length::{Aggregator, Any, Exactly, Multiple};
+    use Length::{Aggregator, Any, AtLeast, Exactly, Multiple};
     const WELL_KNOWN: u8 = TRANSITIVE;
     const BOTH: u8 = OPTIONAL | TRANSITIVE;
     &[
@@ -194,9 +207,14 @@ const RULES: &[Rule] = {
         internal(code::CLUSTER_LIST, OPTIONAL, Multiple(4)),                                              // §7.10
         rule(code::MP_REACH, OPTIONAL, Any, Reset, Reason::OptionalAttribute),                            // §7.11
         rule(code::MP_UNREACH, OPTIONAL, Any, Reset, Reason::OptionalAttribute),                          // §7.12
+        rule(code::TRAFFIC_ENGINEERING, OPTIONAL, Any, TreatAsWithdraw, Reason::OptionalAttribute),       // §7.13
         rule(code::EXTENDED_COMMUNITIES, BOTH, Multiple(8), TreatAsWithdraw, Reason::OptionalAttribute),  // §7.14
+        rule(code::IPV6_EXTENDED_COMMUNITIES, BOTH, Multiple(20), TreatAsWithdraw, Reason::OptionalAttribute), // §7.15
+        rule(code::ATTR_SET, BOTH, AtLeast(4), TreatAsWithdraw, Reason::OptionalAttribute),               // §7.16
         rule(code::AS4_PATH, BOTH, Any, Discard, Reason::OptionalAttribute),                              // RFC 6793 §6
         rule(code::AS4_AGGREGATOR, BOTH, Exactly(8), Discard, Reason::OptionalAttribute),                 // RFC 6793 §6
+        rule(code::PMSI_TUNNEL, BOTH, AtLeast(5), TreatAsWithdraw, Reason::OptionalAttribute),            // RFC 6514 §5
+        discardable(code::TUNNEL_ENCAPSULATION, BOTH),                                                    // RFC 9012 §13
         rule(code::LARGE_COMMUNITIES, BOTH, Multiple(12), TreatAsWithdraw, Reason::OptionalAttribute),    // RFC 8092 §6
         rule(code::ONLY_TO_CUSTOMER, BOTH, Exactly(4), TreatAsWithdraw, Reason::OptionalAttribute),       // RFC 9234 §5
     ]
@@ -207,6 +225,10 @@ const RULES: &[Rule] = {
 pub(super) struct Found {
     pub(super) origin: Option<Origin>,
     pub(super) as_path: Option<Vec<Segment>>,
+    as4_path: Option<Vec<Segment>>,
+    /// AGGREGATOR names an AS, and it is not AS_TRANS: whoever wrote it knew no AS4_PATH (RFC 6793 §4.2.3).
+    aggregated_by_old: bool,
+    has_as4_aggregator: bool,
     pub(super) next_hop: Option<Ipv4Addr>,
     pub(super) med: Option<u32>,
     pub(super) local_pref: Option<u32>,
@@ -224,6 +246,19 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// RFC 6793 §4.2.3. What a 4-octet peer says beside its own path is dropped (§4.1).
+    fn restore_path(&mut self, context: Context) {
+        let as4_path = self.as4_path.take().filter(|_| !context.four_octet);
+        let usable = !(self.has_as4_aggregator && self.aggregated_by_old);
+        if let Some((short, tail)) = self
+            .as_path
+            .take_if(|_| usable && as4_path.is_some())
+            .zip(as4_path)
+        {
+            self.as_path = Some(as_path::merge(short, tail));
+        }
+    }
+
     fn fault(&mut self, attribute: u8, action: Action, reason: Reason) {
         self.faults.push(AttributeFault {
             attribute,
@@ -259,6 +294,7 @@ pub(super) fn walk(mut list: &[u8], context: Context) -> Result<Found, Malformed
         }
         visit(&raw, context, &mut found)?;
     }
+    found.restore_path(context);
     Ok(found)
 }
 
@@ -299,7 +335,7 @@ fn visit(raw: &Raw<'_>, context: Context, found: &mut Found) -> Result<(), Malfo
         return Ok(());
     }
     if raw.flags & (OPTIONAL | TRANSITIVE) != rule.flags {
-        found.fault(raw.code, Action::TreatAsWithdraw, Reason::AttributeFlags); // RFC 7606 §3 c
+        found.fault(raw.code, rule.on_flags, Reason::AttributeFlags);
     }
     let read = if rule.length.allows(raw.value.len(), context.four_octet) {
         read(raw, context, found).ok_or(rule.reason)
@@ -332,16 +368,19 @@ fn unknown(raw: &Raw<'_>) -> Result<(), Malformed> {
 fn read(raw: &Raw<'_>, context: Context, found: &mut Found) -> Option<()> {
     match raw.code {
         code::ORIGIN => found.origin = Some(read_origin(raw.value)?),
-        code::AS_PATH => found.as_path = Some(read_as_path(raw.value, context.four_octet)?),
+        code::AS_PATH => found.as_path = Some(as_path::read(raw.value, context.four_octet)?),
         code::NEXT_HOP => found.next_hop = Some(read_next_hop(raw.value)?),
         code::MED => found.med = Some(be32(raw.value)?),
         code::LOCAL_PREF => found.local_pref = Some(be32(raw.value)?),
-        code::AGGREGATOR | code::AS4_AGGREGATOR => return names_an_as(raw.value).then_some(()),
-        code::COMMUNITIES => found.communities = raw.value.chunks_exact(4).filter_map(be32).collect(),
-        // Gap: RFC 6793 §4.2.3: the path of a 2-octet peer is not rebuilt from AS4_PATH; we keep no routes.
-        code::AS4_PATH => {
-            read_as_path(raw.value, true).filter(|path| !path.is_empty())?; // RFC 6793 §6
+        code::AGGREGATOR => found.aggregated_by_old = aggregator(raw.value)? != Asn::TRANS.get(),
+        code::AS4_AGGREGATOR => {
+            aggregator(raw.value)?;
+            found.has_as4_aggregator = true;
         }
+        code::COMMUNITIES => found.communities = raw.value.chunks_exact(4).filter_map(be32).collect(),
+        code::AS4_PATH => found.as4_path = Some(as_path::read_as4(raw.value)?),
+        code::TUNNEL_ENCAPSULATION => return tunnels_end_with(raw.value).then_some(()),
+        code::ATTR_SET => return attributes_end_with(raw.value.get(4..)?).then_some(()),
         code::LARGE_COMMUNITIES => {
             found.large_communities = raw.value.chunks_exact(12).filter_map(be96).collect();
         }
@@ -350,6 +389,14 @@ fn read(raw: &Raw<'_>, context: Context, found: &mut Found) -> Option<()> {
         code::MP_REACH => {
             found.reach = super::update::read_mp_reach(raw.value, context)?;
             found.foreign = found.reach.is_none();
+            if found
+                .reach
+                .as_ref()
+                .is_some_and(|reach| !is_host(&reach.next_hop))
+            {
+                // Its prefixes were read, so there is no need to reset (RFC 7606 §7.3 in spirit).
+                found.fault(raw.code, Action::TreatAsWithdraw, Reason::InvalidNextHop);
+            }
         }
         code::MP_UNREACH => found.unreach = super::update::read_mp_unreach(raw.value)?,
         // Their lengths are all we check.
@@ -371,36 +418,39 @@ fn read_next_hop(value: &[u8]) -> Option<Ipv4Addr> {
     usable.then_some(address)
 }
 
-/// RFC 7606 §7.2: an unknown segment, an empty one, or one that does not end with the attribute is malformed.
-/// So are confederation segments from whoever is not in our confederation (RFC 5065 §5.4), and we have none.
-fn read_as_path(mut value: &[u8], four_octet: bool) -> Option<Vec<Segment>> {
-    let width = if four_octet { 4 } else { 2 };
-    let mut path = Vec::new();
-    while !value.is_empty() {
-        let &[kind, count] = take(&mut value, 2)?.first_chunk::<2>()?;
-        let kind = [SegmentKind::Set, SegmentKind::Sequence]
-            .into_iter()
-            .find(|k| *k as u8 == kind)?;
-        let numbers = take(&mut value, usize::from(count) * width).filter(|numbers| !numbers.is_empty())?;
-        let asns = numbers
-            .chunks_exact(width)
-            .map(|n| n.iter().fold(0, |sum, b| (sum << 8) | u32::from(*b)));
-        let asns: Vec<u32> = asns.collect();
-        if asns.contains(&0) {
-            return None; // RFC 7607 §2
-        }
-        path.push(Segment { kind, asns });
-    }
-    Some(path)
+/// RFC 4271 §6.3, for the next hops of MP_REACH_NLRI.
+fn is_host(next_hop: &NextHop) -> bool {
+    let address = next_hop.address;
+    !(address.is_unspecified() || address.is_multicast())
 }
 
 /// An AGGREGATOR is an AS number, which is never 0 (RFC 7607 §2), and an address of 4 octets.
-fn names_an_as(aggregator: &[u8]) -> bool {
-    let asn = aggregator
-        .len()
-        .checked_sub(4)
-        .and_then(|end| aggregator.get(..end));
-    asn.is_some_and(|asn| asn.iter().any(|octet| *octet != 0))
+fn aggregator(value: &[u8]) -> Option<u32> {
+    let asn = value.get(..value.len().checked_sub(4)?)?;
+    let asn = asn.iter().fold(0, |sum, octet| (sum << 8) | u32::from(*octet));
+    (asn != 0).then_some(asn)
+}
+
+/// RFC 9012 §2: TLVs with types and lengths of two octets; at least one.
+fn tunnels_end_with(mut value: &[u8]) -> bool {
+    let mut found = false;
+    while let Some(&[_, _, high, low]) = take(&mut value, 4).and_then(|head| head.first_chunk::<4>()) {
+        found = take(&mut value, usize::from(u16::from_be_bytes([high, low]))).is_some();
+        if !found {
+            return false;
+        }
+    }
+    found && value.is_empty()
+}
+
+/// RFC 6368 §5: behind the origin AS stand attributes, the last of which ends with the set.
+fn attributes_end_with(mut list: &[u8]) -> bool {
+    while !list.is_empty() {
+        if next(&mut list).is_none() {
+            return false;
+        }
+    }
+    true
 }
 
 fn be32(value: &[u8]) -> Option<u32> {
@@ -430,7 +480,7 @@ pub(super) fn put(out: &mut BytesMut, code: u8, value: &[u8]) {
 /// Writes a path in the order of the type codes (RFC 4271 §5); `next_hop` only for classic IPv4 NLRI.
 pub(super) fn put_path(out: &mut BytesMut, path: &Path, next_hop: Option<Ipv4Addr>, four_octet: bool) {
     put(out, code::ORIGIN, &[path.origin as u8]);
-    put(out, code::AS_PATH, &as_path_value(&path.as_path, four_octet));
+    put(out, code::AS_PATH, &as_path::value(&path.as_path, four_octet));
     if let Some(next_hop) = next_hop {
         put(out, code::NEXT_HOP, &next_hop.octets());
     }
@@ -452,7 +502,7 @@ pub(super) fn put_path(out: &mut BytesMut, path: &Path, next_hop: Option<Ipv4Add
     }
     // RFC 6793 §4.2.2: a 2-octet peer gets the true path beside the one with AS_TRANS, where they differ.
     if !four_octet && path.asns().any(|asn| u16::try_from(asn).is_err()) {
-        put(out, code::AS4_PATH, &as_path_value(&path.as_path, true));
+        put(out, code::AS4_PATH, &as_path::value(&path.as_path, true));
     }
     if !path.large_communities.is_empty() {
         put(
@@ -468,26 +518,4 @@ pub(super) fn put_path(out: &mut BytesMut, path: &Path, next_hop: Option<Ipv4Add
 
 fn concat(numbers: impl Iterator<Item = u32>) -> Vec<u8> {
     numbers.flat_map(u32::to_be_bytes).collect()
-}
-
-fn as_path_value(path: &[Segment], four_octet: bool) -> Vec<u8> {
-    let mut out = Vec::new();
-    for segment in path {
-        for asns in segment.asns.chunks(255) {
-            out.extend_from_slice(&[segment.kind as u8, u8::try_from(asns.len()).unwrap_or(u8::MAX)]);
-            for asn in asns {
-                put_asn(&mut out, *asn, four_octet);
-            }
-        }
-    }
-    out
-}
-
-fn put_asn(out: &mut Vec<u8>, asn: u32, four_octet: bool) {
-    if four_octet {
-        out.extend_from_slice(&asn.to_be_bytes());
-    } else {
-        let short = u16::try_from(asn).unwrap_or(Asn::TRANS.get() as u16);
-        out.extend_from_slice(&short.to_be_bytes());
-    }
 }

@@ -159,30 +159,27 @@ impl LongLived {
     }
 }
 
-/// The number of a role in its capability (RFC 9234 §4.1).
+/// RFC 9234 §4.1, table 1; names as the configuration writes them.
+const ROLES: [(RoleName, u8, &str); 5] = [
+    (RoleName::Provider, 0, "provider"),
+    (RoleName::RouteServer, 1, "rs"),
+    (RoleName::RouteServerClient, 2, "rs-client"),
+    (RoleName::Customer, 3, "customer"),
+    (RoleName::Peer, 4, "peer"),
+];
+
+/// The number of a role in its capability, and its name.
 #[must_use]
-pub fn role_number(role: RoleName) -> u8 {
-    match role {
-        RoleName::Provider => 0,
-        RoleName::RouteServer => 1,
-        RoleName::RouteServerClient => 2,
-        RoleName::Customer => 3,
-        RoleName::Peer => 4,
-    }
+pub fn role_number(role: RoleName) -> (u8, &'static str) {
+    let row = ROLES.iter().find(|(other, ..)| *other == role);
+    row.map_or((u8::MAX, "unknown"), |(_, number, name)| (*number, name)) // a test holds the table complete
 }
 
-/// The role of a number, where RFC 9234 §4.1 gives it one.
+/// The role of a number, where there is one.
 #[must_use]
 pub fn role_of(number: u8) -> Option<RoleName> {
-    [
-        RoleName::Provider,
-        RoleName::RouteServer,
-        RoleName::RouteServerClient,
-        RoleName::Customer,
-        RoleName::Peer,
-    ]
-    .into_iter()
-    .find(|role| role_number(*role) == number)
+    let row = ROLES.iter().find(|(_, other, _)| *other == number);
+    row.map(|(role, ..)| *role)
 }
 
 fn family(afi: [u8; 2], safi: u8) -> Option<Family> {
@@ -302,17 +299,12 @@ pub(super) fn encode(capabilities: &Capabilities, asn: Asn) -> Vec<u8> {
         software,
         others,
     } = capabilities;
-    let mut out = Vec::with_capacity(64);
+    let mut out = encode_families(families.unwrap_or_default());
     let flag = |out: &mut Vec<u8>, code, offered: &bool| {
         if *offered {
             put(out, code, &[]);
         }
     };
-    for family in families.unwrap_or_default().iter() {
-        let (afi, safi) = family.numbers();
-        let [high, low] = afi.to_be_bytes();
-        put(&mut out, MULTIPROTOCOL, &[high, low, 0, safi]);
-    }
     flag(&mut out, ROUTE_REFRESH, route_refresh);
     if *extended_next_hop {
         put(&mut out, EXTENDED_NEXT_HOP, &IPV4_OVER_IPV6);
@@ -346,6 +338,18 @@ pub(super) fn encode(capabilities: &Capabilities, asn: Asn) -> Vec<u8> {
     }
     for (code, value) in others {
         put(&mut out, *code, value);
+    }
+    out
+}
+
+/// The multiprotocol capabilities of these families, as they stand in an OPEN.
+#[must_use]
+pub fn encode_families(families: Families) -> Vec<u8> {
+    let mut out = Vec::new();
+    for family in families.iter() {
+        let (afi, safi) = family.numbers();
+        let [high, low] = afi.to_be_bytes();
+        put(&mut out, MULTIPROTOCOL, &[high, low, 0, safi]);
     }
     out
 }

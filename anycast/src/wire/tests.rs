@@ -1,28 +1,27 @@
 //! The codec against itself, against random octets, and row by row against the RFCs.
 
+mod notification;
 mod octets;
+mod properties;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{Bytes, BytesMut};
-use proptest::prelude::*;
 use steer_topology::{Asn, Prefix};
 
 use super::*;
 
+pub(crate) use properties::any_message;
+
 /// The one frame that `message` is.
 pub(crate) fn frame(message: &[u8]) -> Frame {
     let mut buffer = BytesMut::from(message);
-    let frame = take_frame(&mut buffer, MAX_LENGTH).unwrap().unwrap();
+    let frame = take_frame(&mut buffer, EXTENDED_LENGTH).unwrap().unwrap();
     assert!(buffer.is_empty(), "one message and nothing behind it");
     frame
 }
 
-const MODERN: Context = Context {
-    four_octet: true,
-    internal: false,
-    extended_next_hop: false,
-};
+const MODERN: Context = Context::PLAIN;
 
 const OLD: Outbound = Outbound {
     four_octet: false,
@@ -90,9 +89,9 @@ fn a_length_that_its_type_cannot_have_is_refused_with_that_length() {
         (28, 1),
         (22, 2),
         (20, 3),
-        (22, 5),
-        (24, 5),
+        (18, 5),
         (4097, 2),
+        (4097, 5),
     ] {
         let data = u16::to_be_bytes(length).to_vec();
         assert_eq!(
@@ -466,278 +465,99 @@ fn a_two_octet_peer_gets_as_trans_and_the_true_path_beside_it() {
     );
     let update = read_update(&message, Context::default());
     let asns: Vec<u32> = update.path.unwrap().asns().collect();
-    assert_eq!(asns, [Asn::TRANS.get(), 64_512]);
+    assert_eq!(asns, [4_200_000_001, 64_512], "and reads it back from both");
+    let as_path = [0x40, 2, 6, 2, 2, 0x5b, 0xa0, 0xfc, 0];
+    assert!(message.windows(as_path.len()).any(|window| window == as_path));
     let as4_path = [0xc0, 17, 10, 2, 2, 0xfa, 0x56, 0xea, 0x01, 0, 0, 0xfc, 0];
     assert!(message.windows(as4_path.len()).any(|window| window == as4_path));
 }
 
 #[test]
-fn messages_are_split_at_4096_octets_and_lose_nothing() {
-    let v4 = (0..5_000_u32).map(|n| Prefix::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap());
-    let v6 = (0..2_000_u128).map(|n| Prefix::new(Ipv6Addr::from((0x2001 << 112) + n).into(), 128).unwrap());
-    let families = [
-        (
-            Family::Ipv4Unicast,
-            v4.collect::<Vec<_>>(),
-            IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ),
-        (Family::Ipv6Unicast, v6.collect(), IpAddr::V6(Ipv6Addr::LOCALHOST)),
+fn messages_are_split_at_their_limit_and_lose_nothing() {
+    let v4 = (0..40_000_u32).map(|n| Prefix::new(Ipv4Addr::from(0x0a00_0000 + n).into(), 32).unwrap());
+    let v4: Vec<Prefix> = v4.collect();
+    let v6 = (0..9_000_u128).map(|n| Prefix::new(Ipv6Addr::from((0x2001 << 112) + n).into(), 128).unwrap());
+    let (here, there) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+    let rows = [
+        (Family::Ipv4Unicast, v4.clone(), here),
+        (Family::Ipv4Unicast, v4, there), // RFC 8950
+        (Family::Ipv6Unicast, v6.collect(), there),
     ];
-    for (family, prefixes, next_hop) in families {
-        let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
-        let mut rest = prefixes.as_slice();
-        while !rest.is_empty() {
-            let (message, count) = encode_reach(family, rest, next_hop.into(), &path(), &Outbound::PLAIN);
-            assert!(message.len() <= MAX_LENGTH && message.len() > MAX_LENGTH - 17 || count == rest.len());
-            rest = &rest[count..];
-            announced.extend(read_update(&message, MODERN).reachable.remove(0).prefixes);
-        }
-        let mut rest = prefixes.as_slice();
-        while !rest.is_empty() {
-            let (message, count) = encode_withdrawal(family, rest, &Outbound::PLAIN);
-            assert!(message.len() <= MAX_LENGTH && message.len() > MAX_LENGTH - 17 || count == rest.len());
-            rest = &rest[count..];
-            withdrawn.extend(read_update(&message, MODERN).withdrawn);
-        }
-        assert_eq!(announced, prefixes);
-        assert_eq!(withdrawn, prefixes);
-    }
-}
-
-// NOTIFICATION
-
-#[test]
-fn every_reason_has_its_numbers_and_none_shares_them() {
-    for (index, (reason, code, subcode, _)) in Reason::TABLE.iter().enumerate() {
-        assert_eq!(reason.numbers(), (*code, *subcode));
-        let same = Reason::TABLE
-            .iter()
-            .filter(|(_, c, s, _)| (c, s) == (code, subcode));
-        assert_eq!(same.count(), 1, "{code}/{subcode}");
-        assert_eq!(
-            *reason as usize, index,
-            "the table follows the enum, so none is missing"
-        );
-    }
-    assert_eq!(Reason::TABLE.len(), Reason::RefreshLength as usize + 1);
-}
-
-#[test]
-fn a_shutdown_text_is_cut_at_a_character_and_cleaned_for_printing() {
-    let long = "ä".repeat(200);
-    let notification = Notification::shutdown(Reason::AdministrativeShutdown, &long);
-    assert_eq!(notification.data.len(), 255, "254 octets are 127 characters");
-    assert_eq!(notification.shutdown_text().unwrap(), "ä".repeat(127));
-    let rude = Notification::shutdown(Reason::AdministrativeReset, "a\u{1b}[2Jb");
-    assert_eq!(rude.shutdown_text().unwrap(), "a\u{fffd}[2Jb");
-    assert_eq!(
-        rude.to_string(),
-        "Cease/Administrative Reset (6/4): \"a\u{fffd}[2Jb\""
-    );
-}
-
-#[test]
-fn a_bad_shutdown_text_is_ignored() {
-    for data in [vec![], vec![9, b'x'], vec![2, 0xff, 0xfe], vec![0]] {
-        let notification = Notification::new(Reason::AdministrativeShutdown, data);
-        assert_eq!(notification.shutdown_text(), None);
-    }
-}
-
-// Properties
-
-fn any_prefix(family: Family) -> BoxedStrategy<Prefix> {
-    match family {
-        Family::Ipv4Unicast => (any::<u32>(), 0..=32_u8)
-            .prop_map(|(bits, length)| Prefix::covering(Ipv4Addr::from(bits).into(), length).unwrap())
-            .boxed(),
-        Family::Ipv6Unicast => (any::<u128>(), 0..=128_u8)
-            .prop_map(|(bits, length)| Prefix::covering(Ipv6Addr::from(bits).into(), length).unwrap())
-            .boxed(),
-    }
-}
-
-fn any_open() -> impl Strategy<Value = Open> {
-    let families = prop_oneof![
-        Just(None),
-        Just(Some(Families::ALL)),
-        Just(Some(Families::IPV4)),
-        Just(Some(Families::default().with(Family::Ipv6Unicast)))
-    ];
-    let others = prop::collection::vec((128..=255_u8, prop::collection::vec(any::<u8>(), 0..255)), 0..4);
-    let hold_time = prop_oneof![Just(0), 3..=u16::MAX];
-    (
-        1..=u32::MAX,
-        hold_time,
-        1..=u32::MAX,
-        families,
-        any::<[bool; 2]>(),
-        others,
-    )
-        .prop_map(|(asn, hold_time, id, families, [four, route_refresh], others)| {
-            let four_octet_as = four || asn > u32::from(u16::MAX);
-            Open {
-                asn: Asn::new(asn).unwrap(),
-                hold_time,
-                identifier: Ipv4Addr::from(id),
-                capabilities: Capabilities {
-                    families,
-                    four_octet_as,
-                    route_refresh,
-                    others,
-                    ..Capabilities::default()
-                },
+    let context = Context {
+        extended_next_hop: true,
+        ..MODERN
+    };
+    for (family, prefixes, next_hop) in rows {
+        for max_length in [MAX_LENGTH, EXTENDED_LENGTH] {
+            let outbound = Outbound {
+                max_length,
+                ..Outbound::PLAIN
+            };
+            let full = |message: &Bytes, count, rest: &[Prefix]| {
+                assert!(message.len() <= max_length);
+                assert!(
+                    message.len() > max_length - 17 || count == rest.len(),
+                    "no room is wasted"
+                );
+            };
+            let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
+            let mut rest = prefixes.as_slice();
+            while !rest.is_empty() {
+                let (message, count) = encode_reach(family, rest, next_hop.into(), &path(), &outbound);
+                full(&message, count, rest);
+                rest = &rest[count..];
+                announced.extend(read_update(&message, context).reachable.remove(0).prefixes);
             }
-        })
-}
-
-fn any_path() -> impl Strategy<Value = Path> {
-    let origin = prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)];
-    let kind = prop_oneof![Just(SegmentKind::Set), Just(SegmentKind::Sequence)];
-    let segment =
-        (kind, prop::collection::vec(any::<u32>(), 1..200)).prop_map(|(kind, asns)| Segment { kind, asns });
-    let as_path = prop::collection::vec(segment, 0..3);
-    let communities = prop::collection::vec(any::<u32>(), 0..80);
-    let large_communities = prop::collection::vec(any::<[u32; 3]>(), 0..30);
-    (
-        origin,
-        as_path,
-        any::<Option<u32>>(),
-        any::<Option<u32>>(),
-        communities,
-        large_communities,
-    )
-        .prop_map(
-            |(origin, as_path, med, local_pref, communities, large_communities)| Path {
-                origin,
-                as_path,
-                med,
-                local_pref,
-                communities,
-                large_communities,
-                ..Path::default()
-            },
-        )
-}
-
-fn any_announcement() -> impl Strategy<Value = (Family, IpAddr, Path, Vec<Prefix>)> {
-    let family = prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)];
-    family.prop_flat_map(|family| {
-        let next_hop = match family {
-            Family::Ipv4Unicast => Just(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9))),
-            Family::Ipv6Unicast => Just(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 9))),
-        };
-        let prefixes = prop::collection::vec(any_prefix(family), 1..20);
-        (Just(family), next_hop, any_path(), prefixes)
-    })
-}
-
-/// A valid message of any type.
-pub(crate) fn any_message() -> impl Strategy<Value = Bytes> {
-    let refresh = any::<(u16, u8, u8)>().prop_map(|(afi, subtype, safi)| RouteRefresh { afi, subtype, safi });
-    let notification = (any::<[u8; 2]>(), prop::collection::vec(any::<u8>(), 0..300))
-        .prop_map(|([code, subcode], data)| Notification { code, subcode, data });
-    prop_oneof![
-        any_open().prop_map(|open| encode_open(&open)),
-        Just(encode_keepalive()),
-        notification.prop_map(|notification| encode_notification(&notification)),
-        refresh.prop_map(encode_route_refresh),
-        any_announcement().prop_map(|(f, hop, path, prefixes)| encode_reach(
-            f,
-            &prefixes,
-            hop.into(),
-            &path,
-            &Outbound::PLAIN
-        )
-        .0),
-        any_announcement()
-            .prop_map(|(f, _, _, prefixes)| encode_withdrawal(f, &prefixes, &Outbound::PLAIN).0),
-    ]
-}
-
-/// Whatever is refused can be answered.
-fn check_refusal(malformed: &Malformed) {
-    let Malformed { notification, text } = malformed;
-    assert!(!text.is_empty());
-    assert!(
-        notification.name().is_some(),
-        "{}/{} is no NOTIFICATION that an RFC knows",
-        notification.code,
-        notification.subcode
-    );
-    let sent = encode_notification(notification);
-    assert_eq!(
-        read(&sent, Context::default()),
-        Ok(Message::Notification(notification.clone()))
-    );
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_096))] // 12 µs each
-
-    #[test]
-    fn an_open_comes_back_as_it_was(open in any_open()) {
-        prop_assert_eq!(read(&encode_open(&open), Context::default()), Ok(Message::Open(open)));
-    }
-
-    #[test]
-    fn an_announcement_comes_back_as_it_was((family, next_hop, path, prefixes) in any_announcement()) {
-        let (message, count) = encode_reach(family, &prefixes, next_hop.into(), &path, &Outbound::PLAIN);
-        prop_assert!(message.len() <= MAX_LENGTH);
-        let update = read_update(&message, Context { internal: true, ..MODERN });
-        let expected = Reach { next_hop: next_hop.into(), prefixes: prefixes[..count].to_vec() };
-        prop_assert_eq!(update.reachable, vec![expected]);
-        prop_assert_eq!(update.path, Some(path));
-        prop_assert_eq!(update.faults, vec![]);
-    }
-
-    #[test]
-    fn a_withdrawal_comes_back_as_it_was((family, _, _, prefixes) in any_announcement()) {
-        let (message, count) = encode_withdrawal(family, &prefixes, &Outbound::PLAIN);
-        prop_assert_eq!(read_update(&message, MODERN).withdrawn, &prefixes[..count]);
-    }
-
-    #[test]
-    fn a_notification_comes_back_as_it_was(code: u8, subcode: u8, data in prop::collection::vec(any::<u8>(), 0..4075)) {
-        let notification = Notification { code, subcode, data };
-        let back = read(&encode_notification(&notification), MODERN);
-        prop_assert_eq!(back, Ok(Message::Notification(notification)));
-    }
-
-    #[test]
-    fn random_octets_never_panic_and_are_refused_with_a_notification(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-        if let Err(malformed) = take_frame(&mut BytesMut::from(&octets[..]), MAX_LENGTH) {
-            check_refusal(&malformed);
-        }
-    }
-
-    #[test]
-    fn random_bodies_never_panic_and_are_refused_with_a_notification(
-        kind in 1..=5_u8, body in prop::collection::vec(any::<u8>(), 0..200), four_octet: bool, internal: bool,
-    ) {
-        let kind = Kind::from_octet(kind).unwrap();
-        let frame = Frame { kind, body: body.into() };
-        if let Err(malformed) = decode(&frame, Context { four_octet, internal, ..MODERN }) {
-            check_refusal(&malformed);
-        }
-    }
-
-    #[test]
-    fn mutated_messages_never_panic_and_are_refused_with_a_notification(
-        message in any_message(), changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..6), internal: bool,
-    ) {
-        let mut octets = message.to_vec();
-        for (index, octet) in changes {
-            *index.get_mut(&mut octets) = octet;
-        }
-        match take_frame(&mut BytesMut::from(&octets[..]), MAX_LENGTH) {
-            Ok(Some(frame)) => {
-                if let Err(malformed) = decode(&frame, Context { internal, ..MODERN }) {
-                    check_refusal(&malformed);
-                }
+            let mut rest = prefixes.as_slice();
+            while !rest.is_empty() {
+                let (message, count) = encode_withdrawal(family, rest, &outbound);
+                full(&message, count, rest);
+                rest = &rest[count..];
+                withdrawn.extend(read_update(&message, context).withdrawn);
             }
-            Ok(None) => {}
-            Err(malformed) => check_refusal(&malformed),
+            assert_eq!((&announced, &withdrawn), (&prefixes, &prefixes));
         }
+    }
+}
+
+#[test]
+fn attributes_that_fill_the_message_announce_nothing() {
+    let path = Path {
+        large_communities: vec![[1, 2, 3]; 400], // 4,800 octets
+        ..path()
+    };
+    let prefixes = [prefix("192.0.2.0/24")];
+    let next_hop = NextHop::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let announce = |outbound| encode_reach(Family::Ipv4Unicast, &prefixes, next_hop, &path, &outbound).1;
+    assert_eq!(announce(Outbound::PLAIN), 0);
+    let max_length = EXTENDED_LENGTH;
+    assert_eq!(
+        announce(Outbound {
+            max_length,
+            ..Outbound::PLAIN
+        }),
+        1
+    );
+}
+
+#[test]
+fn a_long_message_is_taken_up_to_the_limit_and_no_further() {
+    for (length, limit, taken) in [
+        (4_096, MAX_LENGTH, true),
+        (4_097, MAX_LENGTH, false),
+        (4_097, EXTENDED_LENGTH, true),
+        (65_535, EXTENDED_LENGTH, true),
+    ] {
+        for kind in [Kind::Update, Kind::Notification, Kind::RouteRefresh] {
+            let mut octets = header(length, kind.octet());
+            octets.resize(usize::from(length), 0);
+            let got = take_frame(&mut BytesMut::from(&octets[..]), limit);
+            assert_eq!(got.is_ok(), taken, "{kind:?} of {length} octets, limit {limit}");
+        }
+    }
+    // RFC 8654 §4: not these.
+    for (length, kind) in [(4_097, Kind::Open), (20, Kind::Keepalive)] {
+        let octets = header(length, kind.octet());
+        assert!(take_frame(&mut BytesMut::from(&octets[..]), EXTENDED_LENGTH).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use steer_topology::Prefix;
+use steer_topology::{Prefix, RoleName};
 
 use super::attribute::{self, Action, AttributeFault, Found, Path, code};
 use super::{EXTENDED_LENGTH, Family, Kind, MAX_LENGTH, Malformed, Reason, framed, take, take_u16};
@@ -17,6 +17,24 @@ pub struct Context {
     pub internal: bool,
     /// IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
+    /// Routes that are sent again are framed (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// Our role towards an external peer, where we have one (RFC 9234).
+    pub role: Option<RoleName>,
+    /// The peer's AS number; 0 before its OPEN.
+    pub peer_asn: u32,
+}
+
+impl Context {
+    /// An external peer with 4-octet AS numbers and nothing else.
+    pub const PLAIN: Self = Self {
+        four_octet: true,
+        internal: false,
+        extended_next_hop: false,
+        enhanced_refresh: false,
+        role: None,
+        peer_asn: 0,
+    };
 }
 
 /// What the OPENs agreed on, as far as it shapes the messages that we send.
@@ -46,7 +64,7 @@ impl Outbound {
 pub struct Update {
     /// Withdrawn routes of both families, those that RFC 7606 treats as withdrawn included.
     pub withdrawn: Vec<Prefix>,
-    /// Announced routes: at most one entry per family.
+    /// Announced routes: at most one entry for MP_REACH_NLRI and one for the classic field.
     pub reachable: Vec<Reach>,
     /// Attributes of `reachable`; `None` where nothing is announced.
     pub path: Option<Path>,
@@ -54,6 +72,8 @@ pub struct Update {
     pub faults: Vec<AttributeFault>,
     /// The End-of-RIB marker of a family (RFC 4724 §2).
     pub end_of_rib: Option<Family>,
+    /// The peer should not have sent `reachable` to us: a route leak, never to be used (RFC 9234 §5).
+    pub leaked: bool,
 }
 
 /// Where to send packets.
@@ -120,11 +140,16 @@ pub(super) fn decode(mut body: &[u8], context: Context) -> Result<Update, Malfor
     let withdrawn = read_prefixes(withdrawn, Family::Ipv4Unicast).ok_or_else(invalid)?;
     let announced = read_prefixes(body, Family::Ipv4Unicast).ok_or_else(invalid)?;
     let found = attribute::walk(attributes, context)?;
-    judge(withdrawn, announced, found)
+    judge(withdrawn, announced, found, context)
 }
 
 /// Puts the parts together and takes the strongest action that a fault asks for (RFC 7606 §3 h).
-fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Result<Update, Malformed> {
+fn judge(
+    withdrawn: Vec<Prefix>,
+    announced: Vec<Prefix>,
+    mut found: Found,
+    context: Context,
+) -> Result<Update, Malformed> {
     let end_of_rib = end_of_rib(&withdrawn, &announced, &found);
     let mut update = Update {
         withdrawn,
@@ -171,6 +196,7 @@ fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Re
                 only_to_customer,
                 ..
             } = found;
+            update.leaked = only_to_customer.is_some_and(|asn| leaked(asn, context));
             update.path = Some(Path {
                 origin,
                 as_path,
@@ -189,6 +215,16 @@ fn judge(withdrawn: Vec<Prefix>, announced: Vec<Prefix>, mut found: Found) -> Re
     }
     update.faults = found.faults;
     Ok(update)
+}
+
+/// RFC 9234 §5, on receipt: a route with ONLY_TO_CUSTOMER comes down, never up; from a peer it may come if that put
+/// it there. A route without it would get it before it is sent on, which we never do.
+fn leaked(only_to_customer: u32, context: Context) -> bool {
+    match context.role {
+        Some(RoleName::Provider | RoleName::RouteServer) => true,
+        Some(RoleName::Peer) => only_to_customer != context.peer_asn,
+        Some(RoleName::Customer | RoleName::RouteServerClient) | None => false,
+    }
 }
 
 /// RFC 7606 §3 d: routes without a well-known mandatory attribute count as withdrawn.
@@ -244,10 +280,11 @@ fn read_next_hop(value: &[u8], family: Family, context: Context) -> Option<NextH
         (_, 16) if ipv6 => (Ipv6Addr::from(*value.first_chunk::<16>()?).into(), None),
         (_, 32) if ipv6 => {
             let link_local = Ipv6Addr::from(*value.last_chunk::<16>()?);
-            (
-                Ipv6Addr::from(*value.first_chunk::<16>()?).into(),
-                Some(link_local),
-            )
+            match Ipv6Addr::from(*value.first_chunk::<16>()?) {
+                // What a router says that has no global address on the link.
+                Ipv6Addr::UNSPECIFIED => (link_local.into(), None),
+                global => (global.into(), Some(link_local)),
+            }
         }
         (Family::Ipv4Unicast | Family::Ipv6Unicast, _) => return None,
     };

@@ -1,5 +1,7 @@
 //! Literal octets of every message, and OPEN field by field; UPDATE and recorded traffic in files of their own.
 
+mod capability;
+mod path;
 mod recorded;
 mod update;
 
@@ -13,23 +15,17 @@ use crate::wire::{
     encode_route_refresh, encode_withdrawal, take_frame,
 };
 
-const EXTERNAL: Context = Context {
-    four_octet: true,
-    internal: false,
-    extended_next_hop: false,
-};
+const EXTERNAL: Context = Context::PLAIN;
 
 const INTERNAL: Context = Context {
-    four_octet: true,
     internal: true,
-    extended_next_hop: false,
+    ..EXTERNAL
 };
 
 /// External, with AS numbers of two octets.
 const OLD: Context = Context {
     four_octet: false,
-    internal: false,
-    extended_next_hop: false,
+    ..EXTERNAL
 };
 
 const TWO_OCTETS: Outbound = Outbound {
@@ -229,7 +225,7 @@ fn two_octet_peer_gets_as_trans_and_the_true_path_beside_it() {
     );
     let update = Update {
         reachable: vec![to],
-        path: Some(plain_path(23456)),
+        path: Some(plain_path(65536)), // made of both again, RFC 6793 §4.2.3
         ..Update::default()
     };
     both_ways(octets, &encoded, &Message::Update(Box::new(update)), OLD);
