@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -14,9 +15,10 @@ use steer_anycast::reconcile::{Reconciler, Terms};
 use steer_anycast::session::{Action, Config, Event, Negotiated, Peer, SessionId, State};
 use steer_anycast::wanted::{Decision, Wanted};
 use steer_anycast::wire::{
-    self, Capabilities, Context, Families, Family, Kind, Message, Notification, Open, Reason, RouteRefresh,
+    self, Capabilities, Context, EXTENDED_LENGTH, Families, Family, Kind, Message, Notification, Open,
+    Reason, RestartCapability, RouteRefresh,
 };
-use steer_topology::{Asn, Prefix};
+use steer_topology::{Asn, GracefulRestart, Policy, Prefix, Role, RoleName, ToPeer};
 
 /// More actions than this from one event is a queue that grows.
 const ACTIONS: usize = 16;
@@ -25,10 +27,15 @@ const ACTIONS: usize = 16;
 const CONNECTIONS: usize = 3;
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
 #[derive(Debug, Arbitrary)]
 struct Input {
     passive: bool,
+    strict_bfd: bool,
+    extended: bool,
+    graceful_restart: Option<bool>,
+    role: Option<bool>,
     hold_time: HoldTime,
     seed: u64,
     steps: Vec<Step>,
@@ -46,7 +53,24 @@ enum HoldTime {
 enum Step {
     Start,
     Stop,
+    /// A planned restart; what comes after it is the next process.
+    Restart,
+    Recovered,
     Accept,
+    PathUp,
+    PathDown,
+    PathAdminDown,
+    /// Octets wait for the socket, or go out.
+    Blocked {
+        on: u8,
+    },
+    Progress {
+        on: u8,
+    },
+    TooManyPrefixes {
+        on: u8,
+        limit: u32,
+    },
     Connected {
         on: u8,
     },
@@ -87,6 +111,9 @@ enum Step {
         prefix: u8,
         announce: Option<bool>,
         next_hop: u8,
+        med: Option<u8>,
+        /// What our peer gets instead: nothing, or another MED.
+        to: Option<Option<u8>>,
     },
     Reconcile {
         room: u16,
@@ -103,6 +130,10 @@ struct Say {
     families: u8,
     four_octet_as: bool,
     route_refresh: bool,
+    enhanced_refresh: bool,
+    extended: bool,
+    graceful_restart: Option<bool>,
+    role: Option<u8>,
 }
 
 /// How far a sequence came; a corpus that never gets anywhere proves nothing.
@@ -142,8 +173,20 @@ struct Session {
     negotiated: Negotiated,
     last_heard: Instant,
     reconciler: Reconciler,
-    routes: BTreeMap<Prefix, IpAddr>,
+    routes: BTreeMap<Prefix, Route>,
     end_of_rib: Vec<Family>,
+}
+
+/// What the peer believes of a prefix: next hop and MED.
+type Route = (IpAddr, Option<u32>);
+
+/// What BFD was said to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Path {
+    Unknown,
+    Up,
+    Down,
+    AdminDown,
 }
 
 struct World {
@@ -154,6 +197,7 @@ struct World {
     /// Closed, but the end is still to be told.
     closed: BTreeMap<SessionId, Line>,
     newest: SessionId,
+    path: Path,
     up: Option<Session>,
     wanted: Wanted,
     reached: Reached,
@@ -161,13 +205,25 @@ struct World {
 
 impl World {
     fn new(input: &Input) -> Self {
+        let restart = |notification| GracefulRestart {
+            restart_time: Duration::from_secs(120),
+            notification,
+        };
+        let role = |strict| Role {
+            name: RoleName::Customer,
+            strict,
+        };
         let config = Config {
-            local_asn: asn(65_001),
-            router_id: Ipv4Addr::new(192, 0, 2, 1),
             peer_asn: Some(asn(65_002)),
             hold_time: Duration::from_secs(seconds(input.hold_time).into()),
-            connect_retry: Duration::from_secs(5),
             passive: input.passive,
+            extended_next_hop: input.extended,
+            extended_messages: input.extended,
+            role: input.role.map(role),
+            graceful_restart: input.graceful_restart.map(restart),
+            restarted: input.graceful_restart.is_some(),
+            strict_bfd: input.strict_bfd,
+            ..Config::basic(asn(65_001), Ipv4Addr::new(192, 0, 2, 1))
         };
         Self {
             now: Instant::now(),
@@ -176,6 +232,7 @@ impl World {
             lines: BTreeMap::new(),
             closed: BTreeMap::new(),
             newest: SessionId(0),
+            path: Path::Unknown,
             up: None,
             wanted: Wanted::default(),
             reached: Reached::default(),
@@ -186,6 +243,20 @@ impl World {
         match step {
             Step::Start => self.tell(Event::Start),
             Step::Stop => self.stop(),
+            Step::Restart => {
+                self.tell(Event::Restart { text: String::new() });
+                self.check_stopped();
+            }
+            Step::Recovered => self.tell(Event::Recovered),
+            Step::PathUp => self.on_path(Path::Up),
+            Step::PathDown => self.on_path(Path::Down),
+            Step::PathAdminDown => self.on_path(Path::AdminDown),
+            Step::Blocked { on } => self.tell(Event::Blocked(self.choose(*on))),
+            Step::Progress { on } => self.tell(Event::Progress(self.choose(*on))),
+            Step::TooManyPrefixes { on, limit } => {
+                let (id, family, limit) = (self.choose(*on), Family::Ipv4Unicast, *limit);
+                self.tell(Event::TooManyPrefixes { id, family, limit });
+            }
             Step::Accept => self.accept(),
             Step::Connected { on } => {
                 let id = self.choose(*on);
@@ -226,7 +297,18 @@ impl World {
                 prefix,
                 announce,
                 next_hop,
-            } => self.want(*prefix, *announce, *next_hop),
+                med,
+                to,
+            } => {
+                let decision = announce.map(|announce| Decision {
+                    announce,
+                    next_hop: next_hops(*next_hop),
+                    policy: Arc::new(with_med(*med)),
+                    to: to.iter().map(|to| instead(*to)).collect(),
+                    by: 1,
+                });
+                self.want(numbered(*prefix), decision);
+            }
             Step::Reconcile { room } => self.reconcile(usize::from(*room)),
         }
     }
@@ -254,7 +336,16 @@ impl World {
                 families: (say.families & 4 == 0).then_some(families),
                 four_octet_as: say.four_octet_as,
                 route_refresh: say.route_refresh,
-                others: Vec::new(),
+                enhanced_refresh: say.enhanced_refresh,
+                extended_next_hop: say.extended,
+                extended_messages: say.extended,
+                roles: say.role.map(|role| role % 6).into_iter().collect(),
+                graceful_restart: say.graceful_restart.map(|notification| RestartCapability {
+                    notification,
+                    families: Families::ALL,
+                    ..RestartCapability::default()
+                }),
+                ..Capabilities::default()
             },
         }
     }
@@ -280,7 +371,7 @@ impl World {
     fn octets(&mut self, id: SessionId, octets: &[u8]) {
         let mut buffer = BytesMut::from(octets);
         loop {
-            match wire::take_frame(&mut buffer) {
+            match wire::take_frame(&mut buffer, self.machine.frame_limit(id)) {
                 Ok(Some(frame)) => {
                     self.note_heard(id, &frame);
                     self.tell(Event::Frame(id, frame));
@@ -351,6 +442,7 @@ impl World {
     fn apply(&mut self, action: Action) {
         match action {
             Action::Dial(id) => {
+                assert!(!self.waits_for_path(), "BFD must be up first");
                 assert!(!self.config.passive, "a passive peer dials nothing");
                 self.add(id, false);
             }
@@ -386,7 +478,7 @@ impl World {
                     session.reconciler.refresh(family);
                 }
             }
-            Action::Inbound(id, _) => assert!(self.is_up(id)),
+            Action::Inbound(id, _) | Action::Demarcation(id, ..) => assert!(self.is_up(id)),
         }
     }
 
@@ -406,35 +498,53 @@ impl World {
         assert!(line.opened && line.heard_open && line.heard_keepalive, "{line:?}");
         assert!(negotiated.hold_time <= self.config.hold_time);
         self.reached.sessions += 1;
-        let terms = Terms::of(&negotiated, self.config.local_asn, LOCAL);
+        assert!(!negotiated.families.is_empty(), "nothing to carry");
+        assert!(!negotiated.internal);
+        let terms = Terms {
+            families: negotiated.families,
+            outbound: negotiated.outbound(),
+            extended_next_hop: negotiated.extended_next_hop,
+            enhanced_refresh: negotiated.enhanced_refresh,
+            only_to_customer: negotiated.only_to_customer,
+            ..Terms::basic(self.config.local_asn, LOCAL.into(), PEER)
+        };
         self.up = Some(Session {
             id,
             negotiated,
             last_heard: self.now,
-            reconciler: Reconciler::new(terms),
+            reconciler: Reconciler::new(terms, Arc::default()),
             routes: BTreeMap::new(),
             end_of_rib: Vec::new(),
         });
     }
 
-    fn want(&mut self, number: u8, announce: Option<bool>, next_hop: u8) {
-        let prefix = numbered(number);
-        self.wanted.snapshot += 1;
-        let by = self.wanted.snapshot;
-        let next_hop = next_hops(next_hop);
-        match announce {
-            Some(announce) => {
-                self.wanted.prefixes.insert(
-                    prefix,
-                    Decision {
-                        announce,
-                        next_hop,
-                        by,
-                    },
-                );
-            }
+    fn want(&mut self, prefix: Prefix, decision: Option<Decision>) {
+        match decision {
+            Some(decision) => drop(self.wanted.prefixes.insert(prefix, decision)),
             None => drop(self.wanted.prefixes.remove(&prefix)),
         }
+        if let Some(session) = &mut self.up {
+            session.reconciler.touch(&[prefix]);
+        }
+    }
+
+    fn on_path(&mut self, path: Path) {
+        let before = std::mem::replace(&mut self.path, path);
+        self.tell(match path {
+            Path::Up => Event::PathUp,
+            Path::AdminDown => Event::PathAdminDown,
+            Path::Down | Path::Unknown => Event::PathDown,
+        });
+        if path == Path::Down && before != Path::Down {
+            assert!(
+                self.lines.values().all(|line| !line.connected),
+                "connected over a path that is down"
+            );
+        }
+    }
+
+    fn waits_for_path(&self) -> bool {
+        self.config.strict_bfd && self.path != Path::Up
     }
 
     fn reconcile(&mut self, room: usize) {
@@ -460,6 +570,10 @@ impl World {
     fn stop(&mut self) {
         let (reason, text) = (Reason::AdministrativeShutdown, String::new());
         self.tell(Event::Stop { reason, text });
+        self.check_stopped();
+    }
+
+    fn check_stopped(&self) {
         assert!(self.lines.is_empty() && self.up.is_none(), "open after a stop");
         assert_eq!(
             self.machine.next_deadline(),
@@ -471,6 +585,7 @@ impl World {
     /// Whatever came before: a stop ends all, and a start tries again.
     fn wind_down(&mut self) {
         self.stop();
+        self.on_path(Path::Up);
         self.tell(Event::Start);
         match self.config.passive {
             true => {
@@ -489,12 +604,19 @@ impl Session {
         let context = Context {
             four_octet: self.negotiated.four_octet,
             internal: self.negotiated.internal,
+            extended_next_hop: self.negotiated.extended_next_hop,
+            enhanced_refresh: self.negotiated.enhanced_refresh,
+            ..Context::default()
         };
-        let frame = wire::take_frame(&mut BytesMut::from(octets))
-            .expect("framed")
-            .expect("whole");
-        let Ok(Message::Update(update)) = wire::decode(&frame, context) else {
-            panic!("no UPDATE");
+        let limit = self.negotiated.outbound().max_length;
+        let frame = wire::take_frame(&mut BytesMut::from(octets), limit);
+        let frame = frame.expect("framed").expect("whole");
+        let update = match wire::decode(&frame, context) {
+            Ok(Message::Update(update)) => update,
+            Ok(Message::RouteRefresh(refresh)) if self.negotiated.enhanced_refresh && refresh.subtype > 0 => {
+                return;
+            }
+            other => panic!("{other:?}"),
         };
         assert!(update.faults.is_empty());
         let goal = self.goal(wanted);
@@ -506,29 +628,53 @@ impl Session {
             );
             assert!(!goal.contains_key(&prefix), "{prefix} is wanted");
         }
+        let med = update.path.and_then(|path| path.med);
         for reach in update.reachable {
             for prefix in reach.prefixes {
-                let next_hop = reach.next_hop.address;
-                assert_eq!(goal.get(&prefix), Some(&next_hop), "{prefix} is not wanted so");
-                self.routes.insert(prefix, next_hop);
+                let route = (reach.next_hop.address, med);
+                assert_eq!(goal.get(&prefix), Some(&route), "{prefix} is not wanted so");
+                self.routes.insert(prefix, route);
             }
         }
     }
 
-    fn goal(&self, wanted: &Wanted) -> BTreeMap<Prefix, IpAddr> {
-        let routes = wanted.prefixes.iter().filter(|(_, decision)| decision.announce);
-        let routes = routes.map(|(prefix, decision)| (*prefix, decision.next_hop.unwrap_or(LOCAL)));
-        let families = self.negotiated.families;
+    /// What the peer shall have in the end, by the rules in words and not by the code under test.
+    fn goal(&self, wanted: &Wanted) -> BTreeMap<Prefix, Route> {
+        let routes = wanted.prefixes.iter();
         routes
-            .filter(|(prefix, next_hop)| {
-                families.contains(Family::of(prefix)) && prefix.is_ipv4() == next_hop.is_ipv4()
-            })
+            .filter_map(|(prefix, decision)| Some((*prefix, self.route(prefix, decision)?)))
             .collect()
+    }
+
+    fn route(&self, prefix: &Prefix, decision: &Decision) -> Option<Route> {
+        let next_hop = decision.next_hop.unwrap_or(LOCAL);
+        let fits =
+            prefix.is_ipv4() == next_hop.is_ipv4() || (prefix.is_ipv4() && self.negotiated.extended_next_hop);
+        let carried = self.negotiated.families.contains(Family::of(prefix));
+        let to = decision.to.first();
+        let kept_from = to.is_some_and(|to| !to.announce);
+        let med = to.and_then(|to| to.policy.med).or(decision.policy.med);
+        (decision.announce && fits && carried && !kept_from).then_some((next_hop, med))
+    }
+}
+
+fn with_med(med: Option<u8>) -> Policy {
+    Policy {
+        med: med.map(u32::from),
+        ..Policy::default()
+    }
+}
+
+fn instead(med: Option<u8>) -> ToPeer {
+    ToPeer {
+        peer: PEER,
+        announce: med.is_some(),
+        policy: with_med(med),
     }
 }
 
 fn read(octets: &[u8]) -> Message {
-    let frame = wire::take_frame(&mut BytesMut::from(octets))
+    let frame = wire::take_frame(&mut BytesMut::from(octets), EXTENDED_LENGTH)
         .expect("framed")
         .expect("whole");
     wire::decode(&frame, Context::default()).expect("we read what we write")

@@ -3,10 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 use steer_anycast::wire::{
-    self, Context, Families, Family, Frame, MAX_LENGTH, Malformed, Message, Notification, Open, Path, Reach,
-    Reason, Update,
+    self, Context, EXTENDED_LENGTH, Families, Family, Frame, MAX_LENGTH, Malformed, Message, Notification,
+    Open, Outbound, Path, Reach, Reason, Update,
 };
-use steer_topology::Prefix;
+use steer_topology::{Prefix, RoleName};
 
 /// One stream of octets, as it comes off a connection. What does not begin like a marker is taken for the type and
 /// the body of one message, so that the fuzzer need not find marker and length first.
@@ -30,25 +30,54 @@ fn framed(kind: u8, body: &[u8]) -> Vec<u8> {
     octets
 }
 
+/// Each pair of settings once at least, and the role that goes with them.
 fn contexts() -> impl Iterator<Item = Context> {
-    (0..4).map(|bits| Context {
-        four_octet: bits & 1 != 0,
-        internal: bits & 2 != 0,
+    (0..8).map(|bits| {
+        let [four_octet, internal, modern] = [1, 2, 4].map(|bit| bits & bit != 0);
+        let role = match (internal, modern) {
+            (true, _) => None,
+            (false, true) => Some(RoleName::Customer),
+            (false, false) => Some(RoleName::Peer),
+        };
+        Context {
+            four_octet,
+            internal,
+            extended_next_hop: modern,
+            enhanced_refresh: modern,
+            role,
+            peer_asn: 65_002,
+        }
     })
+}
+
+/// Modern sessions take long messages.
+fn limit(context: Context) -> usize {
+    if context.enhanced_refresh {
+        EXTENDED_LENGTH
+    } else {
+        MAX_LENGTH
+    }
+}
+
+fn outbound(context: Context) -> Outbound {
+    Outbound {
+        four_octet: context.four_octet,
+        max_length: limit(context),
+    }
 }
 
 fn read_all(data: &[u8], context: Context) {
     let mut buffer = BytesMut::from(data);
     loop {
         let before = buffer.len();
-        match wire::take_frame(&mut buffer) {
+        match wire::take_frame(&mut buffer, limit(context)) {
             Ok(Some(frame)) => {
                 assert_eq!(before, buffer.len() + wire::HEADER_LENGTH + frame.body.len());
                 read(&frame, context);
             }
             Ok(None) => {
                 assert_eq!(before, buffer.len(), "half a message stays");
-                assert!(before < MAX_LENGTH, "a whole message is taken");
+                assert!(before < limit(context), "a whole message is taken");
                 return;
             }
             Err(malformed) => return answerable(&malformed),
@@ -72,9 +101,9 @@ fn read(frame: &Frame, context: Context) {
 
 /// The one message that `octets` are.
 fn again(octets: &Bytes, context: Context) -> Message {
-    assert!(octets.len() <= MAX_LENGTH, "{} octets", octets.len());
+    assert!(octets.len() <= limit(context), "{} octets", octets.len());
     let mut buffer = BytesMut::from(octets.as_ref());
-    let frame = wire::take_frame(&mut buffer)
+    let frame = wire::take_frame(&mut buffer, limit(context))
         .expect("we frame well")
         .expect("whole");
     assert!(buffer.is_empty());
@@ -93,8 +122,17 @@ fn answerable(malformed: &Malformed) {
 }
 
 fn notification_survives(notification: &Notification) {
-    let again = again(&wire::encode_notification(notification), Context::default());
-    assert_eq!(again, Message::Notification(notification.clone()));
+    let octets = wire::encode_notification(notification);
+    assert!(octets.len() <= MAX_LENGTH, "{} octets", octets.len());
+    let Message::Notification(again) = again(&octets, Context::default()) else {
+        panic!("no NOTIFICATION");
+    };
+    // What a peer sent in a long message is cut.
+    assert_eq!(
+        (again.code, again.subcode),
+        (notification.code, notification.subcode)
+    );
+    assert!(notification.data.starts_with(&again.data));
     let shown = notification.to_string();
     assert!(
         !shown.chars().any(char::is_control),
@@ -123,6 +161,7 @@ fn update_survives(update: &Update, context: Context) {
         path,
         faults,
         end_of_rib,
+        leaked,
     } = update;
     for family in Family::ALL {
         let of_family: Vec<Prefix> = withdrawn
@@ -139,6 +178,8 @@ fn update_survives(update: &Update, context: Context) {
     assert!(end_of_rib.is_none() || (withdrawn.is_empty() && reachable.is_empty() && faults.is_empty()));
     assert_eq!(path.is_some(), !reachable.is_empty(), "attributes go with routes");
     let Some(path) = path else { return };
+    let tagged = path.only_to_customer.is_some();
+    assert!(!leaked || (tagged && !context.internal), "RFC 9234 §5");
     assert!(context.internal || path.local_pref.is_none(), "RFC 7606 §7.5");
     assert!(
         faults.iter().all(|fault| fault.action == wire::Action::Discard),
@@ -151,7 +192,7 @@ fn update_survives(update: &Update, context: Context) {
 
 fn withdrawal_survives(family: Family, mut prefixes: &[Prefix], context: Context) {
     while !prefixes.is_empty() {
-        let (octets, count) = wire::encode_withdrawal(family, prefixes);
+        let (octets, count) = wire::encode_withdrawal(family, prefixes, &outbound(context));
         assert!(count > 0, "one prefix always fits");
         let (sent, rest) = prefixes.split_at(count);
         let want = Update {
@@ -176,7 +217,7 @@ fn reach_survives(reach: &Reach, path: &Path, context: Context) {
     let family = Family::of(first);
     let mut prefixes = reach.prefixes.as_slice();
     while !prefixes.is_empty() {
-        let (octets, count) = wire::encode_reach(family, prefixes, address, path, context.four_octet);
+        let (octets, count) = wire::encode_reach(family, prefixes, reach.next_hop, path, &outbound(context));
         if count == 0 {
             return; // the attributes alone fill a message
         }
@@ -189,7 +230,7 @@ fn reach_survives(reach: &Reach, path: &Path, context: Context) {
         let [got] = read.reachable.as_slice() else {
             panic!("one family");
         };
-        assert_eq!((got.next_hop.address, got.prefixes.as_slice()), (address, sent));
+        assert_eq!((got.next_hop, got.prefixes.as_slice()), (reach.next_hop, sent));
         prefixes = rest;
     }
 }

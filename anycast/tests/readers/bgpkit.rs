@@ -97,6 +97,10 @@ fn read_update(update: &BgpUpdateMessage) -> UpdateReading {
                 });
                 reading.large_communities = numbers.collect();
             }
+            AttributeValue::ExtendedCommunities(communities) => {
+                reading.extended_communities = communities.iter().map(extended).collect();
+            }
+            AttributeValue::OnlyToCustomer(asn) => reading.only_to_customer = Some(asn.to_u32()),
             AttributeValue::MpReachNlri(nlri) => reading.routes.extend(reach(nlri)),
             AttributeValue::MpUnreachNlri(nlri) => reading.withdrawn.extend(nlri.prefixes.iter().map(text)),
             _ => {}
@@ -136,5 +140,18 @@ fn community(community: &Community) -> u32 {
         Community::NoAdvertise => 0xffff_ff02,
         Community::NoExportSubConfed => 0xffff_ff03,
         Community::Custom(asn, value) => asn.to_u32() << 16 | u32::from(*value),
+    }
+}
+
+/// The octets of the kind that there is among the samples; of others a mark.
+fn extended(community: &ExtendedCommunity) -> [u8; 8] {
+    match community {
+        ExtendedCommunity::TransitiveTwoOctetAs(one) => {
+            let mut octets = [0, one.subtype, 0, 0, 0, 0, 0, 0];
+            octets[2..4].copy_from_slice(&one.global_admin.to_u32().to_be_bytes()[2..]);
+            octets[4..].copy_from_slice(&one.local_admin);
+            octets
+        }
+        _ => [0xff; 8],
     }
 }

@@ -4,6 +4,7 @@
 //! else, the reason stands in its table, and a reason that no message needs any more fails the test.
 
 mod bgpkit;
+mod conversation;
 mod pcap;
 mod reading;
 mod sample;
@@ -20,6 +21,10 @@ use sample::{Sample, samples};
 
 const SEED: u64 = 4271;
 const COUNT: usize = 2_000;
+
+/// Capture files, and conversations in each.
+const SESSION_SEEDS: u64 = 4;
+const CONVERSATIONS: u16 = 25;
 
 /// Something that a reader is known to get wrong, or not to look at.
 struct Leniency {
@@ -60,11 +65,18 @@ const SCAPY: &[Leniency] = &[
     },
 ];
 
-const TSHARK: &[Leniency] = &[Leniency {
-    why: "add-path is guessed from a default route, or from bits behind a prefix that are not 0; no setting stops it",
-    touches: |sample| sample.has_default_route || sample.has_spare_bits,
-    forgive: |reading| in_update(reading, |update| *update = UpdateReading::default()),
-}];
+const TSHARK: &[Leniency] = &[
+    Leniency {
+        why: "add-path is guessed from a default route, or from bits behind a prefix that are not 0; no setting stops it",
+        touches: |sample| sample.has_default_route || sample.has_spare_bits,
+        forgive: |reading| in_update(reading, |update| *update = UpdateReading::default()),
+    },
+    Leniency {
+        why: "ONLY_TO_CUSTOMER (RFC 9234) is not read",
+        touches: |_| true,
+        forgive: |reading| in_update(reading, |update| update.only_to_customer = None),
+    },
+];
 
 fn in_update(reading: &mut Reading, change: impl Fn(&mut UpdateReading)) {
     if let Reading::Update(update) = reading {
@@ -73,7 +85,7 @@ fn in_update(reading: &mut Reading, change: impl Fn(&mut UpdateReading)) {
 }
 
 fn ours(sample: &Sample) -> Reading {
-    let frame = wire::take_frame(&mut BytesMut::from(sample.octets.as_slice()));
+    let frame = wire::take_frame(&mut BytesMut::from(sample.octets.as_slice()), wire::MAX_LENGTH);
     let decoded = frame.and_then(|frame| wire::decode(&frame.expect("whole"), sample.context));
     match decoded {
         Ok(message) => message.into(),
@@ -168,4 +180,45 @@ fn tshark_complains_of_what_is_malformed() {
         dissected.iter().any(|one| !one.complaints.is_empty()),
         "{dissected:?}"
     );
+}
+
+#[test]
+fn tshark_complains_of_nothing_that_a_random_session_says() {
+    const TEST: &str = "tshark_complains_of_nothing_that_a_random_session_says";
+    if let Err(reason) = tshark::missing() {
+        return eprintln!("skip: {TEST}: {reason}");
+    }
+    for seed in 0..SESSION_SEEDS {
+        let record = conversation::conversations(seed, CONVERSATIONS);
+        let told = hear(&record, None, seed);
+        eprintln!("seed {seed}: {} sessions, {told}", record.sessions);
+    }
+}
+
+#[test]
+fn tshark_complains_of_nothing_that_is_said_to_a_peer_with_short_as_numbers() {
+    const TEST: &str = "tshark_complains_of_nothing_that_is_said_to_a_peer_with_short_as_numbers";
+    if let Err(reason) = tshark::missing() {
+        return eprintln!("skip: {TEST}: {reason}");
+    }
+    for seed in 0..SESSION_SEEDS {
+        let told = hear(&conversation::two_octet_speech(seed), Some(false), seed);
+        eprintln!("seed {seed}: {told}");
+    }
+}
+
+/// Every message is seen, and none is complained of.
+fn hear(record: &conversation::Record, four_octet: Option<bool>, seed: u64) -> String {
+    let dissected = tshark::dissect(&record.capture, four_octet);
+    let mut seen = BTreeMap::new();
+    for one in &dissected {
+        assert!(one.complaints.is_empty(), "seed {seed}: {one:?}");
+        *seen.entry(one.reading.kind()).or_insert(0) += 1;
+    }
+    assert_eq!(seen, record.sent, "seed {seed}");
+    format!(
+        "{}, longest {} octets",
+        conversation::kinds(&record.sent),
+        record.longest
+    )
 }

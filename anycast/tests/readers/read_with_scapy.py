@@ -43,7 +43,7 @@ def read_open(message):
 def read_update(message):
     withdrawn, routes, classic = [prefix(one.prefix) for one in message.withdrawn_routes], {}, None
     out = {"origin": None, "as_path": [], "med": None, "local_pref": None, "communities": [],
-           "large_communities": []}
+           "large_communities": [], "extended_communities": [], "only_to_customer": None}
     for attribute in message.path_attr:
         code, value = attribute.type_code, attribute.attribute
         if code == 1:
@@ -58,6 +58,11 @@ def read_update(message):
             out["local_pref"] = value.local_pref
         elif code == 8:
             out["communities"] = [value.community]
+        elif code == 16:
+            octets = bytes(value)
+            out["extended_communities"] = [list(octets[at:at + 8]) for at in range(0, len(octets), 8)]
+        elif code == 35:
+            out["only_to_customer"] = int.from_bytes(bytes(value), "big")
         elif code == 14 and value.afi == 2:
             next_hop = value.nh_v6_addr if value.nh_addr_len == 16 else value.nh_v6_global
             next_hop = str(ipaddress.ip_address(next_hop))

@@ -50,6 +50,22 @@ pub(crate) struct UpdateReading {
     pub(crate) local_pref: Option<u32>,
     pub(crate) communities: Vec<u32>,
     pub(crate) large_communities: Vec<[u32; 3]>,
+    pub(crate) extended_communities: Vec<[u8; 8]>,
+    pub(crate) only_to_customer: Option<u32>,
+}
+
+impl Reading {
+    /// The type octet; 0 for what was refused.
+    pub(crate) fn kind(&self) -> u8 {
+        match self {
+            Self::Refused(_) => 0,
+            Self::Open(_) => 1,
+            Self::Update(_) => 2,
+            Self::Notification { .. } => 3,
+            Self::Keepalive {} => 4,
+            Self::Refresh { .. } => 5,
+        }
+    }
 }
 
 impl From<Message> for Reading {
@@ -111,6 +127,8 @@ impl From<Update> for UpdateReading {
         reading.local_pref = path.local_pref;
         reading.communities = path.communities;
         reading.large_communities = path.large_communities;
+        reading.extended_communities = path.extended_communities;
+        reading.only_to_customer = path.only_to_customer;
         reading
     }
 }

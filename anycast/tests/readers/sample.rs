@@ -47,6 +47,8 @@ fn sample(rng: &mut StdRng) -> Sample {
     let context = Context {
         four_octet: rng.random(),
         internal: rng.random(),
+        extended_next_hop: rng.random(),
+        ..Context::default()
     };
     let mut traits = Traits::default();
     let (kind, body, says) = match rng.random_range(0..20) {
@@ -175,7 +177,8 @@ fn update(rng: &mut StdRng, context: Context, traits: &mut Traits) -> (Kind, Vec
         attributes.push(attribute(rng, OPTIONAL, 15, &value));
     }
     if !reach.1.is_empty() {
-        let (next_hop, octets) = next_hop(rng, reach.0);
+        let ipv6 = reach.0 == Family::Ipv6Unicast || (context.extended_next_hop && rng.random());
+        let (next_hop, octets) = next_hop(rng, ipv6);
         let (afi, safi) = reach.0.numbers();
         let mut value = [&afi.to_be_bytes()[..], &[safi]].concat();
         value.push(u8::try_from(octets.len()).expect("32 at most"));
@@ -190,7 +193,7 @@ fn update(rng: &mut StdRng, context: Context, traits: &mut Traits) -> (Kind, Vec
         says.routes.extend(routes);
     }
     if !announced.1.is_empty() {
-        let (next_hop, octets) = next_hop(rng, Family::Ipv4Unicast);
+        let (next_hop, octets) = next_hop(rng, false);
         attributes.push(attribute(rng, TRANSITIVE, 3, &octets));
         let routes = announced
             .1
@@ -262,8 +265,15 @@ fn path(rng: &mut StdRng, context: Context, says: &mut UpdateReading, out: &mut 
     }
     if rng.random() {
         // Two-octet AS specific, a route target (RFC 4360 §4).
-        let value = [0, 2, 0xfb, 0xf4, 0, 0, 0, rng.random()];
+        let community = |rng: &mut StdRng| [0, 2, 0xfb, 0xf4, 0, 0, 0, rng.random()];
+        says.extended_communities = (0..rng.random_range(1..4)).map(|_| community(rng)).collect();
+        let value = says.extended_communities.concat();
         out.push(attribute(rng, BOTH, 16, &value));
+    }
+    if rng.random() {
+        says.only_to_customer = Some(rng.random_range(1..=u32::MAX));
+        let value = rng_value(says.only_to_customer);
+        out.push(attribute(rng, BOTH, 35, &value));
     }
     if rng.random() {
         says.large_communities = (0..rng.random_range(1..30)).map(|_| rng.random()).collect();
@@ -327,21 +337,17 @@ fn attribute(rng: &mut StdRng, flags: u8, code: u8, value: &[u8]) -> Vec<u8> {
     out
 }
 
-fn next_hop(rng: &mut StdRng, family: Family) -> (IpAddr, Vec<u8>) {
-    match family {
-        Family::Ipv4Unicast => {
-            let address = Ipv4Addr::from_bits(rng.random_range(0x0100_0000..0x7f00_0000));
-            (address.into(), address.octets().to_vec())
-        }
-        Family::Ipv6Unicast => {
-            let address = Ipv6Addr::from_bits(0x2001_0db8 << 96 | rng.random::<u128>() >> 32);
-            let mut octets = address.octets().to_vec();
-            if rng.random() {
-                octets.extend(Ipv6Addr::from_bits(0xfe80 << 112 | rng.random::<u128>() >> 64).octets());
-            }
-            (address.into(), octets)
-        }
+fn next_hop(rng: &mut StdRng, ipv6: bool) -> (IpAddr, Vec<u8>) {
+    if !ipv6 {
+        let address = Ipv4Addr::from_bits(rng.random_range(0x0100_0000..0x7f00_0000));
+        return (address.into(), address.octets().to_vec());
     }
+    let address = Ipv6Addr::from_bits((0x2001_0db8 << 96) | (rng.random::<u128>() >> 32));
+    let mut octets = address.octets().to_vec();
+    if rng.random() {
+        octets.extend(Ipv6Addr::from_bits((0xfe80 << 112) | (rng.random::<u128>() >> 64)).octets());
+    }
+    (address.into(), octets)
 }
 
 /// Of the four fields of an UPDATE each has its own two leading bits.

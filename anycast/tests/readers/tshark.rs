@@ -233,6 +233,14 @@ impl Message {
             "update.path_attribute.community_value" => {
                 *update.communities.last_mut().expect("the AS comes first") |= number::<u32>(shown);
             }
+            "ext_com.type" => update
+                .extended_communities
+                .push([number(shown), 0, 0, 0, 0, 0, 0, 0]),
+            "ext_com.stype_tr_as2" => extended(update)[1] = number(shown),
+            "ext_com.value_as2" => {
+                extended(update)[2..4].copy_from_slice(&number::<u16>(shown).to_be_bytes());
+            }
+            "ext_com.value_an4" => extended(update)[4..].copy_from_slice(&number::<u32>(shown).to_be_bytes()),
             "large_communities.ga" => update.large_communities.push([number(shown), 0, 0]),
             "large_communities.ldp1" | "large_communities.ldp2" => {
                 let field = if name.ends_with('1') { 1 } else { 2 };
@@ -287,4 +295,11 @@ fn number<N: TryFrom<u64> + Default>(shown: &str) -> N {
         .ok()
         .and_then(|number| N::try_from(number).ok())
         .unwrap_or_default()
+}
+
+fn extended(update: &mut UpdateReading) -> &mut [u8; 8] {
+    update
+        .extended_communities
+        .last_mut()
+        .expect("the type comes first")
 }
