@@ -90,7 +90,7 @@ impl Md5Key {
     ///
     /// Gap: the kernel knows keys by address alone, not by interface: two link-local peers with one address on
     /// two interfaces need one key.
-    fn set(&self, socket: &impl AsFd, address: IpAddr) -> io::Result<()> {
+    pub fn sign(&self, socket: &impl AsFd, address: IpAddr) -> io::Result<()> {
         sockopt::set(socket, IPPROTO_TCP, libc::TCP_MD5SIG, &self.request(address))
     }
 
@@ -262,7 +262,7 @@ impl Transport {
         }
         self.set_ttls(&socket)?;
         if let Some(key) = &self.key {
-            key.set(&socket, self.address)?;
+            key.sign(&socket, self.address)?;
         }
         if let Some(source) = self.source {
             socket.bind(&self.scoped(source, 0)?.into())?;
@@ -356,7 +356,7 @@ pub(crate) fn try_key(transport: &Transport) -> io::Result<()> {
     } else {
         Domain::IPV6
     };
-    key.set(
+    key.sign(
         &Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?,
         transport.address,
     )
@@ -376,7 +376,7 @@ pub(crate) fn bind_for_peers(address: SocketAddr, peers: &[Arc<Transport>]) -> i
     let peers = || peers.iter().filter(|peer| peer.address.is_ipv4() == v4);
     for peer in peers() {
         if let Some(key) = &peer.key {
-            key.set(&socket, peer.address)?;
+            key.sign(&socket, peer.address)?;
         }
     }
     // Our SYN-ACK must pass the peer's GTSM too; it says nothing yet, so it may go far.

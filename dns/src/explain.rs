@@ -313,7 +313,7 @@ impl Notes<'_> {
             }
             (Service::Drained, Verdict::Up | Verdict::Unknown) if matches!(rule, Rule::AllDown(_)) => {
                 let drained = self.drained(candidate.endpoint);
-                format!("{drained}; but all others are down: taken as up")
+                format!("{drained}; but nothing else is left: taken as up")
             }
             (Service::Drained, _) => self.drained(candidate.endpoint),
             (Service::Held { reason }, _) => {
@@ -370,9 +370,9 @@ fn rule_text(rule: Rule) -> &'static str {
         Rule::Chain => "the chain",
         Rule::NoEndpoints => "no endpoint of this family: an empty answer",
         Rule::AllDown(AllDown::ServeAll) => {
-            "all are down, if_all_down = serve-all: the chain, with all taken as up"
+            "all are down or drained, if_all_down = serve-all: the chain, with all taken as up"
         }
-        Rule::AllDown(AllDown::Nodata) => "all are down, if_all_down = nodata: an empty answer",
-        Rule::AllDown(AllDown::Servfail) => "all are down, if_all_down = servfail",
+        Rule::AllDown(AllDown::Nodata) => "all are down or drained, if_all_down = nodata: an empty answer",
+        Rule::AllDown(AllDown::Servfail) => "all are down or drained, if_all_down = servfail",
     }
 }

@@ -9,8 +9,11 @@
 //! ```
 //!
 //! Bounds: at most [`IN_FLIGHT_MAX`] probes at once, and a finished one is in flight until its report is read, so
-//! the reports are bounded as well. A probe beyond that is not sent and counts neither way. Shutdown aborts what
+//! the reports are bounded as well. Operators' wishes come by a channel of a few places, where whoever wishes more
+//! waits; they go first, for an operator in trouble must not wait behind a storm of reports. A probe beyond that is not sent and counts neither way. Shutdown aborts what
 //! is in flight; nothing is lost by that but outcomes nobody will read.
+
+mod obey;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -28,9 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::check::{Attempt, Check, Output, Rules};
 use crate::judge::{Change, Judge, SPREAD_MAX};
+use crate::operator::{Commands, Target};
 use crate::outcome::{Failure, Outcome, Void};
 use crate::probe::{NetProber, Prober};
-use crate::snapshot::{SnapshotCell, Verdict};
+use crate::snapshot::{Snapshot, SnapshotCell, Verdict};
 
 /// Most probes at once. Each holds a file descriptor: 10,000 endpoints that all hang for 300 ms of each second
 /// need 3,000.
@@ -44,17 +48,22 @@ const VOID_WARNING_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs all the checks and publishes snapshots into `cell` until `shutdown`. `seed` spreads the first round.
 ///
+/// `commands` are the operator's ([`crate::Operator::new`]); they are carried out as soon as they come.
+///
 /// Returns the judge, so that a reload can go on from it: [`Judge::reload`], publish, and run again. `fleet` is the
 /// judge's own.
 pub async fn run(
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
     judge: Judge,
+    commands: Commands,
     seed: u64,
     shutdown: CancellationToken,
 ) -> Judge {
     let prober = NetProber::new(&fleet);
-    Driver::new(&fleet, cell, judge, seed, prober).run(shutdown).await
+    let mut driver = Driver::new(&fleet, cell, judge, seed, prober);
+    driver.commands = commands;
+    driver.run(shutdown).await
 }
 
 struct Driver<P> {
@@ -62,6 +71,7 @@ struct Driver<P> {
     cell: Arc<SnapshotCell>,
     judge: Judge,
     prober: Arc<P>,
+    commands: Commands,
     /// By endpoint; `None` where it is not checked.
     checks: Vec<Option<Check>>,
     /// One entry per check, always its next deadline.
@@ -97,6 +107,7 @@ impl<P: Prober> Driver<P> {
             cell,
             judge,
             prober: Arc::new(prober),
+            commands: Commands::none(),
             checks: Vec::with_capacity(fleet.endpoints.len()),
             queue: BinaryHeap::new(),
             in_flight: JoinSet::new(),
@@ -111,6 +122,7 @@ impl<P: Prober> Driver<P> {
 
     fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
         self.judge.probing_begins(start, self.cell.peek().number);
+        self.show_drains(&self.cell.load());
         for endpoint in self.fleet.endpoint_ids() {
             let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
             let verdict = self.judge.verdict(endpoint);
@@ -131,6 +143,7 @@ impl<P: Prober> Driver<P> {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                Some(command) = self.commands.next() => self.obey(command),
                 Some(report) = self.in_flight.join_next() => self.take_report(report),
                 () = sleep_until(wake) => {}
             }
@@ -237,20 +250,39 @@ impl<P: Prober> Driver<P> {
             .map(|change| (change.endpoint, change.verdict))
             .collect();
         if let Some(next) = self.judge.on_verdicts(changes, now, Timestamp::now()) {
-            let number = next.number;
-            if self.cell.publish(next) {
-                tracing::info!(snapshot = number, "snapshot published");
-            } else {
-                tracing::error!(
-                    snapshot = number,
-                    "snapshot not published: somebody published a newer one"
-                );
-            }
-            metrics::gauge!("steer_health_snapshot").set(number as f64);
+            self.publish(next);
         }
         for (endpoint, verdict) in changed {
             self.show_verdict(endpoint, verdict);
         }
+    }
+
+    /// Returns the snapshot's number.
+    fn publish(&mut self, next: Arc<Snapshot>) -> u64 {
+        let number = next.number;
+        self.show_drains(&next);
+        if self.cell.publish(next) {
+            tracing::info!(snapshot = number, "snapshot published");
+        } else {
+            tracing::error!(
+                snapshot = number,
+                "snapshot not published: somebody published a newer one"
+            );
+        }
+        metrics::gauge!("steer_health_snapshot").set(number as f64);
+        number
+    }
+
+    fn show_drains(&self, snapshot: &Snapshot) {
+        let is_site = |target| matches!(target, Target::Site(_));
+        let sites = snapshot
+            .drains
+            .iter()
+            .filter(|drain| is_site(drain.target))
+            .count();
+        let endpoints = snapshot.drains.len() - sites;
+        metrics::gauge!("steer_health_drains", "of" => "site").set(sites as f64);
+        metrics::gauge!("steer_health_drains", "of" => "endpoint").set(endpoints as f64);
     }
 
     fn send_probes(&mut self, now: Instant) {
@@ -359,6 +391,17 @@ fn describe_metrics() {
     describe_counter!(
         "steer_health_guard_refusals_total",
         "Endpoints that the guard held in service, by rule"
+    );
+    describe_counter!("steer_health_drain_refusals_total", "Drains refused, by rule");
+    describe_counter!(
+        "steer_health_drains_forced_total",
+        "Drains that overruled the guard, by rule"
+    );
+    describe_counter!("steer_health_store_failures_total", "Failures of the store");
+    describe_gauge!("steer_health_store_ok", "1 the store has all drains, 0 it failed");
+    describe_gauge!(
+        "steer_health_drains",
+        "Drains that stand, of sites and of endpoints"
     );
     describe_gauge!("steer_health_verdict", "1 up, 0 down, -1 unknown");
     describe_gauge!("steer_health_snapshot", "Number of the newest snapshot");

@@ -6,6 +6,9 @@
 //!  HTTP, TCP                                                            numbered      DNS, BGP, status read it
 //! ```
 //!
+//! The operator's wishes ([`Operator`], a bounded channel) come into the same loop; what stands of them is in each
+//! snapshot, and a [`store`] keeps it over a restart.
+//!
 //! The rules in short:
 //!
 //! - A probe ends in success, failure, or *void*: our own lack (no file descriptor, a panic, too many in flight)
@@ -14,11 +17,13 @@
 //!   success. Unknown is never acted upon as down.
 //! - Nothing is published before every endpoint has a verdict, or had its time for one ([`Judge`]).
 //! - What is down leaves service only as far as the [`guard`] lets it; the rest is held, with the reason.
+//! - A drain ([`Judge::drain`]) stands above the verdicts and is counted by the guard like a failure.
 //! - A reload keeps all of it ([`Judge::reload`]).
 //!
 //! Log events at level info, with the number of the snapshot they belong to: `verdict changed` (fields `snapshot`,
 //! `endpoint`, `pool`, `site`, `from`, `verdict`, `cause`) when the judge decides, `service changed`, then
-//! `snapshot published` right after the pointer swap. At level warn: `guard refused`.
+//! `snapshot published` right after the pointer swap; `drain begins` and `drain ended` with who and why. At level
+//! warn: `guard refused`, `drain refused`, `guard overruled`.
 //!
 //! Knows no DNS and no BGP.
 
@@ -30,6 +35,7 @@ mod operator;
 pub mod outcome;
 mod probe;
 pub mod snapshot;
+pub mod store;
 #[cfg(test)]
 mod testing;
 mod units;
@@ -38,7 +44,7 @@ pub use check::{Attempt, Check, INTERVAL_MIN, Output, Rules};
 pub use driver::{IN_FLIGHT_MAX, run};
 pub use guard::Guard;
 pub use judge::{Change, DrainRefused, Judge, NotDrained, SPREAD_MAX};
-pub use operator::{Drain, NoTarget, Target};
+pub use operator::{Commands, Drain, Drained, Kept, NoTarget, Operator, Order, Refused, Target, Undrained};
 pub use outcome::{Answer, Failure, Outcome, Void};
 pub use probe::{HttpUnavailable, http_client};
 pub use snapshot::{Cause, EndpointState, Holds, Service, Snapshot, SnapshotCell, Verdict};

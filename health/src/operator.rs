@@ -3,12 +3,17 @@
 //! A drained endpoint takes no new clients: DNS gives it to nobody, and the routes of its site step down. It is
 //! not down, and what it serves it goes on serving until the last route is withdrawn.
 
+mod handle;
+
 use std::fmt;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use steer_topology::{EndpointId, Fleet, SiteId};
+
+pub(crate) use handle::Command;
+pub use handle::{Commands, Drained, Kept, Operator, Order, Refused, Undrained};
 
 /// An operator's wish that something takes no new clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

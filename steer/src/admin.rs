@@ -5,24 +5,34 @@
 //! | `GET /v1/status` | [`Status`] as JSON |
 //! | `GET /v1/status?after=N` | the same, as soon as the snapshot number is above `N` (at most 25 s later) |
 //! | `GET /v1/explain?client=ADDRESS&name=NAME` | the engine's explanation as JSON; 400 where a value is wrong |
+//! | `GET /v1/drains` | every drain that stands, and how the store is |
+//! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it |
+//! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
 //! | `GET /metrics` | Prometheus text |
 //!
-//! Both `/v1` pages give text for a terminal with `&format=text` (status also with `&color=true`).
+//! What changes something is answered when the snapshot that carries it is published. The listener is on loopback
+//! (the configuration allows nothing else), and a browser on the same machine is kept out: a change needs a JSON
+//! body or a method that a foreign page may not send, and a `Host` that is an address or `localhost`.
+//!
+//! Status and explanation give text for a terminal with `&format=text` (status also with `&color=true`).
+
+pub(crate) mod drains;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use steer_anycast::SpeakerStatus;
 use steer_dns::Engine;
-use steer_health::SnapshotCell;
+use steer_health::{Operator, SnapshotCell};
 use steer_topology::{Name, SiteId};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +49,7 @@ pub(crate) struct Admin {
     pub(crate) sites: Arc<[Option<SiteId>]>,
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) engine: Arc<Engine>,
+    pub(crate) operator: Operator,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
     pub(crate) stop: CancellationToken,
 }
@@ -68,6 +79,9 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/explain", get(explain))
+        .route("/v1/drains", get(drains::list).post(drains::drain))
+        .route("/v1/drains/{*target}", delete(drains::undrain))
+        .layer(middleware::from_fn(only_by_address))
         .with_state(admin)
         .route("/metrics", get(move || render(metrics.clone())));
     let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
@@ -158,5 +172,58 @@ async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) 
 }
 
 fn bad(error: String) -> Response {
-    (StatusCode::BAD_REQUEST, axum::Json(ApiError { error })).into_response()
+    failed(StatusCode::BAD_REQUEST, error)
+}
+
+fn failed(status: StatusCode, error: String) -> Response {
+    (status, axum::Json(ApiError { error })).into_response()
+}
+
+/// A page in a browser may have its own name resolve to 127.0.0.1 and then speak to us as its own server. Its
+/// requests carry that name.
+async fn only_by_address(request: Request, next: Next) -> Response {
+    if is_ours(request.headers(), request.uri()) {
+        return next.run(request).await;
+    }
+    failed(
+        StatusCode::FORBIDDEN,
+        "this API is asked by its address, or as localhost, and by no other name".to_owned(),
+    )
+}
+
+fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = host.and_then(|host| host.parse::<axum::http::uri::Authority>().ok());
+    let host = authority
+        .as_ref()
+        .or(uri.authority())
+        .map(|authority| authority.host());
+    // HTTP/1.0 has no Host; no browser sends that.
+    host.is_none_or(|host| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_our_own_name() {
+        let is_ours = |host: &str| {
+            let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            is_ours(&headers, &Uri::from_static("/v1/drains"))
+        };
+        for host in ["127.0.0.1:8053", "[::1]:8053", "localhost:8053", "LOCALHOST"] {
+            assert!(is_ours(host), "{host}");
+        }
+        for host in [
+            "example.com:8053",
+            "localhost.example.com",
+            "127.0.0.1.example.com",
+        ] {
+            assert!(!is_ours(host), "{host}");
+        }
+    }
 }

@@ -16,8 +16,8 @@ const STYLES: Styles = Styles::styled()
 const AFTER_HELP: &str = "\
 Exit codes:
   0  done, or stopped in good order
-  1  a failure at run time (port in use, no answer from the admin address, ...)
-  2  a fault in the configuration or on the command line
+  1  a failure at run time (port in use, no answer from the admin address, refused by the guard, ...)
+  2  a fault in the configuration or on the command line (no such site, a time without unit, ...)
 
 Start here:
   steer quickstart                       a whole fleet on this machine, no privileges needed
@@ -44,6 +44,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show why a client gets the answer it gets.
     Explain(ExplainArgs),
+    /// Send no new clients to a site or an endpoint, and let its routes step down. Needs no restart.
+    Drain(DrainArgs),
+    /// End a drain: take a site or an endpoint back into service.
+    Undrain(UndrainArgs),
     /// Rehearse failover in network namespaces (needs root).
     Lab(LabArgs),
     /// A small HTTP endpoint that answers 200 with its name. Used by quickstart and labs.
@@ -126,6 +130,75 @@ pub(crate) struct ExplainArgs {
     /// Print the explanation as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// A site, or an endpoint as ADDRESS:PORT, POOL/ADDRESS:PORT or POOL/ADDRESS:PORT@SITE.
+    #[arg(value_name = "SITE|ENDPOINT")]
+    pub(crate) target: String,
+    /// The drain ends by itself after this time, such as 30m or 2h. Without it: when it is undrained.
+    #[arg(long = "for", value_name = "TIME", value_parser = time)]
+    pub(crate) time: Option<String>,
+    /// Why, for those who see it in status, logs and explanations.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// Drain although the guard forbids it: the last site of a pool, too many at once, too little capacity left.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) author: AuthorArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndrainArgs {
+    /// What was drained, by the name that `steer status` shows or a shorter one.
+    #[arg(value_name = "SITE|ENDPOINT")]
+    pub(crate) target: String,
+    #[command(flatten)]
+    pub(crate) author: AuthorArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuthorArgs {
+    /// Who wishes it, for the log. Default: your user name on this machine.
+    #[arg(long, value_name = "NAME")]
+    author: Option<String>,
+}
+
+impl AuthorArgs {
+    /// As given; else the user who runs this, or who became root for it.
+    pub(crate) fn name(&self) -> String {
+        let user = || {
+            let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+            user.map(|user| user.name)
+        };
+        let asked = || {
+            std::env::var("SUDO_USER")
+                .ok()
+                .filter(|_| nix::unistd::getuid().is_root())
+        };
+        let name = self.author.clone().or_else(asked).or_else(user);
+        name.unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
+    }
+}
+
+/// A time goes to the server as it was written, once it is known to be one.
+fn time(text: &str) -> Result<String, String> {
+    match steer_topology::parse_duration(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("write a number and a unit out of ms, s, m, h and d, for example 30m or 2h".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -3,10 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use reqwest::StatusCode;
+use serde::Deserialize;
+
 use crate::exit::Failure;
 
 /// Longer than the server's long poll.
 const ANSWER_LIMIT: Duration = Duration::from_secs(35);
+
+/// An error as the API words it.
+#[derive(Deserialize)]
+struct ApiError {
+    error: String,
+}
 
 /// A running steer's admin API.
 pub(crate) struct AdminClient {
@@ -34,37 +43,76 @@ impl AdminClient {
         query: &[(&str, String)],
     ) -> Result<serde_json::Value, Failure> {
         let body = self.text(path, query).await?;
-        serde_json::from_str(&body).map_err(|error| {
-            Failure::Runtime(format!(
-                "{} answered something that is no steer's: {error}",
-                self.base
-            ))
-        })
+        serde_json::from_str(&body).map_err(|error| self.no_steer(&error))
+    }
+
+    /// `POST` to a path, in segments, with a JSON body.
+    pub(crate) async fn post(
+        &self,
+        path: &[&str],
+        body: &serde_json::Value,
+    ) -> Result<serde_json::Value, Failure> {
+        let request = self.http.post(self.url(path, &[])?).json(body);
+        self.change(request).await
+    }
+
+    /// `DELETE` of a path, in segments.
+    pub(crate) async fn delete(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<serde_json::Value, Failure> {
+        self.change(self.http.delete(self.url(path, query)?)).await
+    }
+
+    async fn change(&self, request: reqwest::RequestBuilder) -> Result<serde_json::Value, Failure> {
+        let body = self.answer(request).await?;
+        serde_json::from_str(&body).map_err(|error| self.no_steer(&error))
     }
 
     /// `GET path`, as it comes.
     pub(crate) async fn text(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
-        let mut url = reqwest::Url::parse(&format!("{}{path}", self.base))
+        let path: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+        self.answer(self.http.get(self.url(&path, query)?)).await
+    }
+
+    /// A path's segments may hold anything, also slashes: the target of a drain does.
+    fn url(&self, path: &[&str], query: &[(&str, String)]) -> Result<reqwest::Url, Failure> {
+        let mut url = reqwest::Url::parse(&self.base)
             .map_err(|error| Failure::runtime("the admin address makes no URL", &error))?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.clear().extend(path);
+        }
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let answer = self
-            .http
-            .get(url)
-            .send()
-            .await
-            .map_err(|error| self.no_answer(&error))?;
+        Ok(url)
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<String, Failure> {
+        let answer = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = answer.status();
         let body = answer.text().await.map_err(|error| self.no_answer(&error))?;
         if status.is_success() {
-            Ok(body)
-        } else {
-            Err(Failure::Runtime(format!(
+            return Ok(body);
+        }
+        let said = serde_json::from_str::<ApiError>(&body).map(|said| said.error);
+        match (status, said) {
+            // What was asked for is wrong, or does not exist: the command line's fault.
+            (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, Ok(error)) => Err(Failure::Usage(error)),
+            (_, Ok(error)) => Err(Failure::Runtime(error)),
+            (_, Err(_)) => Err(Failure::Runtime(format!(
                 "{} answered {status}: {body}",
                 self.base
-            )))
+            ))),
         }
+    }
+
+    fn no_steer(&self, error: &serde_json::Error) -> Failure {
+        Failure::Runtime(format!(
+            "{} answered something that is no steer's: {error}",
+            self.base
+        ))
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> Failure {

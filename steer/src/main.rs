@@ -4,7 +4,7 @@
 //! steer.toml ─► load ─► bind everything ─► run ─┬─ health ──► SnapshotCell
 //!                 │            │                ├─ dns      ◄─ tables compiled from each snapshot
 //!              exit 2       exit 1              ├─ anycast  ◄─ wanted routes of each snapshot
-//!                                               └─ admin    ◄─ status, explain, metrics
+//!                                               └─ admin    ◄─ status, explain, metrics, drains
 //! ```
 //!
 //! Nothing is started before everything is loaded and bound.
@@ -13,12 +13,14 @@ mod admin;
 mod check;
 mod cli;
 mod client;
+mod drain;
 mod endpoint;
 mod exit;
 mod explain;
 mod lab;
 mod load;
 mod logging;
+mod moment;
 mod quickstart;
 mod resolve;
 mod run;
@@ -47,6 +49,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Status(args) => status::show(&args),
         Command::Explain(args) => explain::show(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Undrain(args) => drain::undrain(&args),
         Command::Lab(args) => lab::run(args),
         Command::Endpoint(args) => endpoint::run(&args),
     }

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
 use steer_dns::{Engine, Server};
-use steer_health::{Judge, SnapshotCell};
+use steer_health::store::Store;
+use steer_health::store::keeper::Keeper;
+use steer_health::{Judge, Operator, SnapshotCell};
 use steer_topology::{Fault, Faults, Fleet, SiteId};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -74,6 +76,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub(crate) struct Bound {
     loaded: Arc<Loaded>,
     sites: Vec<Option<SiteId>>,
+    keeper: Keeper,
     server: Option<Server>,
     speakers: Vec<Speaker>,
     admin: Option<TcpListener>,
@@ -83,6 +86,9 @@ impl Bound {
     /// Opens the listeners of all parts, for the given sites (one, but for `quickstart`).
     pub(crate) async fn new(loaded: Loaded, sites: &[Option<SiteId>]) -> Result<Self, Failure> {
         let fleet = Arc::clone(&loaded.fleet);
+        let keeper = Store::open(fleet.store.as_deref())
+            .and_then(Keeper::new)
+            .map_err(|error| Failure::Runtime(error.to_string()))?;
         let server = match &fleet.dns {
             Some(dns) => Some(bind_dns(&dns.listen).await?),
             None => None,
@@ -101,6 +107,7 @@ impl Bound {
         Ok(Self {
             loaded: Arc::new(loaded),
             sites: sites.to_vec(),
+            keeper,
             server,
             speakers,
             admin,
@@ -112,14 +119,17 @@ impl Bound {
         let Self {
             loaded,
             sites,
+            mut keeper,
             server,
             speakers,
             admin,
         } = self;
         // Without a reader nothing is recorded: histograms that nobody drains would grow without bound.
         let metrics = admin.as_ref().map(|_| admin::install_metrics()).transpose()?;
-        let judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
+        let mut judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
+        keeper.restore(&mut judge, Instant::now(), Timestamp::now());
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
+        let (operator, commands) = Operator::new(Arc::clone(&cell), &keeper);
         let engine = Arc::new(Engine::new(loaded.tables(cell.load())));
         let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
         let stop_announcing = CancellationToken::new();
@@ -142,6 +152,7 @@ impl Bound {
                 sites: sites.into(),
                 cell: Arc::clone(&cell),
                 engine: Arc::clone(&engine),
+                operator,
                 speakers: statuses.into(),
                 stop: stop.clone(),
             };
@@ -151,9 +162,11 @@ impl Bound {
             Arc::clone(&loaded.fleet),
             Arc::clone(&cell),
             judge,
+            commands,
             rand::random(),
             stop.clone(),
         );
+        tasks.spawn(keeper.run(Arc::clone(&cell), stop.clone()));
         tasks.spawn(async move { drop(checks.await) });
         Ok(Running {
             cell,

@@ -1,16 +1,18 @@
 //! `steer status` and `GET /v1/status`: what a steer believes and does.
 
 use comfy_table::{Cell, Color, Table};
-use jiff::{SpanRound, Timestamp, Unit};
+use jiff::Timestamp;
 use serde::Serialize;
 use steer_anycast::speaker::{PeerStatus, RouteStatus};
 use steer_health::{Service, Verdict};
 use steer_topology::Prefix;
 
 use crate::admin::Admin;
+use crate::admin::drains::{DrainView, DrainsView, KeptView};
 use crate::cli::StatusArgs;
 use crate::client::AdminClient;
 use crate::exit::Failure;
+use crate::moment::{self, ago};
 use crate::{run, table};
 
 /// The status document. Fields are added, never renamed.
@@ -30,6 +32,10 @@ pub(crate) struct Status {
     dns_snapshot: u64,
     /// Whether the first full round of checks is over.
     settled: bool,
+    /// The operator's wishes that stand, oldest first.
+    drains: Vec<DrainView>,
+    /// Whether they survive a restart.
+    drains_kept: KeptView,
     /// Every endpoint of every pool.
     endpoints: Vec<EndpointRow>,
     /// One speaker per site of this process.
@@ -71,6 +77,7 @@ impl Status {
                 since: state.since,
             }
         });
+        let drains = DrainsView::of(admin, &snapshot);
         let speakers = admin.sites.iter().zip(admin.speakers.iter());
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -80,6 +87,8 @@ impl Status {
             snapshot_at: snapshot.at,
             dns_snapshot: admin.engine.tables().snapshot_number(),
             settled: snapshot.settled,
+            drains: drains.drains,
+            drains_kept: drains.kept,
             endpoints: endpoints.collect(),
             bgp: speakers
                 .map(|(site, speaker)| SpeakerRow {
@@ -99,6 +108,8 @@ impl Status {
             snapshot,
             dns_snapshot,
             settled,
+            drains,
+            drains_kept,
             endpoints,
             bgp,
             snapshot_at,
@@ -118,6 +129,16 @@ impl Status {
         if !settled {
             text.push_str("the first round of checks is not over: nothing is announced or withdrawn on a condition yet\n");
         }
+        if !drains.is_empty() {
+            text.push_str(&format!("\n{}\n", drain_table(drains, color)));
+        }
+        if let Some(why) = drains_kept
+            .not_kept_because
+            .as_deref()
+            .filter(|_| !drains.is_empty())
+        {
+            text.push_str(&format!("drains end with the process: {why}\n"));
+        }
         if !endpoints.is_empty() {
             text.push_str(&format!("\n{}\n", endpoint_table(endpoints, color)));
         }
@@ -126,6 +147,21 @@ impl Status {
         }
         text
     }
+}
+
+fn drain_table(rows: &[DrainView], color: bool) -> Table {
+    let mut table = table::new(&["drained", "since", "until", "by", "reason"], color);
+    for row in rows {
+        let until = row.until.map_or_else(|| "undrained".to_owned(), moment::end);
+        table.add_row([
+            Cell::new(&row.target).fg(Color::Yellow),
+            Cell::new(ago(row.since)),
+            Cell::new(until),
+            Cell::new(&row.author),
+            Cell::new(&row.reason),
+        ]);
+    }
+    table
 }
 
 fn endpoint_table(rows: &[EndpointRow], color: bool) -> Table {
@@ -203,20 +239,6 @@ fn route_cells(prefix: Prefix, route: &RouteStatus, note: &str) -> [Cell; 4] {
         Cell::new(route.snapshot),
         Cell::new(note),
     ]
-}
-
-/// "3m 20s", to the second.
-fn ago(since: Timestamp) -> String {
-    let passed = Timestamp::now().since(since);
-    let rounded = passed.and_then(|span| {
-        span.round(
-            SpanRound::new()
-                .largest(Unit::Day)
-                .smallest(Unit::Second)
-                .days_are_24_hours(),
-        )
-    });
-    rounded.map_or_else(|_| "?".to_owned(), |span| format!("{span:#}"))
 }
 
 /// Prints the status of a running steer, once or on each change.

@@ -8,6 +8,7 @@
 //!
 //! Nothing outside the run folder is used: sockets, pid files and logs of two runs never meet.
 
+pub mod bfd;
 mod bird;
 mod exabgp;
 mod frr;
@@ -124,6 +125,8 @@ pub struct Features {
     pub extended_messages: bool,
     /// Over IPv6: carry IPv4 routes with an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
+    /// BFD on `eth1`, every so many milliseconds; BIRD and FRR alone.
+    pub bfd_ms: Option<u64>,
 }
 
 /// One of [`Features`], or something else that not every peer can do.
@@ -259,15 +262,16 @@ pub const ALL: [&dyn Peer; 5] = [&Bird, &Frr, &GoBgp, &OpenBgpd, &ExaBgp];
 
 /// Says why the peer cannot run here.
 pub fn missing(peer: &dyn Peer) -> Result<(), String> {
-    let absent = peer
-        .programs()
-        .iter()
-        .find(|program| !Path::new(program).exists());
+    missing_program(peer.programs(), peer.package())
+}
+
+/// Says which of the programs is missing.
+pub fn missing_program(programs: &[&str], package: &str) -> Result<(), String> {
+    let absent = programs.iter().find(|program| !Path::new(program).exists());
     match absent {
         None => Ok(()),
         Some(program) => Err(format!(
-            "{program} is missing: install the Debian package `{}`",
-            peer.package()
+            "{program} is missing: install the Debian package `{package}`"
         )),
     }
 }
@@ -275,8 +279,14 @@ pub fn missing(peer: &dyn Peer) -> Result<(), String> {
 /// The version of the installed package.
 #[must_use]
 pub fn version(peer: &dyn Peer) -> String {
+    package_version(peer.package())
+}
+
+/// The version of an installed package.
+#[must_use]
+pub fn package_version(package: &str) -> String {
     let query = Command::new("dpkg-query")
-        .args(["-W", "-f=${Version}", peer.package()])
+        .args(["-W", "-f=${Version}", package])
         .output();
     match query {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -25,6 +25,8 @@ use crate::{Bgp, Fault, Faults, Fleet, Site, SiteId};
 use raw::RawFile;
 use sink::Sink;
 
+pub use read::parse_duration;
+
 /// Host-name resolution, handed in by the caller: this crate opens no socket.
 pub trait Resolve {
     /// The addresses of `host`, each with `port`.

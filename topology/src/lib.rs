@@ -23,7 +23,7 @@ pub mod report;
 
 pub use announcement::*;
 pub use class::{Class, ClassId, Classes, Found};
-pub use config::{Resolve, UnknownSite};
+pub use config::{Resolve, UnknownSite, parse_duration};
 pub use country::{Continent, CountryCode, Position, distance_km};
 pub use fault::{Fault, Faults};
 pub use fleet::*;

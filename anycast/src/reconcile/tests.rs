@@ -49,6 +49,7 @@ fn read(message: &[u8], terms: &Terms) -> Option<Update> {
         four_octet: terms.outbound.four_octet,
         internal: terms.internal,
         extended_next_hop: terms.extended_next_hop,
+        ..Context::default()
     };
     match decode(&frame(message), context).unwrap() {
         Message::Update(update) => {

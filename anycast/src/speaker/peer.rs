@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::detection::{PathWatch, path_news};
 use super::inbound::Inbound;
 use super::status::{PeerStatus, SessionStatus, SpeakerStatus, locked};
 use super::stop::{StopHandle, StopKind};
@@ -75,6 +76,8 @@ pub(super) struct PeerTask {
     index: usize,
     common: Arc<Common>,
     machine: session::Peer,
+    /// BFD, where the peer has it.
+    path: Option<PathWatch>,
     dial: Option<(SessionId, Dial)>,
     connections: Vec<Connection>,
     closing: JoinSet<()>,
@@ -105,6 +108,7 @@ impl PeerTask {
     pub(super) fn new(
         peer: Peer,
         transport: Arc<Transport>,
+        path: Option<PathWatch>,
         index: usize,
         common: Arc<Common>,
         seed: u64,
@@ -124,6 +128,7 @@ impl PeerTask {
             transport,
             index,
             machine: session::Peer::new(config, seed),
+            path,
             dial: None,
             connections: Vec::new(),
             closing: JoinSet::new(),
@@ -144,6 +149,7 @@ impl PeerTask {
         shutdown: CancellationToken,
     ) {
         self.wish = Arc::clone(&wishes.borrow_and_update());
+        self.compare_all();
         self.machine.handle(Event::Start, Instant::now());
         // Spread over the peers, so that they do not all compare everything in one moment.
         let peers = self.common.status.peers.len().max(1);
@@ -166,6 +172,7 @@ impl PeerTask {
                 () = any_ready(&self.connections) => self.pump(),
                 (id, result) = dialled(&mut self.dial) => self.on_dialled(id, result),
                 Some(stream) = accepted.recv() => self.on_accepted(stream),
+                news = path_news(&mut self.path) => self.on_path(news),
                 () = until(deadline) => self.on_deadline(),
                 _ = resync.tick() => self.compare_all(),
             }
@@ -203,6 +210,13 @@ impl PeerTask {
         }
         self.notes.all_routes_changed();
         self.unsettled = true;
+    }
+
+    /// RFC 5882 §4: no deadline and no message of the peer stands before it.
+    fn on_path(&mut self, news: [Option<Event>; 2]) {
+        for event in news.into_iter().flatten() {
+            self.machine.handle(event, Instant::now());
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -397,9 +411,11 @@ impl PeerTask {
             status.last_error_at = Some(Timestamp::now());
         }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
-            (true, End::Stopped(_), _) => info!(peer = %self.label, reason = %text, "session down"),
+            (true, End::Stopped(_) | End::Left, _) => {
+                info!(peer = %self.label, reason = %text, "session down")
+            }
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
-            (false, End::Collision | End::Stopped(_), _) => {
+            (false, End::Collision | End::Stopped(_) | End::Left, _) => {
                 debug!(peer = %self.label, reason = %text, "connection ended");
             }
             (false, _, false) => warn!(peer = %self.label, reason = %text, "no session"),

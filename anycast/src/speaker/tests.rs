@@ -1,5 +1,12 @@
 //! The speaker and the route monitor over loopback TCP.
 
+mod client;
+mod flood;
+mod latency;
+mod policy;
+mod restart;
+mod security;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Speaker, SpeakerStatus};
+use super::{Speaker, SpeakerStatus, StopHandle};
 use crate::monitor::{Heard, Monitor, MonitorEvent};
 use crate::session::State;
 
@@ -38,6 +45,7 @@ struct Running {
     judge: Judge,
     cell: Arc<SnapshotCell>,
     status: Arc<SpeakerStatus>,
+    kind: StopHandle,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -47,13 +55,14 @@ impl Running {
         let judge = Judge::new(Arc::clone(&fleet), Instant::now(), Timestamp::now());
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
         let speaker = Speaker::bind(&fleet, None).await.expect("free ports");
-        let status = speaker.status();
+        let (status, kind) = (speaker.status(), speaker.stop_handle());
         let stop = CancellationToken::new();
         let task = tokio::spawn(speaker.run(Arc::clone(&cell), 1, stop.clone()));
         Self {
             judge,
             cell,
             status,
+            kind,
             stop,
             task,
         }

@@ -89,8 +89,9 @@ impl Judge {
                 until = drain.until.map(tracing::field::display),
                 "drain goes on after a restart"
             );
-            self.note_drain(drain);
+            self.drains.push(drain);
         }
+        self.cover();
         self.end_drains(now, at);
         self.dirty = false;
     }
@@ -162,6 +163,12 @@ impl Judge {
                 Err(error) => tracing::warn!(drained = name, %error, "nothing is left to drain"),
             }
         }
+        self.cover();
+        self.end_drains(now, at);
+    }
+
+    /// Puts out of the reach of new clients what is drained, and only that, before anything was published.
+    fn cover(&mut self) {
         let fleet = Arc::clone(&self.fleet);
         for endpoint in fleet.endpoint_ids() {
             let is_drained = self.is_covered(endpoint);
@@ -172,7 +179,9 @@ impl Judge {
                 *service = Service::In;
             }
         }
-        self.end_drains(now, at);
+        if self.settled {
+            self.recount();
+        }
     }
 
     /// Ends what is over by now.

@@ -22,6 +22,9 @@ const SEED: u64 = 0x5eed;
 const STEPS: usize = 100_000;
 const SITES: u16 = 50;
 const WINDOW: Duration = Duration::from_secs(60);
+/// What each site can serve, and what the pools that stay need: three sites.
+const LOAD: (u64, u64) = (100, 250);
+const STAYING: usize = 3;
 /// Steps between two rests.
 const REST_EVERY: usize = 500;
 
@@ -45,7 +48,12 @@ fn fleet(version: u32, keep_sites: u16, max_withdrawn: u16) -> Arc<Fleet> {
     if version % 2 == 1 {
         builder = pool(pool(builder, &[7, 8, 9].map(Some)), &[None; 5]);
     }
-    pool(builder, &[Some(1)]).build()
+    let built = pool(builder, &[Some(1)]).load(LOAD.0, 0).build();
+    let mut fleet = Arc::unwrap_or_clone(built);
+    for pool in &mut fleet.pools[..STAYING] {
+        pool.needs = LOAD.1;
+    }
+    Arc::new(fleet)
 }
 
 /// The world and what the model remembers of it.
@@ -152,6 +160,18 @@ impl World {
         of_pool.filter(|(serves, _)| **serves).count()
     }
 
+    /// How many units of a pool must stay in service.
+    fn least(&self, pool: usize) -> usize {
+        let keep = usize::from(self.policy.keep_sites);
+        let keep = if self.size(pool) > keep { keep } else { 0 };
+        let load = if pool < STAYING {
+            LOAD.1.div_ceil(LOAD.0)
+        } else {
+            0
+        };
+        keep.max(load as usize)
+    }
+
     fn size(&self, pool: usize) -> usize {
         self.pool_of.iter().filter(|of| **of == pool).count()
     }
@@ -213,13 +233,10 @@ impl World {
         }
     }
 
-    /// Never fewer than `keep_sites`, forced drains aside; and what is fewer gets no fewer by itself.
+    /// Never fewer than `keep_sites` and than carry the load, forced drains aside; and what is fewer gets no fewer by itself.
     fn check_keep(&mut self, pool: usize, old: &[bool], new: &[bool]) {
-        let keep = usize::from(self.policy.keep_sites);
+        let keep = self.least(pool);
         let (before, after) = (self.count(old, pool), self.count(new, pool));
-        if self.size(pool) <= keep {
-            return;
-        }
         self.excused[pool] |= self.forced && after < before;
         if after >= keep {
             self.excused[pool] = false;
@@ -362,7 +379,7 @@ impl World {
         let after = self.healthy();
         for pool in 0..self.taken.len() {
             let left = self.count(&after, pool);
-            let enough = usize::from(self.policy.keep_sites);
+            let enough = self.least(pool);
             assert!(
                 left >= enough.min(self.count(before, pool)),
                 "pool {pool}: a drain left {left} up"
@@ -473,17 +490,19 @@ impl World {
             return;
         }
         let pool = self.pool_of[self.unit_of[id.0 as usize]];
-        let (keep, max) = (self.policy.keep_sites, self.policy.max_withdrawn);
         match &state.service {
             Service::Held { reason } => {
-                let is_needed =
-                    self.count(units, pool) <= usize::from(keep) && self.size(pool) > usize::from(keep);
+                let least = self.least(pool);
+                let is_needed = least > 0 && self.count(units, pool) <= least;
+                let max = self.policy.max_withdrawn;
                 assert!(
                     is_needed || max == 0,
                     "{id:?} is held for no reason that lasts: {reason}"
                 );
             }
-            other => assert_eq!(*other, Service::Out, "{id:?}"),
+            other @ (Service::In | Service::Out | Service::Drained) => {
+                assert_eq!(*other, Service::Out, "{id:?}");
+            }
         }
     }
 }

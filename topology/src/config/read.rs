@@ -302,7 +302,9 @@ fn number_text<'v>(value: &'v DeValue<'_>) -> Cow<'v, str> {
         .into()
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A number and a unit, such as `300ms` or `1h 30m`, as the configuration and the command line write them.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let span: Span = text.parse().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     duration.try_into().ok()

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::daemon::{fresh_folder, own_network, quantile};
 use super::receiver::{Nanos, Net, Receiver};
 use crate::packages;
-use crate::shell::{cargo, run};
+use crate::shell::release_steer;
 use speakers::Speaker;
 
 /// Prefixes of each speaker, the one that toggles included.
@@ -54,12 +54,12 @@ struct Figures {
 
 pub(crate) fn bench() -> Result<(), String> {
     packages::ensure();
-    run(&mut cargo(&["build", "--release", "--package", "steer"]))?;
+    let steer = release_steer()?;
     let folder = fresh_folder("bench-announce")?;
     own_network(&["10.9.0.0/16"])?;
     let peers: Vec<Ipv4Addr> = (1..=PEERS).map(|peer| Ipv4Addr::new(10, 9, 1, peer)).collect();
     let mut receiver = Receiver::bind(&peers)?;
-    let mut speakers = speakers::all(&folder, &peers)?;
+    let mut speakers = speakers::all(&folder, &peers, &steer)?;
     for speaker in &mut speakers {
         eprintln!("{}: {}", speaker.name(), speaker.version());
         speaker.start()?;

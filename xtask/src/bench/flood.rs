@@ -21,7 +21,7 @@ use super::announce::{PREFIXES, TOGGLED_NET, micros};
 use super::daemon::{Daemon, Memory, fresh_folder, own_network, quantile, wait_for, write};
 use super::receiver::Receiver;
 use crate::packages;
-use crate::shell::{cargo, output, run};
+use crate::shell::{output, release_steer};
 
 const ROUTES: u32 = 1_000_000;
 /// Routes with the same attributes: a full table has about one set for eight routes.
@@ -53,11 +53,11 @@ struct Cost {
 
 pub(crate) fn bench() -> Result<(), String> {
     packages::ensure();
-    run(&mut cargo(&["build", "--release", "--package", "steer"]))?;
+    let steer = release_steer()?;
     let folder = fresh_folder("bench-flood")?;
     own_network(&["10.9.0.0/16"])?;
     let bird = Bird::start(&folder)?;
-    let costs = [flood_steer(&folder, &bird)?, flood_gobgp(&folder, &bird)?];
+    let costs = [flood_steer(&folder, &bird, &steer)?, flood_gobgp(&folder, &bird)?];
     print(&costs);
     Ok(())
 }
@@ -129,14 +129,14 @@ fn bird_config() -> String {
     text
 }
 
-fn flood_steer(folder: &Path, bird: &Bird) -> Result<Cost, String> {
+fn flood_steer(folder: &Path, bird: &Bird, binary: &Path) -> Result<Cost, String> {
     let mut receiver = Receiver::bind(&[THIRD])?;
     let home = Home::new(&folder.join("steer"), STEER, &[THIRD])?;
     let more = format!(
         "[admin]\nlisten = \"{STEER_ADMIN}\"\n[[bgp.peer]]\nsite = \"fra\"\naddress = \"{BIRD}\"\n\
          asn = {BIRD_ASN}\nsource = \"{STEER}\"\npassive = true\n"
     );
-    let mut steer = Steer::new(home).with(&format!("listen = [\"{STEER}:179\"]\n"), &more);
+    let mut steer = Steer::new(home, binary).with(&format!("listen = [\"{STEER}:179\"]\n"), &more);
     steer.start()?;
     receiver.await_routes(STEER, PREFIXES, Duration::from_secs(60))?;
     let mut count = 0;

@@ -140,6 +140,7 @@ impl PeerModel {
             four_octet: terms.outbound.four_octet,
             internal: terms.internal,
             extended_next_hop: terms.extended_next_hop,
+            ..Context::default()
         };
         let frame = wire::take_frame(&mut BytesMut::from(octets.as_ref()), wire::EXTENDED_LENGTH)
             .unwrap()

@@ -3,7 +3,7 @@
 //! What the kernel has taken proves little: its buffer holds minutes of KEEPALIVEs of a peer that reads nothing.
 //! So the measure is what the other end's TCP has acknowledged, looked at soon after a write and ever more seldom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use steer_topology::Prefix;
@@ -28,6 +28,8 @@ pub(super) struct Flow {
     pause: Duration,
     /// Prefixes whose last message is not acknowledged, with the place in the stream where it ends.
     waiting: BTreeMap<Prefix, u64>,
+    /// Prefixes whose last message is.
+    arrived: BTreeSet<Prefix>,
 }
 
 impl Flow {
@@ -44,14 +46,20 @@ impl Flow {
         self.look_at
     }
 
-    /// The peer's TCP must have acknowledged `end` octets to have the last word on `prefix`.
-    pub(super) fn waits(&mut self, prefix: Prefix, end: u64) {
+    /// The last word on `prefix` ends at this place of the stream.
+    pub(super) fn told(&mut self, prefix: Prefix, end: u64) {
+        self.arrived.remove(&prefix);
         self.waiting.insert(prefix, end);
     }
 
-    /// Whether the last word on `prefix` is not acknowledged.
-    pub(super) fn is_waiting(&self, prefix: &Prefix) -> bool {
-        self.waiting.contains_key(prefix)
+    /// Whether there is a last word on `prefix`, and the peer's TCP has it.
+    pub(super) fn has_arrived(&self, prefix: &Prefix) -> bool {
+        self.arrived.contains(prefix)
+    }
+
+    /// Nobody asks for `prefix` any more.
+    pub(super) fn forget(&mut self, prefix: &Prefix) {
+        self.arrived.remove(prefix);
     }
 
     /// Looks how far the stream has got: whether anything moved, and the prefixes that have arrived.
@@ -75,6 +83,7 @@ impl Flow {
             arrived.extend(here.then_some(*prefix));
             !here
         });
+        self.arrived.extend(&arrived);
         (event, arrived)
     }
 }

@@ -123,7 +123,7 @@ impl PeerTask {
                     rows.insert(*prefix);
                 }
                 if let Some(up) = &mut self.up {
-                    up.flow.waits(*prefix, batch.end);
+                    up.flow.told(*prefix, batch.end);
                 }
             }
         }
@@ -188,9 +188,10 @@ impl PeerTask {
         };
         if let Some(up) = &mut self.up {
             row.announced = up.reconciler.is_announced(prefix);
-            // What was never sent has nothing to be acknowledged.
-            let told = row.announced || old.is_some_and(|old| old.announced || old.acknowledged);
-            row.acknowledged = told && !up.flow.is_waiting(prefix);
+            row.acknowledged = up.flow.has_arrived(prefix);
+            if decision.is_none() && !row.announced && row.acknowledged {
+                up.flow.forget(prefix);
+            }
             row.obstacle = up.reconciler.obstacle(&self.wish.wanted, prefix);
         }
         if let Some(old) = old.filter(|old| (old.wanted, old.announced) == (row.wanted, row.announced)) {

@@ -21,7 +21,7 @@ use super::super::daemon::{Daemon, Memory, tree, wait_for, write};
 use super::super::grpc::GoBgpApi;
 use super::super::receiver::{Nanos, now, peer_asn};
 use super::{PREFIXES, TOGGLED};
-use crate::shell::{output, target};
+use crate::shell::output;
 
 const START: Duration = Duration::from_secs(20);
 
@@ -42,14 +42,14 @@ pub(in super::super) trait Speaker {
 }
 
 /// All, steer first.
-pub(super) fn all(folder: &Path, peers: &[Ipv4Addr]) -> Result<Vec<Box<dyn Speaker>>, String> {
+pub(super) fn all(folder: &Path, peers: &[Ipv4Addr], steer: &Path) -> Result<Vec<Box<dyn Speaker>>, String> {
     let home = |name: &str, last| Home::new(&folder.join(name), Ipv4Addr::new(10, 9, 0, last), peers);
     let bird = Rc::new(RefCell::new(Bird {
         home: home("bird", 4)?,
         daemon: None,
     }));
     Ok(vec![
-        Box::new(Steer::new(home("steer", 1)?)),
+        Box::new(Steer::new(home("steer", 1)?, steer)),
         Box::new(ExaBgp::new(home("exabgp", 2)?)),
         Box::new(GoBgp::new(home("gobgp", 3)?)),
         Box::new(BirdSocket {
@@ -125,6 +125,7 @@ pub(in super::super) fn package_version(package: &str) -> String {
 /// Health of an endpoint decides: the verdict in its own log is the start.
 pub(in super::super) struct Steer {
     home: Home,
+    binary: PathBuf,
     daemon: Option<Daemon>,
     toggled: Option<Endpoint>,
     /// At the other site, always up.
@@ -135,10 +136,11 @@ pub(in super::super) struct Steer {
 }
 
 impl Steer {
-    pub(in super::super) fn new(home: Home) -> Self {
+    pub(in super::super) fn new(home: Home, binary: &Path) -> Self {
         let log = Tail::new(&home.path("log"));
         Self {
             home,
+            binary: binary.to_owned(),
             daemon: None,
             toggled: None,
             standing: None,
@@ -215,7 +217,7 @@ impl Speaker for Steer {
     }
 
     fn version(&self) -> String {
-        let version = output(Command::new(target().join("release/steer")).arg("--version"));
+        let version = output(Command::new(&self.binary).arg("--version"));
         version.unwrap_or_default().trim().to_owned()
     }
 
@@ -228,7 +230,7 @@ impl Speaker for Steer {
         self.standing = Some(Endpoint::up(OTHER_ENDPOINT)?);
         let config = self.home.path("steer.toml");
         write(&config, &self.config())?;
-        let mut command = Command::new(target().join("release/steer"));
+        let mut command = Command::new(&self.binary);
         command
             .args(["run", "--site", "fra", "--log-format", "json", "--config"])
             .arg(&config);

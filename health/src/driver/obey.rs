@@ -1,0 +1,47 @@
+//! The operator's wishes, carried out between two turns of the loop.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Driver, now};
+use crate::operator::{Command, Drain, Order, Refused, Target};
+use crate::probe::Prober;
+use crate::snapshot::Snapshot;
+
+impl<P: Prober> Driver<P> {
+    pub(super) fn obey(&mut self, command: Command) {
+        // Whoever asked may have gone; what was wished is done all the same.
+        match command {
+            Command::Drain { order, answer } => drop(answer.send(self.drain(order))),
+            Command::Undrain {
+                target,
+                author,
+                answer,
+            } => drop(answer.send(self.undrain(&target, &author))),
+        }
+    }
+
+    fn drain(&mut self, order: Order) -> Result<(String, Drain, u64), Refused> {
+        let (target, force) = (Target::find(&self.fleet, &order.target)?, order.force);
+        let at = Timestamp::now();
+        let next = self.judge.drain(order.drain(target, at), force, now(), at)?;
+        let stands = self.judge.drains().iter().find(|drain| drain.target == target);
+        let stands = stands.cloned().ok_or(Refused::Time)?;
+        Ok((target.name(&self.fleet), stands, self.publish_wish(next)))
+    }
+
+    fn undrain(&mut self, target: &str, author: &str) -> Result<(String, u64), Refused> {
+        let target = Target::find(&self.fleet, target)?;
+        let next = self.judge.undrain(target, author, now(), Timestamp::now())?;
+        Ok((target.name(&self.fleet), self.publish_wish(next)))
+    }
+
+    /// Publishes what came of a wish, if anything did, and returns the number of the snapshot that carries it.
+    fn publish_wish(&mut self, next: Option<Arc<Snapshot>>) -> u64 {
+        match next {
+            Some(next) => self.publish(next),
+            None => self.cell.peek().number,
+        }
+    }
+}
