@@ -527,7 +527,7 @@ impl Bird {
             .map(|prefix| format!("  route {prefix} blackhole;\n"))
             .collect();
         let mut text = format!(
-            "router id {address};\nprotocol device {{}}\nprotocol static others {{\n  ipv4;\n{routes}}}\n\
+            "log stderr all;\nrouter id {address};\nprotocol device {{}}\nprotocol static others {{\n  ipv4;\n{routes}}}\n\
              protocol static toggled {{ ipv4; route {TOGGLED} blackhole; }}\n"
         );
         text += &self.home.each_peer(|peer, asn| {
