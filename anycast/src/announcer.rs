@@ -120,6 +120,8 @@ pub struct Announcer {
     settled: bool,
     /// `None` until the kernel has told them, and while it cannot.
     addresses: Option<BTreeSet<IpAddr>>,
+    /// Addresses from before the start have been looked for.
+    adopted: bool,
     routes: BTreeMap<Prefix, Route>,
     outputs: Outputs,
     wanted: Arc<Wanted>,
@@ -143,6 +145,7 @@ impl Announcer {
             snapshot: None,
             settled: false,
             addresses: None,
+            adopted: false,
             routes: BTreeMap::new(),
             outputs: Outputs::new(),
             wanted: Arc::default(),
@@ -217,9 +220,9 @@ impl Announcer {
 
     /// The addresses of this host, as far as they can be used; `None`: the kernel cannot tell at the moment.
     pub fn on_addresses(&mut self, addresses: Option<BTreeSet<IpAddr>>, moment: Moment) {
-        let first = self.addresses.is_none();
         self.addresses = addresses;
         if let Some(known) = self.addresses.clone() {
+            let first = !std::mem::replace(&mut self.adopted, true);
             let there = |route: &Route| Some(known.contains(&route.bind()?.address));
             self.each(moment, |route, context| match there(route) {
                 Some(true) if first => route.on_news(Trigger::Found, None, context),
