@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use steer_labs::netns::{Node, Proc, World};
 use steer_labs::wait;
-use steer_tests::peers::{
-    Bird, Features, Frr, Home, Opens, Peer, Running, Session, missing, package_version,
-};
+use steer_tests::peers::{Bird, Features, Frr, Home, Opens, Peer, Running, Session, missing};
 use steer_tests::{skip, steer_binary};
 
 use crate::Rows;
@@ -74,7 +72,10 @@ fn drops_at_once(peer: &dyn Peer) {
     ));
 
     let drops = stage.drops();
-    rows.push(("drops by BFD while it came up".to_owned(), drops.to_string()));
+    rows.push((
+        "sessions dropped by BFD while it came up".to_owned(),
+        drops.to_string(),
+    ));
     stage.switch.set_link("br0", false).unwrap();
     // Side by side: FRR's command line takes tens of milliseconds.
     let (here, there) = std::thread::scope(|scope| {
@@ -124,17 +125,11 @@ fn drops_at_once(peer: &dyn Peer) {
         "ok".to_owned(),
     ));
 
-    println!("\n{} {}", peer.package(), package_version(peer.package()));
-    for (case, result) in &rows {
-        println!(
-            "| {} | BGP and BFD, {INTERVAL_MS} ms x 3; {case} | {result} |",
-            peer.name()
-        );
-    }
+    crate::show("2-bgp", peer.name(), peer.package(), &rows);
 }
 
 /// Two namespaces with a switch between them, and the peer in one; ours, the switch, the peer.
-pub(crate) fn line<'a>(world: &World, peer: &'a dyn Peer, bfd_ms: Option<u64>) -> (Node, Node, Running<'a>) {
+pub(crate) fn line<'a>(world: &World, peer: &'a dyn Peer, features: Features) -> (Node, Node, Running<'a>) {
     let (node, other) = (world.node("steer").unwrap(), world.node("peer").unwrap());
     let legs = [(&node, "eth1"), (&other, "eth1")];
     let switch = world.bridge("switch", &legs).unwrap();
@@ -148,10 +143,7 @@ pub(crate) fn line<'a>(world: &World, peer: &'a dyn Peer, bfd_ms: Option<u64>) -
         steer: "10.0.0.1".parse().unwrap(),
         opens: Opens::Steer,
         hold_time: Duration::from_secs(90),
-        features: Features {
-            bfd_ms,
-            ..Features::default()
-        },
+        features,
     };
     let dir = world.dir().join("peer");
     let peer = Running::start(peer, Home { node: other, dir }, session).unwrap();
@@ -161,7 +153,11 @@ pub(crate) fn line<'a>(world: &World, peer: &'a dyn Peer, bfd_ms: Option<u64>) -
 impl<'a> Stage<'a> {
     fn set(name: &str, peer: &'a dyn Peer, bfd_ms: Option<u64>) -> Self {
         let world = World::new(name).unwrap();
-        let (node, switch, peer) = line(&world, peer, bfd_ms);
+        let features = Features {
+            bfd_ms,
+            ..Features::default()
+        };
+        let (node, switch, peer) = line(&world, peer, features);
         let config = world.dir().join("steer.toml");
         fs::write(&config, CONFIG).unwrap();
         let mut command = Command::new(steer_binary());
