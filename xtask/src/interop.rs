@@ -15,10 +15,14 @@ const TABLES: [&str; 2] = ["interop", "bfd"];
 /// One line that a test left behind: what was tried, and what came of it.
 type Rows = Vec<(String, String)>;
 
-pub(crate) fn interop() -> Result<(), String> {
+pub(crate) fn interop(only: Option<&str>) -> Result<(), String> {
+    let wanted = |test: &&str| only.is_none_or(|only| only == *test);
+    if !TABLES.iter().any(wanted) {
+        return Err(format!("no table {only:?}; there are {TABLES:?}"));
+    }
     packages::ensure();
     run(&mut cargo(&["build", "--package", "steer"]))?;
-    TABLES.into_iter().try_for_each(make)
+    TABLES.into_iter().filter(wanted).try_for_each(make)
 }
 
 /// Runs one test program and puts its table into the page.

@@ -19,7 +19,7 @@ use steer_tests::skip;
 use steer_topology::{Fleet, Resolve};
 use tokio_util::sync::CancellationToken;
 
-use crate::bgp::{CONFIG, INTERVAL_MS, line};
+use crate::bgp::{CONFIG, INTERVAL_MS, below_bgp, line};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(5);
@@ -78,7 +78,7 @@ fn holds(peer: &dyn Peer) {
     } else {
         format!("the peer drops BGP: {why}")
     };
-    let rows = [("we hold BFD down while BGP stands".to_owned(), what)];
+    let rows = below_bgp([("we hold BFD down while BGP stands".to_owned(), what)]);
     crate::show("4-held", peer.name(), peer.package(), &rows);
     speaker.stop();
 }
