@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_health::{Judge, SnapshotCell, Verdict};
+use steer_health::{Drain, Judge, Snapshot, SnapshotCell, Target, Verdict};
 use steer_labs::netns::{Node, World, can_run};
 use steer_topology::{Asn, Bind, EndpointId, Fleet, Prefix, Resolve};
 use tokio::sync::mpsc;
@@ -317,6 +317,95 @@ fn a_peer_hears_of_a_route_only_while_its_address_is_there() {
         assert!(matches!(heard(&mut events).await, Heard::Withdrawn { .. }));
         timeout(PATIENCE, task).await.expect("ends in time").unwrap();
         assert!(!there(), "nothing is left behind");
+        stop.cancel();
+    });
+}
+
+/// One site whose drain prepends, waits for streams and withdraws.
+fn drained_fleet(monitor: SocketAddr) -> Arc<Fleet> {
+    let text = format!(
+        "[[site]]\nname = \"fra\"\n\
+         [bgp]\nasn = 64512\nrouter_id = \"10.0.0.1\"\n\
+         [[bgp.peer]]\naddress = \"{}\"\nport = {}\nasn = 64500\nconnect_retry = \"1s\"\n\
+         [[anycast]]\nprefix = \"192.0.2.53/32\"\nbind = {{ interface = \"lo\" }}\n\
+         on_drain = [\"prepend 2\", \"wait streams 5m\", \"withdraw\"]\n",
+        monitor.ip(),
+        monitor.port()
+    );
+    Arc::new(
+        Fleet::parse(&text, Path::new("steer.toml"), &NoNames).unwrap_or_else(|faults| panic!("{faults}")),
+    )
+}
+
+#[test]
+fn a_drain_waits_for_the_last_stream_and_then_withdraws() {
+    let Some((world, edge)) = world("address-drain") else {
+        return;
+    };
+    let client = world.node("client").unwrap();
+    world.link((&edge, "eth0"), (&client, "eth0")).unwrap();
+    edge.address("eth0", "10.0.0.1/24").unwrap();
+    client.address("eth0", "10.0.0.2/24").unwrap();
+    client.route("192.0.2.53/32", "10.0.0.1").unwrap();
+    inside(&edge, async || {
+        let (asn, router_id) = (Asn::new(64_500).unwrap(), "192.0.2.250".parse().unwrap());
+        let monitor = Monitor::bind("127.0.0.1:0".parse().unwrap(), asn, router_id).unwrap();
+        let fleet = drained_fleet(monitor.local_addr().unwrap());
+        let (sender, mut events) = mpsc::channel(64);
+        let stop = CancellationToken::new();
+        tokio::spawn(monitor.run(sender, stop.clone()));
+
+        let judge = Judge::new(Arc::clone(&fleet), Instant::now(), Timestamp::now());
+        let first = judge.first_snapshot();
+        let cell = Arc::new(SnapshotCell::new(first.clone()));
+        let fra = fleet.site_named("fra");
+        let speaker = Speaker::bind(&fleet, fra).await.unwrap();
+        let announcer = speaker.announcer();
+        let end = CancellationToken::new();
+        let task = tokio::spawn(speaker.run(Arc::clone(&cell), 1, end.clone()));
+        assert_eq!(heard(&mut events).await, Heard::SessionUp);
+        let hops = |heard| match heard {
+            Heard::Announced { as_path, .. } => as_path.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(hops(heard(&mut events).await), 1);
+
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 4430)).unwrap();
+        let to = SocketAddr::from((ip(V4), 4430));
+        let stream = client
+            .enter(|| TcpStream::connect_timeout(&to, PATIENCE))
+            .unwrap()
+            .unwrap();
+        let served = listener.accept().unwrap();
+        let drain = Drain {
+            target: Target::Site(fra.unwrap()),
+            reason: "kernel update".to_owned(),
+            author: "ana".to_owned(),
+            since: Timestamp::now(),
+            until: None,
+        };
+        let drained = Snapshot {
+            number: first.number + 1,
+            drains: vec![drain],
+            ..first
+        };
+        cell.publish(Arc::new(drained));
+        assert_eq!(hops(heard(&mut events).await), 3, "prepended");
+        let streams = async || {
+            let status = announcer.status().await.unwrap();
+            status[0].drain.as_ref().unwrap().streams
+        };
+        let counted = async {
+            while streams().await != Some(1) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, counted).await.expect("the stream is counted");
+        drop((stream, served));
+        assert!(matches!(heard(&mut events).await, Heard::Withdrawn { .. }));
+        until_gone().await;
+        end.cancel();
+        timeout(PATIENCE, task).await.expect("ends in time").unwrap();
         stop.cancel();
     });
 }

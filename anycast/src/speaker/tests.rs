@@ -3,6 +3,7 @@
 mod client;
 mod flood;
 mod latency;
+mod lease;
 mod policy;
 mod restart;
 mod security;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Speaker, SpeakerStatus, StopHandle};
+use crate::announcer::AnnouncerHandle;
 use crate::monitor::{Heard, Monitor, MonitorEvent};
 use crate::session::State;
 
@@ -46,6 +48,7 @@ struct Running {
     cell: Arc<SnapshotCell>,
     status: Arc<SpeakerStatus>,
     kind: StopHandle,
+    announcer: AnnouncerHandle,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -56,6 +59,7 @@ impl Running {
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
         let speaker = Speaker::bind(&fleet, None).await.expect("free ports");
         let (status, kind) = (speaker.status(), speaker.stop_handle());
+        let announcer = speaker.announcer();
         let stop = CancellationToken::new();
         let task = tokio::spawn(speaker.run(Arc::clone(&cell), 1, stop.clone()));
         Self {
@@ -63,6 +67,7 @@ impl Running {
             cell,
             status,
             kind,
+            announcer,
             stop,
             task,
         }
