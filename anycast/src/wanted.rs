@@ -81,6 +81,8 @@ fn decide_one(
         Holds::No => false,
         Holds::Unknown => stands.is_some_and(|decision| decision.announce),
     };
+    // Gap: `on_drain` is not followed step by step yet; what every ladder ends with comes at once.
+    let announce = announce && !is_drained(snapshot, local, anycast);
     let mut next = Decision {
         announce,
         next_hop: anycast.next_hop,
@@ -95,6 +97,20 @@ fn decide_one(
         }
     }
     next
+}
+
+/// Our site is drained, or the endpoints without which the prefix would not stand.
+fn is_drained(snapshot: &Snapshot, local: Option<SiteId>, anycast: &Anycast) -> bool {
+    let leans = |condition: &Condition| match condition {
+        Condition::InService(condition) => snapshot.leans_on(condition, local).is_some(),
+        // Gap: what a combination leans on is not looked for.
+        Condition::Address(_)
+        | Condition::All(_)
+        | Condition::Any(_)
+        | Condition::Not(_)
+        | Condition::AtLeast { .. } => false,
+    };
+    snapshot.site_drain(local).is_some() || anycast.while_up.iter().any(leans)
 }
 
 /// One `No` decides; without one, one `Unknown` leaves it open.

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use steer_health::{EndpointState, Service, Verdict};
-use steer_topology::{Fleet, Resolve};
+use steer_health::{Drain, EndpointState, Service, Target, Verdict};
+use steer_topology::{EndpointId, Fleet, Resolve};
 
 use super::*;
 
@@ -126,6 +126,27 @@ fn what_the_guard_holds_stays_announced() {
     let held = (Verdict::Down, Service::Held { reason });
     let wanted = decide(&snapshot(2, true, [held, DOWN]), FRA, &Wanted::default());
     assert_eq!(announced(&wanted), [1, 2, 3]);
+}
+
+#[test]
+fn a_drained_site_withdraws_all_and_a_drained_endpoint_what_leans_on_it() {
+    let mut drained = snapshot(2, true, [(Verdict::Up, Service::Drained), UP]);
+    drained.drains.push(Drain {
+        target: Target::Site(SiteId(0)),
+        reason: String::new(),
+        author: String::new(),
+        since: Timestamp::UNIX_EPOCH,
+        until: None,
+    });
+    let before = Wanted::default();
+    assert_eq!(announced(&decide(&drained, FRA, &before)), [0; 0]);
+    drained.drains[0].target = Target::Endpoint(EndpointId(0));
+    assert_eq!(
+        announced(&decide(&drained, FRA, &before)),
+        [1, 3],
+        "nrt carries the third"
+    );
+    assert_eq!(announced(&decide(&drained, NRT, &before)), [1, 2, 3, 4]);
 }
 
 #[test]
