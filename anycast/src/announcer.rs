@@ -472,7 +472,7 @@ impl Announcer {
     }
 }
 
-fn stands_at(anycast: &Anycast, local: Option<SiteId>) -> bool {
+pub(crate) fn stands_at(anycast: &Anycast, local: Option<SiteId>) -> bool {
     match local {
         Some(site) => anycast.sites.contains(&site),
         None => anycast.sites.is_empty(),

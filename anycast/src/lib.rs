@@ -24,15 +24,23 @@
 mod address;
 pub mod announcer;
 pub mod bfd;
+pub mod bmp;
 mod connection;
 pub mod monitor;
+pub mod mrt;
+mod observe;
 pub mod reconcile;
+pub mod rtr;
 pub mod session;
 pub mod speaker;
+pub mod spread;
+pub mod tap;
 mod transport;
 pub mod wanted;
 pub mod wire;
 
 pub use monitor::{Monitor, MonitorEvent};
+pub use observe::ObserverStatus;
 pub use speaker::{BindError, Speaker, SpeakerStatus};
+pub use tap::Tap;
 pub use transport::{AoError, Md5Key, tcp_ao_supported};

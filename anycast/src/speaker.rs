@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use metrics::counter;
 use steer_health::SnapshotCell;
-use steer_topology::{Bgp, Fleet, Peer, SiteId};
+use steer_topology::{Asn, Bgp, Fleet, Peer, SiteId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -35,7 +35,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::announcer::{AnnouncerHandle, Driver, Ended, Request, Settings};
+use crate::observe::{ObserverStatus, Observers};
 use crate::reconcile::Encodings;
+use crate::tap::Tap;
 use crate::transport::{self, Transport};
 use followers::Followers;
 use inbound::Sample;
@@ -125,6 +127,8 @@ pub struct Speaker {
     stop: StopHandle,
     announcer: AnnouncerHandle,
     requests: mpsc::Receiver<Request>,
+    tap: Arc<Tap>,
+    observers: Observers,
 }
 
 impl Speaker {
@@ -151,6 +155,8 @@ impl Speaker {
         let status = first_status(bgp, router_id, bound, &peers, &transports);
         let status = Arc::new(SpeakerStatus { detections, ..status });
         let (announcer, requests) = AnnouncerHandle::new();
+        let tap = Arc::new(Tap::new(bgp.asn, &peers, !bgp.bmp.is_empty()));
+        let observers = Observers::new(fleet, bgp, site, &tap);
         Ok(Self {
             site,
             listeners,
@@ -161,6 +167,8 @@ impl Speaker {
             stop: StopHandle::default(),
             announcer,
             requests,
+            tap,
+            observers,
         })
     }
 
@@ -168,6 +176,18 @@ impl Speaker {
     #[must_use]
     pub fn status(&self) -> Arc<SpeakerStatus> {
         Arc::clone(&self.status)
+    }
+
+    /// The tap on all sessions.
+    #[must_use]
+    pub fn tap(&self) -> Arc<Tap> {
+        Arc::clone(&self.tap)
+    }
+
+    /// The live status of what only looks on: BMP collectors and the RPKI cache.
+    #[must_use]
+    pub fn observers(&self) -> Arc<ObserverStatus> {
+        self.observers.status()
     }
 
     /// BFD of the peers: to hold one down, say.
@@ -200,6 +220,8 @@ impl Speaker {
         detections.start(seed);
         let (doors, mut tasks) = self.spawn_peers(&followers.wishes, seed, &shutdown);
         let doors = Arc::new(doors);
+        let stop_observing = CancellationToken::new();
+        let mut observing = self.observers.start(seed, &stop_observing);
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
             listeners.spawn(accept(listener, Arc::clone(&doors), shutdown.clone()));
@@ -211,6 +233,8 @@ impl Speaker {
         if stop.kind() == StopKind::Orderly {
             driver.release(&Ended).await; // else the peers still send traffic to the addresses
         }
+        stop_observing.cancel(); // last: they tell how every session ended
+        while observing.join_next().await.is_some() {}
     }
 
     fn idle(site: Option<SiteId>) -> Self {
@@ -233,6 +257,8 @@ impl Speaker {
             stop: StopHandle::default(),
             announcer,
             requests,
+            tap: Arc::new(Tap::new(Asn::TRANS, &[], false)), // nothing will ever be heard on it
+            observers: Observers::none(),
         }
     }
 
@@ -253,6 +279,7 @@ impl Speaker {
                 encodings: Arc::new(Encodings::default()),
                 started: Instant::now(),
                 stop: self.stop.clone(),
+                tap: Arc::clone(&self.tap),
             });
             for (index, peer) in self.peers.iter().enumerate() {
                 let (sender, accepted) = mpsc::channel(ACCEPT_QUEUE);

@@ -13,6 +13,7 @@ mod attribute;
 mod capability;
 mod notification;
 mod open;
+pub(crate) mod retell;
 mod update;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! | `GET /v1/drains` | every drain that stands, and how the store is |
 //! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it |
 //! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
+//! | `POST /v1/mrt` | all that is sent and received in `{for}`, as MRT, when it is over |
 //! | `GET /metrics` | Prometheus text |
 //!
 //! What changes something is answered when the snapshot that carries it is published. The listener is on loopback
@@ -18,6 +19,7 @@
 //! `&color=true&width=COLUMNS`).
 
 pub(crate) mod drains;
+pub(crate) mod mrt;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -28,10 +30,10 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
-use steer_anycast::SpeakerStatus;
+use steer_anycast::{ObserverStatus, SpeakerStatus, Tap};
 use steer_dns::Engine;
 use steer_health::{Operator, SnapshotCell};
 use steer_topology::{Name, SiteId};
@@ -52,6 +54,9 @@ pub(crate) struct Admin {
     pub(crate) engine: Arc<Engine>,
     pub(crate) operator: Operator,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
+    /// What looks on at each of them, and the taps for those who want to.
+    pub(crate) observers: Arc<[Arc<ObserverStatus>]>,
+    pub(crate) taps: Arc<[Arc<Tap>]>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -82,6 +87,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/explain", get(explain))
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
+        .route("/v1/mrt", post(mrt::dump))
         .layer(middleware::from_fn(keep_browsers_out))
         .with_state(admin)
         .route("/metrics", get(move || render(metrics.clone())));

@@ -1,11 +1,15 @@
 //! The command line. Shapes only; each command lives in its own module.
 
+mod watch;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use steer_topology::Name;
+
+pub(crate) use watch::{DumpArgs, MonitorArgs};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -48,6 +52,10 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// End a drain: take a site or an endpoint back into service.
     Undrain(UndrainArgs),
+    /// Listen to routes and print them as they come and go; follow how our own changes spread.
+    Monitor(MonitorArgs),
+    /// Record all that a running steer sends to its peers and hears from them, as MRT.
+    Dump(DumpArgs),
     /// Rehearse failover in network namespaces (needs root).
     Lab(LabArgs),
     /// A small HTTP endpoint that answers 200 with its name. Used by quickstart and labs.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
 use crate::exit::Failure;
@@ -66,6 +67,20 @@ impl AdminClient {
         self.change(self.http.delete(self.url(path, query)?)).await
     }
 
+    /// `POST` to a path, in segments, for octets; the answer may take `time`.
+    pub(crate) async fn octets(
+        &self,
+        path: &[&str],
+        body: &serde_json::Value,
+        time: Duration,
+    ) -> Result<(HeaderMap, Vec<u8>), Failure> {
+        let request = self.http.post(self.url(path, &[])?).json(body);
+        let answer = self.send(request.timeout(time + ANSWER_LIMIT)).await?;
+        let headers = answer.headers().clone();
+        let body = answer.bytes().await.map_err(|error| self.no_answer(&error))?;
+        Ok((headers, body.to_vec()))
+    }
+
     async fn change(&self, request: reqwest::RequestBuilder) -> Result<serde_json::Value, Failure> {
         let body = self.answer(request).await?;
         serde_json::from_str(&body).map_err(|error| self.no_steer(&error))
@@ -91,12 +106,18 @@ impl AdminClient {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<String, Failure> {
+        let answer = self.send(request).await?;
+        answer.text().await.map_err(|error| self.no_answer(&error))
+    }
+
+    /// The answer, if it is none of an error.
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
         let answer = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = answer.status();
-        let body = answer.text().await.map_err(|error| self.no_answer(&error))?;
         if status.is_success() {
-            return Ok(body);
+            return Ok(answer);
         }
+        let body = answer.text().await.map_err(|error| self.no_answer(&error))?;
         let said = serde_json::from_str::<ApiError>(&body).map(|said| said.error);
         match (status, said) {
             // What was asked for is wrong, or does not exist: the command line's fault.

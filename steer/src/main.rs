@@ -14,6 +14,7 @@ mod check;
 mod cli;
 mod client;
 mod drain;
+mod dump;
 mod endpoint;
 mod exit;
 mod explain;
@@ -21,6 +22,7 @@ mod lab;
 mod load;
 mod logging;
 mod moment;
+mod monitor;
 mod quickstart;
 mod resolve;
 mod run;
@@ -51,6 +53,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Explain(args) => explain::show(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
+        Command::Monitor(args) => monitor::run(&args),
+        Command::Dump(args) => dump::dump(&args),
         Command::Lab(args) => lab::run(args),
         Command::Endpoint(args) => endpoint::run(&args),
     }

@@ -132,6 +132,8 @@ impl Bound {
         let (operator, commands) = Operator::new(Arc::clone(&cell), &keeper);
         let engine = Arc::new(Engine::new(loaded.tables(cell.load())));
         let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
+        let observers: Vec<_> = speakers.iter().map(Speaker::observers).collect();
+        let taps: Vec<_> = speakers.iter().map(Speaker::tap).collect();
         let stop_announcing = CancellationToken::new();
         let stop = CancellationToken::new();
         log_start(&loaded, &sites, server.as_ref(), admin.as_ref());
@@ -154,6 +156,8 @@ impl Bound {
                 engine: Arc::clone(&engine),
                 operator,
                 speakers: statuses.into(),
+                observers: observers.into(),
+                taps: taps.into(),
                 stop: stop.clone(),
             };
             tasks.spawn(admin::serve(listener, admin, metrics));

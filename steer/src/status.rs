@@ -1,5 +1,7 @@
 //! `steer status` and `GET /v1/status`: what a steer believes and does.
 
+mod observers;
+
 use comfy_table::{Cell, Color, Table};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,6 +16,8 @@ use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
 use crate::{run, table};
+
+use observers::ObserverRows;
 
 /// The status document. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -57,6 +61,8 @@ struct EndpointRow {
 struct SpeakerRow {
     site: Option<String>,
     peers: Vec<PeerStatus>,
+    #[serde(flatten)]
+    observers: ObserverRows,
 }
 
 impl Status {
@@ -78,7 +84,11 @@ impl Status {
             }
         });
         let drains = DrainsView::of(admin, &snapshot);
-        let speakers = admin.sites.iter().zip(admin.speakers.iter());
+        let speakers = admin
+            .sites
+            .iter()
+            .zip(admin.speakers.iter())
+            .zip(admin.observers.iter());
         Self {
             version: env!("CARGO_PKG_VERSION"),
             fleet: fleet.name.clone(),
@@ -91,9 +101,10 @@ impl Status {
             drains_kept: drains.kept,
             endpoints: endpoints.collect(),
             bgp: speakers
-                .map(|(site, speaker)| SpeakerRow {
+                .map(|((site, speaker), observers)| SpeakerRow {
                     site: site.map(site_name),
                     peers: speaker.peers(),
+                    observers: ObserverRows::of(observers),
                 })
                 .collect(),
         }
@@ -150,6 +161,7 @@ impl Status {
                 "\n{}\n",
                 table::text(speaker_table(speaker, color), width)
             ));
+            text.push_str(&speaker.observers.render(color));
         }
         text
     }

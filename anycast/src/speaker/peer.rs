@@ -34,6 +34,7 @@ use super::{RESYNC, SOFTWARE};
 use crate::connection::{Connection, any_ready};
 use crate::reconcile::{Encodings, Reconciler, Terms, next_hop_of};
 use crate::session::{self, Action, Config, End, Event, Negotiated, Refusal, SessionId};
+use crate::tap::Tap;
 use crate::transport::{Transport, global_address};
 use crate::wire::{self, Family, Kind, Notification, Reason, Update};
 use flow::Flow;
@@ -67,6 +68,7 @@ pub(super) struct Common {
     pub(super) encodings: Arc<Encodings>,
     pub(super) started: Instant,
     pub(super) stop: StopHandle,
+    pub(super) tap: Arc<Tap>,
 }
 
 pub(super) struct PeerTask {
@@ -306,7 +308,10 @@ impl PeerTask {
         let mut frames = Vec::new();
         let malformed = loop {
             match connection.next_frame(limit) {
-                Ok(Some(frame)) => frames.push(frame),
+                Ok(Some(frame)) => {
+                    self.common.tap.received(self.index, connection, &frame);
+                    frames.push(frame);
+                }
                 Ok(None) => break None,
                 Err(malformed) => break Some(malformed),
             }
@@ -379,6 +384,7 @@ impl PeerTask {
             hold_time_s = session.hold_time_s, families = ?session.families,
             extended_messages = negotiated.extended_messages, "session established"
         );
+        self.common.tap.up(self.index, connection, negotiated);
         self.logged = None;
         let sample = Arc::clone(&self.common.status.samples[self.index]); // made with one entry per peer
         self.up = Some(Up {
@@ -399,6 +405,7 @@ impl PeerTask {
         if let End::Notified(notification) = &end {
             self.count_notification(notification, "in");
         }
+        self.common.tap.ended(self.index, id, &end);
         if self.up.as_ref().is_some_and(|up| up.id == id) {
             self.up = None;
             self.compare_all();
@@ -496,6 +503,7 @@ impl PeerTask {
                 connection.queue(message);
             }
             let written = connection.flush();
+            self.common.tap.sent_all(self.index, connection, &batch.messages);
             up.flow.wrote(Instant::now());
             let complete = batch.complete;
             self.notes
@@ -527,6 +535,9 @@ impl PeerTask {
         };
         self.connections[index].queue(message);
         let written = self.connections[index].flush();
+        self.common
+            .tap
+            .sent(self.index, &self.connections[index], message);
         self.notes.sent_one(kind);
         if let Some(up) = self.up.as_mut().filter(|up| up.id == id) {
             up.flow.wrote(Instant::now());
@@ -563,8 +574,10 @@ impl PeerTask {
         let state = self.machine.state();
         let mut status = self.status();
         if status.state != state {
-            (status.state, status.since) = (state, Timestamp::now());
+            let before = std::mem::replace(&mut status.state, state);
+            status.since = Timestamp::now();
             drop(status);
+            self.common.tap.state(self.index, before, state);
             self.meters.state(state);
         }
     }

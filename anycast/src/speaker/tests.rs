@@ -24,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Speaker, SpeakerStatus, StopHandle};
 use crate::announcer::AnnouncerHandle;
-use crate::monitor::{Heard, Monitor, MonitorEvent};
+use crate::monitor::{Attributes, Heard, Monitor, MonitorEvent};
 use crate::session::State;
+use crate::wire::Origin;
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -140,12 +141,19 @@ fn announced(prefix: &str, next_hop: &str) -> Heard {
         prefix: prefix_of(prefix),
         next_hop: next_hop.parse().expect("address"),
         as_path: vec![4_200_000_001],
+        attributes: Arc::new(Attributes {
+            origin: Origin::Igp,
+            med: None,
+            local_pref: None,
+            communities: Vec::new(),
+        }),
     }
 }
 
 fn withdrawn(prefix: &str) -> Heard {
     Heard::Withdrawn {
         prefix: prefix_of(prefix),
+        lost: false,
     }
 }
 

@@ -269,12 +269,12 @@ impl Found {
 }
 
 /// One attribute as it stands in the message.
-struct Raw<'a> {
+pub(super) struct Raw<'a> {
     flags: u8,
-    code: u8,
-    value: &'a [u8],
+    pub(super) code: u8,
+    pub(super) value: &'a [u8],
     /// Type, length and value: the data of most NOTIFICATIONs about it (RFC 4271 §6.3).
-    whole: &'a [u8],
+    pub(super) whole: &'a [u8],
 }
 
 /// Walks the list. Only what RFC 7606 leaves no other way out of is an error.
@@ -298,7 +298,7 @@ pub(super) fn walk(mut list: &[u8], context: Context) -> Result<Found, Malformed
     Ok(found)
 }
 
-fn next<'a>(list: &mut &'a [u8]) -> Option<Raw<'a>> {
+pub(super) fn next<'a>(list: &mut &'a [u8]) -> Option<Raw<'a>> {
     let start = *list;
     let &[flags, code] = take(list, 2)?.first_chunk::<2>()?;
     let length = if flags & EXTENDED_LENGTH == 0 {

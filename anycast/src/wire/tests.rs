@@ -39,6 +39,14 @@ fn read_update(message: &[u8], context: Context) -> Update {
     *update
 }
 
+/// An UPDATE of a session with 4-octet AS numbers.
+pub(crate) fn read_update_of(frame: &Frame) -> Update {
+    match decode(frame, MODERN).unwrap() {
+        Message::Update(update) => *update,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn prefix(text: &str) -> Prefix {
     text.parse().unwrap()
 }

@@ -304,7 +304,7 @@ pub(super) fn read_mp_unreach(mut value: &[u8]) -> Option<Option<Field>> {
 }
 
 /// RFC 4271 §4.3: a length in bits, then as many octets as hold them. Bits beyond the length mean nothing.
-fn read_prefixes(mut field: &[u8], family: Family) -> Option<Vec<Prefix>> {
+pub(super) fn read_prefixes(mut field: &[u8], family: Family) -> Option<Vec<Prefix>> {
     let mut prefixes = Vec::new();
     while let Some((&bits, rest)) = field.split_first() {
         field = rest;
@@ -334,7 +334,7 @@ fn put_prefix(out: &mut BytesMut, prefix: &Prefix) {
 }
 
 /// How many of `prefixes`, all of `family`, fit into `room` octets, and those octets.
-fn pack(prefixes: &[Prefix], family: Family, room: usize) -> (BytesMut, usize) {
+pub(super) fn pack(prefixes: &[Prefix], family: Family, room: usize) -> (BytesMut, usize) {
     let mut out = BytesMut::new();
     for (count, prefix) in prefixes.iter().enumerate() {
         let needs = 1 + usize::from(prefix.length()).div_ceil(8);
@@ -347,7 +347,7 @@ fn pack(prefixes: &[Prefix], family: Family, room: usize) -> (BytesMut, usize) {
 }
 
 /// Octets of an UPDATE around attributes and prefixes.
-const FIXED: usize = super::HEADER_LENGTH + 4;
+pub(super) const FIXED: usize = super::HEADER_LENGTH + 4;
 
 /// Octets of an MP attribute around its prefixes: flags, type, two of length, AFI, SAFI; next hop comes on top.
 const MP_FIXED: usize = 7;
@@ -434,7 +434,7 @@ fn mp_value(family: Family, head: &[u8], packed: &[u8]) -> Vec<u8> {
     value
 }
 
-fn update_message(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Bytes {
+pub(super) fn update_message(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Bytes {
     // Both lengths are below EXTENDED_LENGTH.
     let length = |field: &[u8]| u16::try_from(field.len()).unwrap_or(u16::MAX);
     framed(Kind::Update, |out| {

@@ -150,11 +150,12 @@ impl Live {
                 prefix,
                 next_hop,
                 as_path,
+                attributes: _,
             } => {
                 routes.push(prefix.to_string());
                 format!("route monitor  + {prefix} from {site}, next hop {next_hop}, AS path {as_path:?}")
             }
-            Heard::Withdrawn { prefix } => {
+            Heard::Withdrawn { prefix, lost: _ } => {
                 routes.retain(|held| *held != prefix.to_string());
                 format!("route monitor  - {prefix} from {site}")
             }
