@@ -7,7 +7,7 @@
 
 use bgpkit_parser::models::{
     AsPathSegment, Asn, AsnLength, AttributeValue, BgpMessage, BgpOpenMessage, BgpUpdateMessage,
-    CapabilityValue, Community, NetworkPrefix, Nlri, ParamValue, Safi,
+    CapabilityValue, Community, ExtendedCommunity, NetworkPrefix, Nlri, ParamValue, Safi,
 };
 use bgpkit_parser::parser::bgp::messages::parse_bgp_message;
 use bytes::Bytes;
