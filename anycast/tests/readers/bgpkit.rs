@@ -16,11 +16,14 @@ use super::reading::{OpenReading, Reading, UpdateReading};
 use super::sample::Sample;
 
 pub(crate) fn read(sample: &Sample) -> Reading {
-    let width = match sample.context.four_octet {
+    read_octets(Bytes::from(sample.octets.clone()), sample.context.four_octet)
+}
+
+pub(crate) fn read_octets(mut octets: Bytes, four_octet: bool) -> Reading {
+    let width = match four_octet {
         true => AsnLength::Bits32,
         false => AsnLength::Bits16,
     };
-    let mut octets = Bytes::from(sample.octets.clone());
     match parse_bgp_message(&mut octets, false, &width) {
         Ok(BgpMessage::Open(open)) => Reading::Open(read_open(&open)),
         Ok(BgpMessage::Update(update)) => Reading::Update(read_update(&update)),

@@ -22,6 +22,7 @@ use super::pcap::{Capture, Flow};
 /// What was said in all conversations of one seed.
 pub(crate) struct Record {
     pub(crate) capture: Capture,
+    pub(crate) said: Vec<Bytes>,
     /// Messages by kind.
     pub(crate) sent: BTreeMap<u8, usize>,
     pub(crate) longest: usize,
@@ -59,11 +60,13 @@ struct World {
     record: Record,
 }
 
-/// `count` conversations, one connection each, always the same for a seed.
-pub(crate) fn conversations(seed: u64, count: u16) -> Record {
+/// `count` conversations, one connection each, always the same for a seed; `extended`: with messages of more than
+/// 4,096 octets (RFC 8654).
+pub(crate) fn conversations(seed: u64, count: u16, extended: bool) -> Record {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut record = Record {
         capture: Capture::new(),
+        said: Vec::new(),
         sent: BTreeMap::new(),
         longest: 0,
         sessions: 0,
@@ -71,7 +74,7 @@ pub(crate) fn conversations(seed: u64, count: u16) -> Record {
     let mut now = Instant::now();
     let start = now;
     for number in 0..count {
-        let mut world = World::new(rng, record, start, now, number);
+        let mut world = World::new(rng, record, [start, now], number, extended);
         world.converse();
         (rng, record, now) = (world.rng, world.record, world.now);
     }
@@ -84,6 +87,7 @@ pub(crate) fn two_octet_speech(seed: u64) -> Record {
     let (client, server) = flows(0);
     let mut record = Record {
         capture: Capture::new(),
+        said: Vec::new(),
         sent: BTreeMap::new(),
         longest: 0,
         sessions: 0,
@@ -114,12 +118,19 @@ impl Record {
     fn note(&mut self, message: &Bytes) {
         *self.sent.entry(message[18]).or_default() += 1;
         self.longest = self.longest.max(message.len());
+        self.said.push(message.clone());
     }
 }
 
 impl World {
-    fn new(mut rng: StdRng, mut record: Record, start: Instant, now: Instant, number: u16) -> Self {
-        let configs = any_configs(&mut rng);
+    fn new(
+        mut rng: StdRng,
+        mut record: Record,
+        [start, now]: [Instant; 2],
+        number: u16,
+        extended: bool,
+    ) -> Self {
+        let configs = any_configs(&mut rng, extended);
         let (client, server) = flows(number);
         record.capture.connect(now - start, &client, &server);
         let mut flows = [client, server].into_iter();
@@ -350,7 +361,7 @@ fn flows(number: u16) -> (Flow, Flow) {
 }
 
 /// Two that mostly get along.
-fn any_configs(rng: &mut StdRng) -> [Config; 2] {
+fn any_configs(rng: &mut StdRng, extended: bool) -> [Config; 2] {
     let internal = rng.random_bool(0.3);
     let asns = match internal {
         true => [65_001, 65_001],
@@ -382,7 +393,7 @@ fn any_configs(rng: &mut StdRng) -> [Config; 2] {
                 Families::IPV4
             },
             extended_next_hop: rng.random(),
-            extended_messages: rng.random_bool(0.7),
+            extended_messages: extended,
             role: roles.map(|roles| Role {
                 name: roles[at],
                 strict: rng.random(),

@@ -122,7 +122,7 @@ fn bird_config() -> String {
     for (name, address) in [("steer", STEER), ("gobgp", GOBGP)] {
         let _ = writeln!(
             text,
-            "protocol bgp {name} {{ disabled; local {BIRD} as {BIRD_ASN}; neighbor {address} as {ASN}; multihop 2; \
+            "protocol bgp {name} {{ disabled; local {BIRD} as {BIRD_ASN}; neighbor {address} as {ASN}; multihop 2; strict bind yes; \
              hold time 90; connect delay time 1; ipv4 {{ import none; export all; next hop self; }}; }}"
         );
     }

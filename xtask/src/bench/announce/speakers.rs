@@ -490,9 +490,9 @@ impl Speaker for GoBgp {
             Ok(GoBgpApi::connect(GOBGP_API.into()).ok())
         })?;
         self.daemon = Some(daemon);
-        for prefix in others().chain([TOGGLED.to_owned()]) {
-            api.set(&prefix, true)?;
-        }
+        // The API answers before the speaker has read its file.
+        wait_for("GoBGP", START, || Ok(api.set(TOGGLED, true).ok()))?;
+        others().try_for_each(|prefix| api.set(&prefix, true))?;
         self.api = Some(api);
         Ok(())
     }
@@ -532,7 +532,7 @@ impl Bird {
         );
         text += &self.home.each_peer(|peer, asn| {
             format!(
-                "protocol bgp peer{asn} {{ local {address} as {ASN}; neighbor {peer} as {asn}; multihop 2; \
+                "protocol bgp peer{asn} {{ local {address} as {ASN}; neighbor {peer} as {asn}; multihop 2; strict bind yes; \
                  hold time 240; connect delay time 1; ipv4 {{ import none; export all; next hop self; }}; }}\n"
             )
         });
