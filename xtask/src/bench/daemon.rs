@@ -19,12 +19,17 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with its output in `log`.
-    pub(super) fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self, String> {
+    /// Starts it with its output in `log`. It ends with us even where we are killed.
+    pub(super) fn start(name: &'static str, command: &Command, log: &Path) -> Result<Self, String> {
         let fail = |error: std::io::Error| format!("{name}: {error}");
+        let environment = command.get_envs().filter_map(|(key, value)| Some((key, value?)));
         let out = fs::File::create(log).map_err(fail)?;
         let err = out.try_clone().map_err(fail)?;
-        let child = command
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .envs(environment)
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)

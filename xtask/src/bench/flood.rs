@@ -78,7 +78,7 @@ impl Bird {
         command.arg("-P").arg(folder.join("bird.pid"));
         eprintln!("BIRD reads {ROUTES} routes");
         let bird = Self {
-            _daemon: Daemon::start("bird", &mut command, &folder.join("bird.log"))?,
+            _daemon: Daemon::start("bird", &command, &folder.join("bird.log"))?,
             socket,
         };
         let all = format!("{ROUTES} of {ROUTES} routes");
@@ -243,7 +243,7 @@ fn flood_gobgp(folder: &Path, bird: &Bird) -> Result<Cost, String> {
             "-f",
         ])
         .arg(&config);
-    let daemon = Daemon::start("gobgpd", &mut command, &folder.join("gobgpd.log"))?;
+    let daemon = Daemon::start("gobgpd", &command, &folder.join("gobgpd.log"))?;
     wait_for("GoBGP's API", Duration::from_secs(20), || {
         Ok(gobgp_received().ok())
     })?;

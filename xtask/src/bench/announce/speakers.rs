@@ -234,7 +234,7 @@ impl Speaker for Steer {
         command
             .args(["run", "--site", "fra", "--log-format", "json", "--config"])
             .arg(&config);
-        self.daemon = Some(Daemon::start("steer", &mut command, &self.home.path("log"))?);
+        self.daemon = Some(Daemon::start("steer", &command, &self.home.path("log"))?);
         Ok(())
     }
 
@@ -388,7 +388,9 @@ impl Speaker for ExaBgp {
 
     fn start(&mut self) -> Result<(), String> {
         let address = self.home.address;
-        let mut text = "process api { run /bin/sleep 86400; encoder text; }\n".to_owned();
+        let mut text =
+            "process api { run /usr/bin/setpriv --pdeathsig KILL /bin/sleep 86400; encoder text; }\n"
+                .to_owned();
         text += &self.home.each_peer(|peer, asn| {
             format!(
                 "neighbor {peer} {{ router-id {address}; local-address {address}; local-as {ASN}; peer-as {asn}; \
@@ -403,7 +405,7 @@ impl Speaker for ExaBgp {
             ("exabgp.api.ack", "false"), // nobody would read it
             ("exabgp.log.all", "false"),
         ]);
-        let daemon = Daemon::start("exabgp", &mut command, &self.home.path("log"))?;
+        let daemon = Daemon::start("exabgp", &command, &self.home.path("log"))?;
         let helper = wait_for("ExaBGP's helper", START, || {
             let comm = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             Ok(tree(daemon.pid())
@@ -485,7 +487,7 @@ impl Speaker for GoBgp {
             "-f",
         ]);
         command.arg(self.home.path("gobgpd.toml"));
-        let daemon = Daemon::start("gobgpd", &mut command, &self.home.path("log"))?;
+        let daemon = Daemon::start("gobgpd", &command, &self.home.path("log"))?;
         let mut api = wait_for("GoBGP's API", START, || {
             Ok(GoBgpApi::connect(GOBGP_API.into()).ok())
         })?;
@@ -540,7 +542,7 @@ impl Bird {
         let mut command = Command::new("/usr/sbin/bird");
         command.args(["-f", "-c", &self.home.arg("bird.conf"), "-s", &self.socket()]);
         command.args(["-P", &self.home.arg("bird.pid")]);
-        self.daemon = Some(Daemon::start("bird", &mut command, &self.home.path("log"))?);
+        self.daemon = Some(Daemon::start("bird", &command, &self.home.path("log"))?);
         Ok(())
     }
 
@@ -732,7 +734,7 @@ impl Speaker for Frr {
             "--vty_socket",
             &self.home.arg(""),
         ]);
-        self.daemon = Some(Daemon::start("bgpd", &mut command, &self.home.path("log"))?);
+        self.daemon = Some(Daemon::start("bgpd", &command, &self.home.path("log"))?);
         Ok(())
     }
 
