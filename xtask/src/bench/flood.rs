@@ -26,7 +26,10 @@ use crate::shell::{output, release_steer};
 const ROUTES: u32 = 1_000_000;
 /// Routes with the same attributes: a full table has about one set for eight routes.
 const SHARED: u32 = 8;
-const PATIENCE: Duration = Duration::from_secs(300);
+/// GoBGP took four minutes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// Between two lines of progress.
+const PROGRESS: Duration = Duration::from_secs(20);
 /// Between two changes of our own prefix, and two looks at what has come in.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Changes of our own prefix before and after the flood.
@@ -249,9 +252,16 @@ fn flood_gobgp(folder: &Path, bird: &Bird) -> Result<Cost, String> {
     })?;
     let (before, cpu, start) = (daemon.memory(), daemon.cpu(), Instant::now());
     bird.ask("enable gobgp")?;
+    let mut shown = Instant::now();
     wait_for("GoBGP's routes", PATIENCE, || {
         sleep(PAUSE);
-        Ok((gobgp_received()? >= u64::from(ROUTES)).then_some(()))
+        // It does not always answer while it is busy.
+        let received = gobgp_received().unwrap_or(0);
+        if shown.elapsed() > PROGRESS {
+            eprintln!("GoBGP has {received} of {ROUTES} routes");
+            shown = Instant::now();
+        }
+        Ok((received >= u64::from(ROUTES)).then_some(()))
     })?;
     let (took, cpu) = (start.elapsed(), daemon.cpu().saturating_sub(cpu));
     sleep(SETTLE);
