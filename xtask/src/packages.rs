@@ -35,6 +35,11 @@ const NEEDED: &[Needed] = &[
     needed("/usr/sbin/nft", "nftables"),
     needed("/usr/bin/xz", "xz-utils"),
     needed("/usr/bin/pgrep", "procps"),
+    needed("/usr/bin/tshark", "tshark"), // asks whether others may capture; noninteractive says no
+    needed(
+        "/usr/lib/python3/dist-packages/scapy/__init__.py",
+        "python3-scapy",
+    ),
 ];
 
 /// Installs what is missing. Without root, or where apt fails, it says what will be skipped and goes on.

@@ -9,6 +9,20 @@ pub(crate) fn workspace() -> PathBuf {
     xtask.parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
+/// Where cargo builds.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), Into::into)
+}
+
+/// The release binary, built from this tree; `STEER_BIN` names another one.
+pub(crate) fn release_steer() -> Result<PathBuf, String> {
+    if let Some(path) = std::env::var_os("STEER_BIN") {
+        return Ok(path.into());
+    }
+    run(&mut cargo(&["build", "--release", "--package", "steer"]))?;
+    Ok(target().join("release/steer"))
+}
+
 /// `cargo` in the workspace, the same one that runs us.
 pub(crate) fn cargo(args: &[&str]) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::packages;
-use crate::shell::{cargo, run, workspace};
+use crate::shell::{cargo, run, target};
 
 pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     packages::ensure();
@@ -32,8 +32,7 @@ pub(crate) fn test(rest: &[String]) -> Result<(), String> {
 
 /// The binary that `cargo build --package steer` makes.
 pub(crate) fn steer_binary() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), Into::into);
-    target.join("debug/steer")
+    target().join("debug/steer")
 }
 
 /// What all test programs said together.

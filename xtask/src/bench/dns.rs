@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::packages;
-use crate::shell::{cargo, output, run, workspace};
+use crate::shell::{cargo, output, run, target, workspace};
 
 /// Turns of each server; the servers alternate, so that a noisy moment hits all of them.
 const ROUNDS: usize = 5;
@@ -172,10 +172,6 @@ fn spawn(command: &mut Command) -> Result<Child, String> {
         .stderr(Stdio::null())
         .spawn();
     child.map_err(|error| format!("{}: {error}", command.get_program().to_string_lossy()))
-}
-
-fn target() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), Into::into)
 }
 
 /// Waits until the server answers `example.com SOA`.

@@ -1,0 +1,6 @@
+//! The bodies of the fuzz targets: octets in, a panic where something that must hold does not.
+//!
+//! Each is one file without a fuzzer in it, so that an ordinary test can replay the seeds (`anycast/tests/seeds.rs`).
+
+pub mod bgp_events;
+pub mod bgp_message;
