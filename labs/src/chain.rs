@@ -96,8 +96,12 @@ pub(crate) struct Chain {
     judged: bool,
     pub(crate) verdict: Option<Nanos>,
     pub(crate) router_log: Option<Nanos>,
+    /// The first UPDATE of the near edge about the prefix.
+    updated: Option<Nanos>,
     withdrawn: Option<Nanos>,
     routed: Option<Nanos>,
+    /// When the router forwarded to the near edge again.
+    returned: Option<Nanos>,
     answer: Option<Nanos>,
     anycast_reply: Option<Nanos>,
     dns_reply: Option<Nanos>,
@@ -115,8 +119,10 @@ impl Chain {
             judged,
             verdict: None,
             router_log: None,
+            updated: None,
             withdrawn: None,
             routed: None,
+            returned: None,
             answer: None,
             anycast_reply: None,
             dns_reply: None,
@@ -139,9 +145,19 @@ impl Chain {
             }
         };
         match seen {
-            Seen::Withdrawn { peer } => first(&mut self.withdrawn, peer == scenario.anycast.near),
-            Seen::Announced { .. } | Seen::FlowStarted { .. } => {}
-            Seen::Routed { gateway } => first(&mut self.routed, gateway == Some(far)),
+            Seen::Withdrawn { peer } => {
+                first(&mut self.withdrawn, peer == scenario.anycast.near);
+                first(&mut self.updated, peer == scenario.anycast.near);
+            }
+            Seen::Announced { peer } => first(&mut self.updated, peer == scenario.anycast.near),
+            Seen::FlowStarted { .. } => {}
+            Seen::Routed { gateway } => {
+                first(&mut self.routed, gateway == Some(far));
+                first(
+                    &mut self.returned,
+                    gateway == Some(IpAddr::V4(scenario.anycast.near)),
+                );
+            }
             Seen::Answer { addresses } => {
                 let far = scenario.dns.as_ref().map(|dns| dns.far);
                 first(&mut self.answer, far.is_some_and(|far| addresses == [far]));
@@ -278,17 +294,39 @@ impl Chain {
             count(&|(_, reply)| reply.body.is_err()),
         );
         if scenario.wait.table {
-            // A connection that is open while the route moves meets a machine that does not know it.
-            let moves = self.routed;
-            let is_new = |(at, reply): &&&(Nanos, Reply)| {
-                moves.is_none_or(|moved| reply.opened > moved || *at < moved)
-            };
-            report.count(
-                "failed_new",
-                "failed, not in flight when the route moved (count)",
-                count(&|one| one.1.body.is_err() && is_new(one)),
-            );
+            let title = "failed, not in flight when the route moved (count)";
+            report.count("failed_new", title, self.failed_new(self.routed));
         }
+    }
+
+    /// Adds how the way back went.
+    pub(crate) fn report_return(&self, report: &mut report::Method) {
+        let failed = self
+            .replies
+            .iter()
+            .filter(|(_, reply)| reply.body.is_err())
+            .count();
+        report.count(
+            "failed_back",
+            "requests that failed on the way back (count)",
+            failed as f64,
+        );
+        let title = "of these, not in flight when the route moved (count)";
+        report.count("failed_back_new", title, self.failed_new(self.returned));
+    }
+
+    /// Failed requests but for those that were open while the route moved: their packets met a machine that did not
+    /// know them. It moved after the UPDATE arrived and before the kernel's word on it reached us.
+    fn failed_new(&self, moved: Option<Nanos>) -> f64 {
+        let window = self.updated.zip(moved);
+        let is_open = |at: Nanos, reply: &Reply| {
+            window.is_some_and(|(updated, moved)| reply.opened <= moved && at >= updated)
+        };
+        let failed = self
+            .replies
+            .iter()
+            .filter(|(at, reply)| reply.body.is_err() && !is_open(*at, reply));
+        failed.count() as f64
     }
 
     /// Adds this repetition to the report of the DNS method.

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::chain::{Chain, View};
 use crate::netns::NetError;
-use crate::report::{Clock, Method as Measured};
+use crate::report::Clock;
 use crate::scenario::{FaultSpec, Scenario, Variant, ms};
 use crate::watch::answers::Question;
 use crate::watch::capture::{self, Pcap};
@@ -122,8 +122,31 @@ impl Rehearsal {
         }
         report.clock.largest_step_us = report.clock.largest_step_us.max(step.unsigned_abs() as f64 / 1e3);
         self.record(variant, report, &chain);
-        self.heal()?;
+        if self.scenario.wait.table {
+            self.come_back(method(variant), report)?;
+        } else {
+            self.heal()?;
+        }
         Ok(chain.line())
+    }
+
+    /// Heals what is reversed step by step, and counts whom that hits.
+    fn come_back(&mut self, method: &str, report: &mut Report) -> Result<(), LabError> {
+        let mut chain = Chain::from(now(), false);
+        self.heal()?;
+        let waited = wait::until(ms(self.scenario.wait.limit_ms), POLL, || {
+            let ended_until = self.timeline.oldest();
+            self.look(Some(&mut chain));
+            self.view.is_near(&self.scenario)?;
+            if ended_until >= chain.counted_until() {
+                Ok(())
+            } else {
+                Err("some requests have not ended".to_owned())
+            }
+        });
+        waited.map_err(|error| LabError::failed(format!("after the fault was taken back: {error}")))?;
+        chain.report_return(report.methods.entry(method.to_owned()).or_default());
+        Ok(())
     }
 
     fn break_it(&mut self) -> Result<(), LabError> {
@@ -215,20 +238,10 @@ impl Rehearsal {
     }
 
     fn record(&self, variant: &Variant, report: &mut Report, chain: &Chain) {
-        let method =
-            |report: &mut Report, name: &str| -> Measured { report.methods.remove(name).unwrap_or_default() };
-        let name = if variant.name.is_empty() {
-            "anycast"
-        } else {
-            &variant.name
-        };
-        let mut anycast = method(report, name);
-        chain.report_anycast(&self.scenario, &mut anycast);
-        report.methods.insert(name.to_owned(), anycast);
+        let anycast = report.methods.entry(method(variant).to_owned()).or_default();
+        chain.report_anycast(&self.scenario, anycast);
         if self.scenario.dns.is_some() {
-            let mut dns = method(report, "dns");
-            chain.report_dns(&mut dns);
-            report.methods.insert("dns".to_owned(), dns);
+            chain.report_dns(report.methods.entry("dns".to_owned()).or_default());
         }
     }
 
@@ -352,6 +365,15 @@ impl Rehearsal {
 impl Drop for Rehearsal {
     fn drop(&mut self) {
         self.stop_watching();
+    }
+}
+
+/// Its name in the report.
+fn method(variant: &Variant) -> &str {
+    if variant.name.is_empty() {
+        "anycast"
+    } else {
+        &variant.name
     }
 }
 
