@@ -153,7 +153,7 @@ impl Rehearsal {
         match self.scenario.fault.clone() {
             FaultSpec::Kill9 { node, process } => self.lab.process(&node, &process)?.kill()?,
             FaultSpec::Stop { node, process } => {
-                self.lab.process(&node, &process)?.signal(Signal::SIGSTOP)?
+                self.lab.process(&node, &process)?.signal(Signal::SIGSTOP)?;
             }
             FaultSpec::Cut { node, port } => self.cut(&node, &port, true)?,
             FaultSpec::Run { node, run, heal: _ } => self.lab.run(&node, &run)?,
@@ -165,7 +165,7 @@ impl Rehearsal {
         match self.scenario.fault.clone() {
             FaultSpec::Kill9 { node, process } => self.lab.start(&node, &process)?,
             FaultSpec::Stop { node, process } => {
-                self.lab.process(&node, &process)?.signal(Signal::SIGCONT)?
+                self.lab.process(&node, &process)?.signal(Signal::SIGCONT)?;
             }
             FaultSpec::Cut { node, port } => self.cut(&node, &port, false)?,
             FaultSpec::Run { node, run: _, heal } => self.lab.run(&node, &heal)?,

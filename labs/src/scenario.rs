@@ -385,3 +385,54 @@ impl fmt::Display for FaultSpec {
 pub(crate) fn ms(count: u32) -> Duration {
     Duration::from_millis(u64::from(count))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clab;
+
+    const TOPOLOGY: &str = include_str!("../silent-death/silent-death.clab.yml");
+    const SCENARIO: &str = include_str!("../silent-death/scenario.toml");
+
+    /// What is wrong with the shipped scenario after one change.
+    fn faults(from: &str, to: &str) -> String {
+        assert!(SCENARIO.contains(from), "{from}");
+        let file = Path::new("scenario.toml");
+        let topology = clab::parse(Path::new("silent-death.clab.yml"), TOPOLOGY).unwrap();
+        let scenario = Scenario::parse(file, &SCENARIO.replace(from, to));
+        let fits = scenario.and_then(|scenario| scenario.fits(file, &topology));
+        fits.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_scenario_that_does_not_fit_its_topology_says_where() {
+        for (from, to, want) in [
+            (
+                "port = \"port2\"",
+                "port = \"port9\"",
+                "node `wire` has no port `port9`",
+            ),
+            ("node = \"wire\"", "node = \"wier\"", "there is no node `wier`"),
+            (
+                "announcer = \"bird\"\nset",
+                "announcer = \"brid\"\nset",
+                "no variant has the announcer `bird`",
+            ),
+            ("every_us = 500", "every_us = 0", "`every_us` is 0"),
+            (
+                "prefix = \"192.0.2.53/32\"",
+                "prefix = \"192.0.2.53\"",
+                "is no IPv4 prefix",
+            ),
+            ("kind = \"cut\"", "kind = \"cat\"", "unknown variant `cat`"),
+            (
+                "kind = \"cut\"\nnode = \"wire\"\nport = \"port2\"",
+                "kind = \"stop\"\nnode = \"fra\"\nprocess = \"servant\"",
+                "node `fra` runs no process `servant`",
+            ),
+        ] {
+            let said = faults(from, to);
+            assert!(said.contains(want), "{want}: {said}");
+        }
+    }
+}

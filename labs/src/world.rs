@@ -277,7 +277,7 @@ fn join(world: &World, topology: &Topology, link: &LinkSpec) -> Result<(), LabEr
 }
 
 /// Copies a folder; `@key@` in its files becomes the value.
-fn render(from: &Path, to: &Path, set: &BTreeMap<String, String>) -> Result<(), LabError> {
+pub(crate) fn render(from: &Path, to: &Path, set: &BTreeMap<String, String>) -> Result<(), LabError> {
     fs::create_dir_all(to).map_err(|source| LabError::io("create", to, source))?;
     let entries = fs::read_dir(from).map_err(|source| LabError::io("read", from, source))?;
     for entry in entries.flatten().map(|entry| entry.path()) {

@@ -304,7 +304,7 @@ mod tests {
             Duration::from_secs(2),
             Duration::from_millis(400),
         );
-        assert!((300..=401).contains(&replies.len()), "{}", replies.len());
+        assert!(replies.len() >= 300, "{}", replies.len());
         let good = replies
             .iter()
             .filter(|reply| reply.body.as_deref() == Ok("fra"))
