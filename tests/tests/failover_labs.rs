@@ -2,6 +2,8 @@
 //!
 //! One after the other: they measure milliseconds.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};

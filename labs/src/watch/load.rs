@@ -287,10 +287,11 @@ mod tests {
         timeline.stop();
         thread.join().unwrap().unwrap();
         assert!(timeline.oldest() >= started);
-        let replies = timeline.take().into_iter();
-        let replies = replies.map(|event| match event.seen {
-            Seen::Reply(reply) => reply,
-            other => panic!("{other:?}"),
+        let replies = timeline.take().into_iter().map(|event| {
+            let Seen::Reply(reply) = event.seen else {
+                panic!("{event:?}")
+            };
+            reply
         });
         replies.collect()
     }
