@@ -120,9 +120,13 @@ pub struct Announcer {
     settled: bool,
     /// `None` until the kernel has told them, and while it cannot.
     addresses: Option<BTreeSet<IpAddr>>,
+    /// Addresses from before the start have been looked for.
+    adopted: bool,
     routes: BTreeMap<Prefix, Route>,
     outputs: Outputs,
     wanted: Arc<Wanted>,
+    /// What is not up to date in `wanted`; each prefix once or a few times.
+    stale: Vec<Prefix>,
 }
 
 impl Announcer {
@@ -141,9 +145,11 @@ impl Announcer {
             snapshot: None,
             settled: false,
             addresses: None,
+            adopted: false,
             routes: BTreeMap::new(),
             outputs: Outputs::new(),
             wanted: Arc::default(),
+            stale: Vec::new(),
         }
     }
 
@@ -161,11 +167,16 @@ impl Announcer {
     /// When to call [`Announcer::on_deadline`].
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
+        let horizon = self.common.horizon;
         let deadlines = self
-            .routes
-            .values()
-            .filter_map(|route| route.next_deadline(self.common.horizon, now));
+            .busy()
+            .filter_map(|(_, route)| route.next_deadline(horizon, now));
         deadlines.min()
+    }
+
+    /// Those that wait for something.
+    fn busy(&self) -> impl Iterator<Item = (&Prefix, &Route)> {
+        self.routes.iter().filter(|(_, route)| !route.quiet)
     }
 
     /// A snapshot, the same or a newer one.
@@ -192,6 +203,7 @@ impl Announcer {
         }
         for (prefix, config) in configs {
             self.routes.insert(prefix, Route::new(config.clone(), moment));
+            self.stale.push(prefix);
             self.adopt(prefix, moment);
         }
     }
@@ -208,9 +220,9 @@ impl Announcer {
 
     /// The addresses of this host, as far as they can be used; `None`: the kernel cannot tell at the moment.
     pub fn on_addresses(&mut self, addresses: Option<BTreeSet<IpAddr>>, moment: Moment) {
-        let first = self.addresses.is_none();
         self.addresses = addresses;
         if let Some(known) = self.addresses.clone() {
+            let first = !std::mem::replace(&mut self.adopted, true);
             let there = |route: &Route| Some(known.contains(&route.bind()?.address));
             self.each(moment, |route, context| match there(route) {
                 Some(true) if first => route.on_news(Trigger::Found, None, context),
@@ -261,7 +273,11 @@ impl Announcer {
 
     /// The time came.
     pub fn on_deadline(&mut self, moment: Moment) {
-        self.each(moment, Route::settle);
+        self.each(moment, |route, context| {
+            if !route.quiet {
+                route.settle(context);
+            }
+        });
         self.refresh();
     }
 
@@ -331,7 +347,8 @@ impl Announcer {
     /// The orderly end: wants nothing from now on.
     pub fn stop(&mut self, moment: Moment) {
         self.common.stopping = true;
-        self.on_deadline(moment);
+        self.each(moment, Route::settle);
+        self.refresh();
     }
 
     /// Whether no route of ours stands, and no address.
@@ -349,19 +366,16 @@ impl Announcer {
 
     /// Withdrawn prefixes whose address waits for [`Announcer::on_withdrawn`].
     pub fn withdrawing(&self) -> impl Iterator<Item = Prefix> + '_ {
-        let waiting = self
-            .routes
-            .iter()
-            .filter(|(_, route)| route.state == State::Withdrawing);
+        let waiting = self.busy().filter(|(_, route)| route.state == State::Withdrawing);
         waiting.map(|(prefix, _)| *prefix)
     }
 
     /// What a drain waits for at the moment: [`Announcer::on_streams`].
     pub fn stream_counts(&self, now: Instant) -> impl Iterator<Item = StreamCount> + '_ {
+        let horizon = self.common.horizon;
         let counting = self
-            .routes
-            .iter()
-            .filter(move |(_, route)| route.counts_streams(self.common.horizon, now));
+            .busy()
+            .filter(move |(_, route)| route.counts_streams(horizon, now));
         counting.map(|(prefix, route)| StreamCount {
             prefix: *prefix,
             within: route.service_address().map_or(*prefix, Prefix::from),
@@ -387,11 +401,8 @@ impl Announcer {
     }
 
     fn facts(&self) -> Option<Facts<'_>> {
-        Some(Facts {
-            snapshot: self.snapshot.as_deref()?,
-            local: self.local,
-            addresses: self.addresses.as_ref(),
-        })
+        let snapshot = self.snapshot.as_deref()?;
+        Some(Facts::new(snapshot, self.local, self.addresses.as_ref()))
     }
 
     fn observe_all(&mut self, moment: Moment) {
@@ -399,14 +410,11 @@ impl Announcer {
             return;
         };
         let addresses = self.addresses.take();
-        let facts = Facts {
-            snapshot: &snapshot,
-            local: self.local,
-            addresses: addresses.as_ref(),
-        };
+        let facts = Facts::new(&snapshot, self.local, addresses.as_ref());
         self.each(moment, |route, context| {
-            route.observe(&facts, moment);
-            route.settle(context);
+            if route.observe(&facts, moment) || !route.quiet {
+                route.settle(context);
+            }
         });
         self.addresses = addresses;
         self.refresh();
@@ -418,6 +426,7 @@ impl Announcer {
             moment,
             common: self.common,
             outputs: &mut self.outputs,
+            changed: &mut self.stale,
         };
         prefixes.for_each(|route| act(route, &mut context));
     }
@@ -433,30 +442,33 @@ impl Announcer {
             moment,
             common: self.common,
             outputs: &mut self.outputs,
+            changed: &mut self.stale,
         };
         Some(act(route, &mut context))
     }
 
     /// Brings what is wanted up to date; the same stays the same `Arc`.
     fn refresh(&mut self) {
-        self.routes.retain(|_, route| !route.is_over());
+        let stale = &mut self.stale;
+        self.routes.retain(|prefix, route| {
+            if route.is_over() {
+                stale.push(*prefix);
+            }
+            !route.is_over()
+        });
         let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.settled);
-        self.settled |= known && !self.routes.values().any(Route::is_starting);
-        let number = self.common.snapshot;
-        let decisions = || {
-            self.routes
-                .iter()
-                .map(|(prefix, route)| (prefix, &route.decision))
-        };
-        if self.wanted.snapshot == number && decisions().eq(&self.wanted.prefixes) {
+        self.settled |= known && !self.busy().any(|(_, route)| route.is_starting());
+        if self.stale.is_empty() {
             return;
         }
-        self.wanted = Arc::new(Wanted {
-            snapshot: number,
-            prefixes: decisions()
-                .map(|(prefix, decision)| (*prefix, decision.clone()))
-                .collect(),
-        });
+        let wanted = Arc::make_mut(&mut self.wanted);
+        wanted.snapshot = self.common.snapshot;
+        for prefix in self.stale.drain(..) {
+            match self.routes.get(&prefix) {
+                Some(route) => drop(wanted.prefixes.insert(prefix, route.decision.clone())),
+                None => drop(wanted.prefixes.remove(&prefix)),
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use steer_topology::{Policy, Prefix, ToPeer};
 /// What this site wants of every peer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// Number of the newest snapshot that it obeys; 0 before the first.
+    /// Number of the newest snapshot when something last changed; 0 before the first.
     pub snapshot: u64,
     /// Every prefix that this site may announce.
     pub prefixes: BTreeMap<Prefix, Decision>,

@@ -1,4 +1,4 @@
-//! `cargo xtask interop`: the table of `docs/interop.md`, made by the tests themselves.
+//! `cargo xtask interop`: the tables of `docs/interop.md`, made by the tests themselves.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,44 +9,55 @@ use crate::packages;
 use crate::shell::{cargo, run, workspace};
 use crate::test::steer_binary;
 
-const BEGIN: &str = "<!-- interop: begin; made by `cargo xtask interop` -->\n";
-const END: &str = "<!-- interop: end -->";
+/// The test programs that leave rows behind; each has its place in the page, between two comments of its name.
+const TABLES: [&str; 2] = ["interop", "bfd"];
 
 /// One line that a test left behind: what was tried, and what came of it.
 type Rows = Vec<(String, String)>;
 
-pub(crate) fn interop() -> Result<(), String> {
+pub(crate) fn interop(only: Option<&str>) -> Result<(), String> {
+    let wanted = |test: &&str| only.is_none_or(|only| only == *test);
+    if !TABLES.iter().any(wanted) {
+        return Err(format!("no table {only:?}; there are {TABLES:?}"));
+    }
     packages::ensure();
-    let folder = workspace().join("target/interop");
+    run(&mut cargo(&["build", "--package", "steer"]))?;
+    TABLES.into_iter().filter(wanted).try_for_each(make)
+}
+
+/// Runs one test program and puts its table into the page.
+fn make(test: &str) -> Result<(), String> {
+    let folder = workspace().join("target/interop").join(test);
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    run(&mut cargo(&["build", "--package", "steer"]))?;
-    let mut tests = cargo(&["test", "--package", "steer-tests", "--test", "interop"]);
+    let mut tests = cargo(&["test", "--package", "steer-tests", "--test", test]);
     tests.env("STEER_BIN", steer_binary()).env("STEER_ROWS", &folder);
     run(&mut tests)?;
     let table = render(&gather(&folder)?);
     let page = workspace().join("docs/interop.md");
     let text = fs::read_to_string(&page).map_err(|error| format!("{}: {error}", page.display()))?;
-    let text =
-        replace(&text, &table).ok_or_else(|| format!("{} has no place for the table", page.display()))?;
+    let no_place = || format!("{} has no place for the table `{test}`", page.display());
+    let text = replace(&text, test, &table).ok_or_else(no_place)?;
     fs::write(&page, text).map_err(|error| format!("{}: {error}", page.display()))?;
     println!("{table}");
     Ok(())
 }
 
-/// A file per peer: the title in the first line, then `CASE <tab> RESULT`.
+/// Files in the order of their names: the title of the peer in the first line, then `CASE <tab> RESULT`.
 fn gather(folder: &Path) -> Result<BTreeMap<String, Rows>, String> {
-    let mut peers = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(|error| error.to_string())? {
-        let path = entry.map_err(|error| error.to_string())?.path();
+    let mut peers: BTreeMap<String, Rows> = BTreeMap::new();
+    let files = fs::read_dir(folder).map_err(|error| error.to_string())?;
+    let mut files: Vec<_> = files.flatten().map(|entry| entry.path()).collect();
+    files.sort_unstable();
+    for path in files {
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut lines = text.lines();
         let title = lines.next().unwrap_or_default().to_owned();
         let rows = lines.filter_map(|line| line.split_once('\t'));
         let rows = rows.map(|(case, result)| (case.to_owned(), result.to_owned()));
-        peers.insert(title, rows.collect());
+        peers.entry(title).or_default().extend(rows);
     }
     if peers.is_empty() {
         return Err("no peer was tested; see above for the reasons".to_owned());
@@ -80,10 +91,18 @@ fn render(peers: &BTreeMap<String, Rows>) -> String {
     table
 }
 
-fn replace(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n{table}\n{END}{after}"))
+fn replace(text: &str, test: &str, table: &str) -> Option<String> {
+    let [begin, end] = marks(test);
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n{table}\n{end}{after}"))
+}
+
+fn marks(test: &str) -> [String; 2] {
+    [
+        format!("<!-- {test}: begin; made by `cargo xtask interop` -->\n"),
+        format!("<!-- {test}: end -->"),
+    ]
 }
 
 #[cfg(test)]
@@ -102,10 +121,12 @@ mod tests {
             table.contains("| opens | 1 s | 2 s |\n| roles | ok | - |\n"),
             "{table}"
         );
-        let page = format!("before\n{BEGIN}old\n{END}\nafter\n");
+        let [begin, end] = marks("interop");
+        let page = format!("before\n{begin}old\n{end}\nafter\n");
         assert_eq!(
-            replace(&page, &table),
-            Some(format!("before\n{BEGIN}\n{table}\n{END}\nafter\n"))
+            replace(&page, "interop", &table),
+            Some(format!("before\n{begin}\n{table}\n{end}\nafter\n"))
         );
+        assert_eq!(replace(&page, "bfd", &table), None);
     }
 }

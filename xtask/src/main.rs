@@ -32,7 +32,10 @@ enum Command {
         rest: Vec<String>,
     },
     /// Run the sessions with real peers and write their table into docs/interop.md (needs root).
-    Interop,
+    Interop {
+        /// One of them alone: `interop` (BGP) or `bfd`.
+        test: Option<String>,
+    },
     /// Run one lab with the binary of this tree (needs root).
     Lab {
         /// The lab's name, for example `first-failover`.
@@ -57,7 +60,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check => check::check(),
-        Command::Interop => interop::interop(),
+        Command::Interop { test } => interop::interop(test.as_deref()),
         Command::Test { rest } => test::test(&rest),
         Command::Bench { what } => bench::bench(what),
         Command::Data { check } => data::data(check),

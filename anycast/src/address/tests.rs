@@ -248,6 +248,17 @@ fn bound_fleet(monitor: SocketAddr) -> Arc<Fleet> {
     )
 }
 
+/// A peer that only listens: its address, what it hears, its end.
+fn monitored() -> (SocketAddr, mpsc::Receiver<MonitorEvent>, CancellationToken) {
+    let (asn, router_id) = (Asn::new(64_500).unwrap(), "192.0.2.250".parse().unwrap());
+    let monitor = Monitor::bind("127.0.0.1:0".parse().unwrap(), asn, router_id).unwrap();
+    let address = monitor.local_addr().unwrap();
+    let (sender, events) = mpsc::channel(64);
+    let stop = CancellationToken::new();
+    tokio::spawn(monitor.run(sender, stop.clone()));
+    (address, events, stop)
+}
+
 async fn heard(events: &mut mpsc::Receiver<MonitorEvent>) -> Heard {
     let event = timeout(PATIENCE, events.recv()).await;
     event.expect("heard in time").expect("the monitor runs").heard
@@ -273,12 +284,8 @@ fn a_peer_hears_of_a_route_only_while_its_address_is_there() {
         return;
     };
     inside(&node, async || {
-        let (asn, router_id) = (Asn::new(64_500).unwrap(), "192.0.2.250".parse().unwrap());
-        let monitor = Monitor::bind("127.0.0.1:0".parse().unwrap(), asn, router_id).unwrap();
-        let fleet = bound_fleet(monitor.local_addr().unwrap());
-        let (sender, mut events) = mpsc::channel(64);
-        let stop = CancellationToken::new();
-        tokio::spawn(monitor.run(sender, stop.clone()));
+        let (monitor, mut events, stop) = monitored();
+        let fleet = bound_fleet(monitor);
 
         let mut judge = Judge::new(Arc::clone(&fleet), Instant::now(), Timestamp::now());
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
@@ -348,12 +355,8 @@ fn a_drain_waits_for_the_last_stream_and_then_withdraws() {
     client.address("eth0", "10.0.0.2/24").unwrap();
     client.route("192.0.2.53/32", "10.0.0.1").unwrap();
     inside(&edge, async || {
-        let (asn, router_id) = (Asn::new(64_500).unwrap(), "192.0.2.250".parse().unwrap());
-        let monitor = Monitor::bind("127.0.0.1:0".parse().unwrap(), asn, router_id).unwrap();
-        let fleet = drained_fleet(monitor.local_addr().unwrap());
-        let (sender, mut events) = mpsc::channel(64);
-        let stop = CancellationToken::new();
-        tokio::spawn(monitor.run(sender, stop.clone()));
+        let (monitor, mut events, stop) = monitored();
+        let fleet = drained_fleet(monitor);
 
         let judge = Judge::new(Arc::clone(&fleet), Instant::now(), Timestamp::now());
         let first = judge.first_snapshot();
@@ -364,9 +367,11 @@ fn a_drain_waits_for_the_last_stream_and_then_withdraws() {
         let end = CancellationToken::new();
         let task = tokio::spawn(speaker.run(Arc::clone(&cell), 1, end.clone()));
         assert_eq!(heard(&mut events).await, Heard::SessionUp);
-        let hops = |heard| match heard {
-            Heard::Announced { as_path, .. } => as_path.len(),
-            other => panic!("{other:?}"),
+        let hops = |heard| {
+            let Heard::Announced { as_path, .. } = heard else {
+                panic!("{heard:?}")
+            };
+            as_path.len()
         };
         assert_eq!(hops(heard(&mut events).await), 1);
 

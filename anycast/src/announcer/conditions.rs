@@ -1,5 +1,6 @@
 //! What the conditions of a prefix say, and for how long they have said it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,13 +10,14 @@ use steer_health::{Drain, Holds, Snapshot};
 use steer_topology::{At, Condition, Fleet, InService, SiteId, Subject};
 
 /// All that a condition can ask for.
-#[derive(Debug, Clone, Copy)]
 pub(super) struct Facts<'a> {
-    pub(super) snapshot: &'a Snapshot,
+    snapshot: &'a Snapshot,
     /// Where we run.
-    pub(super) local: Option<SiteId>,
+    local: Option<SiteId>,
     /// The addresses of this host; `None` until the kernel has told them.
-    pub(super) addresses: Option<&'a BTreeSet<IpAddr>>,
+    addresses: Option<&'a BTreeSet<IpAddr>>,
+    /// The last condition on endpoints and its value: many prefixes follow the same.
+    last: Cell<Option<(InService, Holds)>>,
 }
 
 /// One condition of the file and what it says now.
@@ -36,6 +38,19 @@ enum Drained {
 }
 
 impl<'a> Facts<'a> {
+    pub(super) fn new(
+        snapshot: &'a Snapshot,
+        local: Option<SiteId>,
+        addresses: Option<&'a BTreeSet<IpAddr>>,
+    ) -> Self {
+        Self {
+            snapshot,
+            local,
+            addresses,
+            last: Cell::new(None),
+        }
+    }
+
     /// All of them: one `No` decides; without one, one `Unknown` leaves it open.
     pub(super) fn all_hold(&self, conditions: &[Condition]) -> Holds {
         self.at_least(conditions.len(), conditions, Drained::Counts)
@@ -70,7 +85,7 @@ impl<'a> Facts<'a> {
                 if drained == Drained::CountsNot && leans() {
                     Holds::No
                 } else {
-                    self.snapshot.holds(condition, self.local)
+                    self.in_service(condition)
                 }
             }
             Condition::Address(address) => match self.addresses.map(|all| all.contains(address)) {
@@ -87,6 +102,13 @@ impl<'a> Facts<'a> {
                 Holds::Unknown => Holds::Unknown,
             },
         }
+    }
+
+    fn in_service(&self, condition: &InService) -> Holds {
+        let last = self.last.take().filter(|(last, _)| last == condition);
+        let holds = last.map_or_else(|| self.snapshot.holds(condition, self.local), |(_, holds)| holds);
+        self.last.set(Some((condition.clone(), holds)));
+        holds
     }
 
     fn at_least(&self, count: usize, of: &[Condition], drained: Drained) -> Holds {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use steer_health::{Drain, Holds};
-use steer_topology::{Anycast, Bind, Community, FlapBudget, Lease, OnExpiry, Policy, ToPeer};
+use steer_topology::{Anycast, Bind, Community, FlapBudget, Lease, OnExpiry, Policy, Prefix, ToPeer};
 
 use super::conditions::{Facts, Steady};
 use super::flaps::Flaps;
@@ -38,6 +38,8 @@ pub(super) struct Context<'a> {
     pub(super) moment: Moment,
     pub(super) common: Common,
     pub(super) outputs: &'a mut Outputs,
+    /// Those whose decisions changed.
+    pub(super) changed: &'a mut Vec<Prefix>,
 }
 
 /// What becomes of a prefix whose configuration changed.
@@ -94,9 +96,13 @@ pub(super) struct Route {
     pub(super) wait: Option<Wait>,
     /// What drain and lease add to the attributes.
     extra: Policy,
+    /// The file may have other attributes now.
+    reshape: bool,
     /// The step of the ladder that was told last.
     told: Option<usize>,
     pub(super) decision: Decision,
+    /// Waits for nothing: neither time nor an answer will change it, only news.
+    pub(super) quiet: bool,
 }
 
 impl Route {
@@ -121,7 +127,9 @@ impl Route {
             why: None,
             wait: None,
             extra: Policy::default(),
+            reshape: false,
             told: None,
+            quiet: false,
         }
     }
 
@@ -131,6 +139,7 @@ impl Route {
 
     /// The configuration says something else now; `None`: it no longer has this prefix.
     pub(super) fn reconfigure(&mut self, config: Option<Anycast>) {
+        self.quiet = false;
         self.plan = match config {
             None => Plan::Retire,
             Some(config) if config.bind == self.config.bind || self.state.is_clear() => {
@@ -142,7 +151,7 @@ impl Route {
     }
 
     fn adopt_config(&mut self, config: Anycast) {
-        self.decision.policy = Arc::new(self.extra.over(&config.policy));
+        self.reshape = true;
         if config.lease.is_none() {
             self.tenancy = Tenancy::Vacant;
         }
@@ -163,10 +172,16 @@ impl Route {
         waits || self.state == State::Binding
     }
 
-    pub(super) fn observe(&mut self, facts: &Facts, moment: Moment) {
-        self.steady
-            .observe(facts.all_hold(&self.config.while_up), moment.now);
-        self.observe_drain(facts.drain(&self.config.while_up), moment);
+    /// Whether that is news.
+    pub(super) fn observe(&mut self, facts: &Facts, moment: Moment) -> bool {
+        let value = facts.all_hold(&self.config.while_up);
+        let drain = facts.drain(&self.config.while_up);
+        if value == self.steady.value() && drain.is_none() && self.ladder.is_none() {
+            return false;
+        }
+        self.steady.observe(value, moment.now);
+        self.observe_drain(drain, moment);
+        true
     }
 
     fn observe_drain(&mut self, drain: Option<&Drain>, moment: Moment) {
@@ -257,6 +272,22 @@ impl Route {
         };
         self.note_step(position.as_ref(), context);
         self.decide(position, context);
+        self.quiet = self.waits_for_nothing();
+    }
+
+    fn waits_for_nothing(&self) -> bool {
+        let stands = match self.state {
+            State::Withdrawn | State::Announced => true,
+            State::Binding
+            | State::BindFailed
+            | State::Bound
+            | State::Withdrawing
+            | State::Lingering
+            | State::Unbinding
+            | State::UnbindFailed => false,
+        };
+        let leased = matches!(self.tenancy, Tenancy::Live { .. });
+        stands && !leased && self.wait.is_none() && self.ladder.is_none() && self.plan == Plan::Stay
     }
 
     fn become_when_clear(&mut self) {
@@ -423,7 +454,7 @@ impl Route {
     }
 
     /// Brings the decision up to date with the state, the ladder and the lease.
-    fn decide(&mut self, position: Option<Position>, context: &Context) {
+    fn decide(&mut self, position: Option<Position>, context: &mut Context) {
         let mut extra = position.map_or_else(Policy::default, |position| position.policy);
         let on_expiry = self.config.lease.as_ref().map(|lease| lease.on_expiry);
         if matches!(self.tenancy, Tenancy::Expired { .. })
@@ -432,18 +463,20 @@ impl Route {
         {
             extra.communities.push(Community::GRACEFUL_SHUTDOWN);
         }
-        if extra != self.extra {
-            self.decision.policy = Arc::new(extra.over(&self.config.policy));
+        let mut policy = Arc::clone(&self.decision.policy); // the same `Arc`, so that peers see at a glance
+        if std::mem::take(&mut self.reshape) || extra != self.extra {
+            policy = Arc::new(extra.over(&self.config.policy));
             self.extra = extra;
         }
         let next = Decision {
             announce: self.state == State::Announced,
             next_hop: self.config.next_hop,
-            policy: Arc::clone(&self.decision.policy),
+            policy,
             to: self.to_peers(),
             by: self.decision.by,
         };
         if next != self.decision {
+            context.changed.push(self.config.prefix);
             self.decision = Decision {
                 by: context.common.snapshot,
                 ..next

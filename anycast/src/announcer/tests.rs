@@ -308,3 +308,31 @@ fn announced(announcer: &Announcer) -> BTreeMap<Prefix, bool> {
         .map(|(prefix, decision)| (*prefix, decision.announce))
         .collect()
 }
+
+#[test]
+#[ignore = "a measurement; run it alone, in a release build"]
+fn a_snapshot_is_decided_soon() {
+    let mut text = String::new();
+    for number in 0..999 {
+        let (high, low) = (number / 256, number % 256);
+        text += &format!("[[anycast]]\nprefix = \"10.0.{high}.{low}/32\"\nwhile_up = \"pool:web@nrt\"\n");
+    }
+    text += "[[anycast]]\nprefix = \"192.0.2.1/32\"\nwhile_up = \"pool:web@local\"\n";
+    let mut world = World::new(fleet(&text));
+    let mut times = Vec::new();
+    for round in 0..2_001 {
+        world.health[0] = if round % 2 == 0 { DOWN } else { UP };
+        world.number += 1;
+        let (snapshot, moment) = (Arc::new(world.snapshot()), world.moment());
+        let start = Instant::now();
+        world.announcer.on_snapshot(&snapshot, moment);
+        let decided = start.elapsed();
+        world.collect();
+        let next = world.announcer.next_deadline(moment.now);
+        times.push((decided, start.elapsed()));
+        assert_eq!((world.announced(), next), (round % 2 == 1, None));
+    }
+    times.sort();
+    let at = |share: usize| times[times.len() * share / 100];
+    println!("decided, and all done: median {:?}, p99 {:?}", at(50), at(99));
+}

@@ -376,7 +376,8 @@ impl PeerTask {
         let session = SessionStatus::new(negotiated, connection.local, connection.remote);
         info!(
             peer = %self.label, peer_id = %session.peer_id, local = %session.local, remote = %session.remote,
-            hold_time_s = session.hold_time_s, families = ?session.families, "session established"
+            hold_time_s = session.hold_time_s, families = ?session.families,
+            extended_messages = negotiated.extended_messages, "session established"
         );
         self.logged = None;
         let sample = Arc::clone(&self.common.status.samples[self.index]); // made with one entry per peer
@@ -412,7 +413,7 @@ impl PeerTask {
         }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
             (true, End::Stopped(_) | End::Left, _) => {
-                info!(peer = %self.label, reason = %text, "session down")
+                info!(peer = %self.label, reason = %text, "session down");
             }
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
             (false, End::Collision | End::Stopped(_) | End::Left, _) => {

@@ -108,7 +108,15 @@ fn config(home: &Home, session: &Session) -> String {
         (features.ttl_security, "  ttl security on;\n"),
         (features.graceful_restart, "  graceful restart on;\n"),
         (features.extended_messages, "  enable extended messages on;\n"),
-        (features.bfd_ms.is_some(), "  bfd on;\n"),
+        // Without `graceful` BIRD takes the end of our BFD for the end of our routes, whatever RFC 4724 says.
+        (
+            features.bfd_ms.is_some() && features.graceful_restart,
+            "  bfd graceful;\n",
+        ),
+        (
+            features.bfd_ms.is_some() && !features.graceful_restart,
+            "  bfd on;\n",
+        ),
     ] {
         text.push_str(if wanted { line } else { "" });
     }

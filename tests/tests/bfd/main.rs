@@ -11,6 +11,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bgp;
+mod held;
 mod stage;
 
 use std::time::{Duration, Instant};
@@ -36,10 +37,11 @@ fn bird_and_we_see_the_same_failures() {
     };
     let mut rows = by_interval(&world, &BirdBfd);
     rows.extend(multihop(&world, &BirdBfd));
+    rows.extend(link_local(&world, &BirdBfd));
     for kind in [BfdAuthKind::KeyedSha1, BfdAuthKind::MeticulousKeyedSha1] {
         rows.extend(with_key(&world, &BirdBfd, kind));
     }
-    show(&BirdBfd, &rows);
+    show("1-alone", BirdBfd.name(), BirdBfd.package(), &rows);
 }
 
 #[test]
@@ -49,7 +51,8 @@ fn frr_and_we_see_the_same_failures() {
     };
     let mut rows = by_interval(&world, &FrrBfd);
     rows.extend(multihop(&world, &FrrBfd));
-    show(&FrrBfd, &rows);
+    rows.extend(link_local(&world, &FrrBfd));
+    show("1-alone", FrrBfd.name(), FrrBfd.package(), &rows);
 }
 
 fn ready(daemon: &dyn Daemon, name: &str) -> Option<World> {
@@ -61,10 +64,19 @@ fn ready(daemon: &dyn Daemon, name: &str) -> Option<World> {
     Some(World::new(name).unwrap())
 }
 
-fn show(daemon: &dyn Daemon, rows: &Rows) {
-    println!("\n{} {}", daemon.package(), package_version(daemon.package()));
+/// Prints the rows, and leaves them for `cargo xtask interop`, which makes the page of them. The `part` tells where
+/// they stand in it.
+fn show(part: &str, peer: &str, package: &str, rows: &[(String, String)]) {
+    let title = format!("{package} {}", package_version(package));
+    println!("\n{title}");
+    let mut lines = format!("{title}\n");
     for (case, result) in rows {
-        println!("| {} | {case} | {result} |", daemon.name());
+        println!("| {peer} | {case} | {result} |");
+        lines.extend([case.as_str(), "\t", result.as_str(), "\n"]);
+    }
+    if let Some(folder) = std::env::var_os("STEER_ROWS") {
+        let file = std::path::Path::new(&folder).join(format!("{peer}-{part}.tsv"));
+        std::fs::write(file, lines).unwrap();
     }
 }
 
@@ -86,6 +98,16 @@ fn multihop(world: &World, daemon: &dyn Daemon) -> Rows {
     };
     let stage = Stage::set(world, "multi-50", daemon, plan);
     fails_and_heals(&stage, "multihop, 50 ms x 3")
+}
+
+/// IPv4, and IPv6 with link-local addresses alone.
+fn link_local(world: &World, daemon: &dyn Daemon) -> Rows {
+    let plan = Plan {
+        link_local: true,
+        ..Plan::every(50)
+    };
+    let stage = Stage::set(world, "local-50", daemon, plan);
+    fails_and_heals(&stage, "link-local, 50 ms x 3")
 }
 
 fn with_key(world: &World, daemon: &dyn Daemon, kind: BfdAuthKind) -> Rows {

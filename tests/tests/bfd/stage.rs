@@ -1,9 +1,10 @@
 //! One line: our BFD service in one namespace, a daemon in another, a switch between them that can be cut.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
 use steer_anycast::bfd::{Auth, Bfd, BfdStatus, Config, Hops, Id, Intervals, PathState, Ports, Role, Target};
 use steer_labs::netns::{Node, Proc, World};
 use steer_labs::wait;
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) interval: Duration,
     /// A router between the switch and the daemon.
     pub(crate) multihop: bool,
+    /// IPv6 by link-local addresses.
+    pub(crate) link_local: bool,
     pub(crate) key: Option<(BfdAuthKind, Key)>,
 }
 
@@ -34,6 +37,7 @@ impl Plan {
         Self {
             interval: Duration::from_millis(interval_ms),
             multihop: false,
+            link_local: false,
             key: None,
         }
     }
@@ -41,11 +45,13 @@ impl Plan {
     /// IPv4 and IPv6: ours and the daemon's.
     fn addresses(self) -> [(IpAddr, IpAddr); 2] {
         let pair = |ours: &str, theirs: &str| (ours.parse().unwrap(), theirs.parse().unwrap());
-        if self.multihop {
-            [pair("10.0.0.1", "10.0.1.2"), pair("2001:db8::1", "2001:db8:1::2")]
-        } else {
-            [pair("10.0.0.1", "10.0.0.2"), pair("2001:db8::1", "2001:db8::2")]
-        }
+        let ipv6 = match self {
+            Self { link_local: true, .. } => pair("fe80::1", "fe80::2"),
+            Self { multihop: true, .. } => pair("2001:db8::1", "2001:db8:1::2"),
+            Self { .. } => pair("2001:db8::1", "2001:db8::2"),
+        };
+        let theirs = if self.multihop { "10.0.1.2" } else { "10.0.0.2" };
+        [pair("10.0.0.1", theirs), ipv6]
     }
 
     fn detection(self) -> Duration {
@@ -82,15 +88,21 @@ impl<'a> Stage<'a> {
         let node = world.node(&format!("{name}-steer")).unwrap();
         let other = world.node(&format!("{name}-peer")).unwrap();
         let switch = world.switch(&format!("{name}-switch")).unwrap();
+        for node in [&node, &other].into_iter().filter(|_| plan.link_local) {
+            node.sysctl("net.ipv6.conf.default.addr_gen_mode", "1").unwrap(); // no address that we do not know
+        }
         world.plug(&switch, "port1", (&node, "eth1")).unwrap();
         node.address("eth1", "10.0.0.1/24").unwrap();
-        node.address("eth1", "2001:db8::1/64").unwrap();
+        node.address("eth1", &format!("{}/64", plan.addresses()[1].0))
+            .unwrap();
         if plan.multihop {
             route_between(world, name, (&switch, &node), &other);
         } else {
             world.plug(&switch, "port2", (&other, "eth1")).unwrap();
             other.address("eth1", "10.0.0.2/24").unwrap();
-            other.address("eth1", "2001:db8::2/64").unwrap();
+            other
+                .address("eth1", &format!("{}/64", plan.addresses()[1].1))
+                .unwrap();
         }
         let home = Home {
             node: other,
@@ -330,7 +342,14 @@ fn route_between(world: &World, name: &str, (switch, node): (&Node, &Node), othe
 
 /// The kernel lets nobody use an IPv6 address for a moment after it was added, and BIRD tries once.
 fn usable(node: &Node, address: IpAddr) {
-    let bind = || UdpSocket::bind((address, 0)).map_err(|error| error.to_string());
+    let bind = || {
+        let scope = if_nametoindex("eth1").map_err(|error| error.to_string())?;
+        let address = match address {
+            IpAddr::V4(_) => SocketAddr::new(address, 0),
+            IpAddr::V6(address) => SocketAddrV6::new(address, 0, 0, scope).into(),
+        };
+        UdpSocket::bind(address).map_err(|error| error.to_string())
+    };
     let bound = || node.enter(bind).map_err(|error| error.to_string())?;
     wait::until(PATIENCE, POLL, bound).unwrap();
 }
@@ -352,7 +371,7 @@ fn target(plan: Plan, ours: IpAddr, theirs: IpAddr, daemon: &dyn Daemon) -> Targ
         .map(|(kind, key)| Auth::new(kind, 1, key.secret.as_bytes()).unwrap());
     Target {
         peer: theirs,
-        interface: None,
+        interface: Some("eth1".to_owned()).filter(|_| plan.link_local),
         source: Some(ours),
         hops: if plan.multihop {
             Hops::Multi {

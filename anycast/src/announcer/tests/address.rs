@@ -214,6 +214,13 @@ fn an_address_that_a_person_put_on_later_is_left_alone() {
     world.run(s(1));
     world.addresses(&["127.0.0.1", "192.0.2.1"]);
     assert_eq!((world.state(), world.asked.len()), (State::Withdrawn, 0));
+    world.act(|announcer, moment| announcer.on_addresses(None, moment));
+    world.addresses(&["127.0.0.1", "192.0.2.1"]);
+    assert_eq!(
+        world.state(),
+        State::Withdrawn,
+        "nor when the kernel could not tell for a while"
+    );
 }
 
 #[test]

@@ -95,18 +95,18 @@ fn a_decision_names_the_snapshot_that_brought_it() {
     let mut world = World::new(five());
     world.look();
     assert_eq!((world.decision("192.0.2.2/32").by, world.number), (1, 2));
-    assert_eq!(world.announcer.wanted().snapshot, 2);
+    assert_eq!(world.announcer.wanted().snapshot, 1, "nothing changed");
     world.health(DOWN, UP);
     let by = |text| world.decision(text).by;
     assert_eq!([by("192.0.2.2/32"), by("192.0.2.1/32")], [3, 1]);
+    assert_eq!(world.announcer.wanted().snapshot, 3);
 }
 
 #[test]
 fn what_did_not_change_stays_the_same_wish() {
     let mut world = World::new(five());
     let before = Arc::clone(world.announcer.wanted());
-    let (snapshot, moment) = (Arc::new(world.snapshot()), world.moment());
-    world.announcer.on_snapshot(&snapshot, moment);
+    world.look();
     world.act(Announcer::on_deadline);
     assert!(
         Arc::ptr_eq(&before, world.announcer.wanted()),
@@ -288,6 +288,20 @@ fn a_prefix_that_the_file_no_longer_has_is_withdrawn_and_forgotten() {
     world.look();
     assert_eq!(octets(&world), [1, 2, 3, 5]);
     assert_eq!(world.decision("192.0.2.1/32").by, 1, "a reload does not touch it");
+}
+
+#[test]
+fn a_reload_with_other_attributes_is_a_new_decision() {
+    let mut world = World::new(one("med = 1"));
+    for (lines, med) in [("med = 2", Some(2)), ("", None)] {
+        world.fleet = one(lines);
+        world.look();
+        let decision = world.decision(P);
+        assert_eq!(
+            (decision.policy.med, decision.by, decision.announce),
+            (med, world.number, true)
+        );
+    }
 }
 
 #[test]
