@@ -7,12 +7,17 @@
 //!    │                    └─────────────────────────────────────┼─┘ Success (rise in a row)
 //!    └──────────────────────────────────────────────────────────┘ Failure (fall in a row)
 //! ```
+//!
+//! One probe at a time. A probe that is still out when its next slot comes is waited for, and the next one starts as
+//! it ends: so `timeout` may be longer than `interval`. What a tripwire asks for ([`Check::recheck`]) starts at once,
+//! and decides alone when it finds nobody there.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::outcome::{Failure, Outcome};
 use crate::snapshot::{Cause, Verdict};
+use crate::tripwire::Cut;
 
 /// The number of a probe of one endpoint, from 1. An answer that carries an older number is late and dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +28,7 @@ pub struct Attempt(pub u64);
 pub struct Rules {
     /// Time between the starts of two probes.
     pub interval: Duration,
-    /// Within this a probe has its outcome; at most `interval`.
+    /// Within this a probe has its outcome. Longer than `interval`: the next probe waits for it.
     pub timeout: Duration,
     /// Failures in a row until down, at least 1.
     pub fall: u8,
@@ -58,8 +63,19 @@ pub struct Check {
     slot: Instant,
     last: Attempt,
     /// Whether the outcome of `last` is still awaited.
-    waiting: bool,
+    awaited: Option<Awaited>,
+    /// Why the next outcome decides alone, if it does.
+    deciding: Option<Cut>,
     outputs: VecDeque<Output>,
+}
+
+/// A probe that is out.
+#[derive(Debug, Clone, Copy)]
+struct Awaited {
+    /// A caller who kept to the time-out has told the outcome a whole slot before this.
+    lost_at: Instant,
+    /// The slot of the next probe has come: it starts when this one ends.
+    overtaken: bool,
 }
 
 /// The verdict, and the run of outcomes that speaks against it.
@@ -75,6 +91,8 @@ enum State {
 enum Event {
     Success,
     Failure,
+    /// A deciding probe found nobody there.
+    Gone,
 }
 
 /// Shorter intervals are stretched to this, so that no setting makes the loop spin.
@@ -85,22 +103,18 @@ impl Check {
     #[must_use]
     pub fn new(rules: Rules, first: Instant, verdict: Verdict) -> Self {
         let interval = rules.interval.max(INTERVAL_MIN);
-        let timeout = rules.timeout.min(interval);
         let state = match verdict {
             Verdict::Unknown => State::Unknown { failures: 0 },
             Verdict::Up => State::Up { failures: 0 },
             Verdict::Down => State::Down { successes: 0 },
         };
         Self {
-            rules: Rules {
-                interval,
-                timeout,
-                ..rules
-            },
+            rules: Rules { interval, ..rules },
             state,
             slot: first,
             last: Attempt(0),
-            waiting: false,
+            awaited: None,
+            deciding: None,
             outputs: VecDeque::new(),
         }
     }
@@ -117,39 +131,66 @@ impl Check {
         self.state.verdict()
     }
 
-    /// The time came: closes the old probe and asks for the next. Does nothing before the deadline.
+    /// The time came: asks for the next probe, or notes that it is due once the one that is out has ended. Does
+    /// nothing before the deadline.
     pub fn on_deadline(&mut self, now: Instant) {
         if now < self.slot {
             return;
         }
         let missed = self.advance_slot(now);
-        if self.waiting && missed == 0 {
-            self.apply(&Outcome::Failure(Failure::NoAnswer(self.rules.timeout)));
+        match &mut self.awaited {
+            Some(awaited) if now < awaited.lost_at => {
+                awaited.overtaken = true;
+                return;
+            }
+            // A caller who is a whole slot late may hold the answer without having looked: no evidence either way.
+            Some(_) if missed == 0 => self.apply(&Outcome::Failure(Failure::NoAnswer(self.rules.timeout))),
+            Some(_) | None => {}
         }
-        // A caller who is a whole slot late may hold the answer without having looked: no evidence either way.
         if missed > 0 {
             self.outputs.push_back(Output::Missed(missed));
         }
-        self.last = Attempt(self.last.0 + 1);
-        self.waiting = true;
-        self.outputs.push_back(Output::Probe {
-            attempt: self.last,
-            timeout: self.rules.timeout,
-        });
+        self.probe(now);
     }
 
-    /// An outcome came. Dropped unless it belongs to the probe that is awaited.
-    pub fn on_outcome(&mut self, attempt: Attempt, outcome: &Outcome) {
-        if !self.waiting || attempt != self.last {
+    /// An outcome came. Dropped, with `false`, unless it belongs to the probe that is awaited.
+    pub fn on_outcome(&mut self, attempt: Attempt, outcome: &Outcome, now: Instant) -> bool {
+        let Some(awaited) = self.awaited.take_if(|_| attempt == self.last) else {
+            return false;
+        };
+        self.apply(outcome);
+        if awaited.overtaken {
+            self.probe(now);
+        }
+        true
+    }
+
+    /// A held connection was cut: probes at once instead of at the next slot, and takes that probe's word alone when
+    /// it is refused or reset. A probe that is out began before the cut; its answer would be old. Does nothing while
+    /// such a probe is out already, nor to an endpoint that is down.
+    pub fn recheck(&mut self, cut: Cut, now: Instant) {
+        if self.deciding.is_some() || self.verdict() == Verdict::Down {
             return;
         }
-        self.waiting = false;
-        self.apply(outcome);
+        self.deciding = Some(cut);
+        self.probe(now);
     }
 
     /// What to do next, in order; `None` when there is nothing more.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    fn probe(&mut self, now: Instant) {
+        self.last = Attempt(self.last.0 + 1);
+        self.awaited = Some(Awaited {
+            lost_at: now + self.rules.timeout + self.rules.interval,
+            overtaken: false,
+        });
+        self.outputs.push_back(Output::Probe {
+            attempt: self.last,
+            timeout: self.rules.timeout,
+        });
     }
 
     /// Moves the slot past `now` and returns how many slots were jumped over.
@@ -167,11 +208,17 @@ impl Check {
     }
 
     fn apply(&mut self, outcome: &Outcome) {
-        let (event, cause) = match outcome {
+        let (event, mut cause) = match outcome {
             Outcome::Success(answer) => (Event::Success, answer.to_string()),
+            Outcome::Failure(failure) if self.deciding.is_some() && failure.says_gone() => {
+                (Event::Gone, failure.to_string())
+            }
             Outcome::Failure(failure) => (Event::Failure, failure.to_string()),
-            Outcome::Void(_) => return,
+            Outcome::Void(_) => return, // the next probe decides instead, if this one was to
         };
+        if let Some(cut) = self.deciding.take() {
+            cause = format!("{cause} (held connection {cut})");
+        }
         let before = self.state.verdict();
         self.state = self.state.after(event, &self.rules);
         let verdict = self.state.verdict();
@@ -194,6 +241,9 @@ impl State {
     fn after(self, event: Event, rules: &Rules) -> Self {
         match (self, event) {
             (Self::Unknown { .. }, Event::Success) => Self::Up { failures: 0 },
+            (Self::Unknown { .. } | Self::Up { .. } | Self::Down { .. }, Event::Gone) => {
+                Self::Down { successes: 0 }
+            }
             (Self::Unknown { failures }, Event::Failure) if failures.saturating_add(1) >= rules.fall => {
                 Self::Down { successes: 0 }
             }

@@ -4,16 +4,19 @@
 //!            ┌──────────────── due ◄── timer queue (one entry per endpoint)
 //!            ▼                                   ▲
 //! reports ─► Check ─► verdict changes ─► Judge ─► publish ─► send probes
-//!    ▲                                                           │
+//!    ▲        ▲ recheck                                          │
+//!    │      Wires ◄── held connections end                       │
 //!    └─────────────────── probe tasks (bounded) ◄────────────────┘
 //! ```
 //!
 //! Bounds: at most [`IN_FLIGHT_MAX`] probes at once, and a finished one is in flight until its report is read, so
 //! the reports are bounded as well. Operators' wishes come by a channel of a few places, where whoever wishes more
-//! waits; they go first, for an operator in trouble must not wait behind a storm of reports. A probe beyond that is not sent and counts neither way. Shutdown aborts what
-//! is in flight; nothing is lost by that but outcomes nobody will read.
+//! waits; they go first, for an operator in trouble must not wait behind a storm of reports. A probe beyond the bound
+//! is not sent and counts neither way. Shutdown aborts what is in flight; nothing is lost by that but outcomes nobody
+//! will read.
 
 mod obey;
+mod wires;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -32,9 +35,12 @@ use tokio_util::sync::CancellationToken;
 use crate::check::{Attempt, Check, Output, Rules};
 use crate::judge::{Change, Judge, SPREAD_MAX};
 use crate::operator::{Commands, Target};
-use crate::outcome::{Failure, Outcome, Void};
+use crate::outcome::{Outcome, Void};
 use crate::probe::{NetProber, Prober};
 use crate::snapshot::{Snapshot, SnapshotCell, Verdict};
+use crate::tripwire::{Cut, Event};
+
+use wires::Wires;
 
 /// Most probes at once. Each holds a file descriptor: 10,000 endpoints that all hang for 300 ms of each second
 /// need 3,000.
@@ -66,7 +72,7 @@ pub async fn run(
     driver.run(shutdown).await
 }
 
-struct Driver<P> {
+struct Driver<P: Prober> {
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
     judge: Judge,
@@ -78,6 +84,7 @@ struct Driver<P> {
     queue: BinaryHeap<Reverse<(Instant, EndpointId)>>,
     in_flight: JoinSet<Report>,
     in_flight_max: usize,
+    wires: Wires<P>,
     /// What this turn of the loop came to.
     changes: Vec<Change>,
     to_send: Vec<Job>,
@@ -102,11 +109,13 @@ pub(crate) struct Report {
 impl<P: Prober> Driver<P> {
     fn new(fleet: &Arc<Fleet>, cell: Arc<SnapshotCell>, judge: Judge, seed: u64, prober: P) -> Self {
         describe_metrics();
+        let prober = Arc::new(prober);
         let mut driver = Self {
             fleet: Arc::clone(fleet),
             cell,
             judge,
-            prober: Arc::new(prober),
+            wires: Wires::new(fleet, Arc::clone(&prober)),
+            prober,
             commands: Commands::none(),
             checks: Vec::with_capacity(fleet.endpoints.len()),
             queue: BinaryHeap::new(),
@@ -144,17 +153,26 @@ impl<P: Prober> Driver<P> {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(command) = self.commands.next() => self.obey(command),
+                Some(news) = self.wires.next() => self.take_news(news),
                 Some(report) = self.in_flight.join_next() => self.take_report(report),
                 () = sleep_until(wake) => {}
             }
             self.turn();
         }
         self.in_flight.shutdown().await;
+        self.wires.shutdown().await;
         self.judge
     }
 
-    /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes.
+    /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes. Ends of held
+    /// connections come first: an answer beside them may be older.
     fn turn(&mut self) {
+        for _ in 0..BATCH {
+            let Some(news) = self.wires.try_next() else {
+                break;
+            };
+            self.take_news(news);
+        }
         for _ in 0..BATCH {
             let Some(report) = self.in_flight.try_join_next() else {
                 break;
@@ -163,13 +181,31 @@ impl<P: Prober> Driver<P> {
         }
         let now = now();
         self.run_due(now);
+        self.wires.run_due(now);
         self.decide(now);
         self.send_probes(now);
     }
 
     fn next_wake(&self) -> Option<Instant> {
         let check = self.queue.peek().map(|Reverse((at, _))| *at);
-        check.into_iter().chain(self.judge.next_deadline()).min()
+        let others = [self.judge.next_deadline(), self.wires.next_deadline()];
+        check.into_iter().chain(others.into_iter().flatten()).min()
+    }
+
+    fn take_news(&mut self, news: Result<wires::News<P::Wire>, tokio::task::JoinError>) {
+        let Ok(news) = news else { return }; // let go on purpose
+        let (endpoint, now) = (news.endpoint, now());
+        let look = self.wires.on_news(news, now);
+        if let Some(cut) = look {
+            self.recheck(endpoint, cut, now);
+        }
+    }
+
+    fn recheck(&mut self, endpoint: EndpointId, cut: Cut, now: Instant) {
+        if let Some(check) = self.checks[endpoint.0 as usize].as_mut() {
+            check.recheck(cut, now);
+        }
+        self.collect(endpoint, now);
     }
 
     fn take_report(&mut self, report: Result<Report, tokio::task::JoinError>) {
@@ -190,10 +226,15 @@ impl<P: Prober> Driver<P> {
         if let Outcome::Void(void) = outcome {
             self.warn_of_void(job.endpoint, void, now);
         }
-        if let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() {
-            check.on_outcome(job.attempt, outcome);
+        let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() else {
+            return;
+        };
+        let counts = check.on_outcome(job.attempt, outcome, now);
+        let serves = check.verdict() == Verdict::Up && matches!(outcome, Outcome::Success(_));
+        self.collect(job.endpoint, now);
+        if counts && serves {
+            self.wires.on_event(job.endpoint, Event::Serves, now);
         }
-        self.collect(job.endpoint);
     }
 
     fn run_due(&mut self, now: Instant) {
@@ -202,7 +243,7 @@ impl<P: Prober> Driver<P> {
                 check.on_deadline(now);
                 self.queue.push(Reverse((check.next_deadline(), endpoint)));
             }
-            self.collect(endpoint);
+            self.collect(endpoint, now);
         }
     }
 
@@ -216,7 +257,7 @@ impl<P: Prober> Driver<P> {
     }
 
     /// Takes what a check wants done.
-    fn collect(&mut self, endpoint: EndpointId) {
+    fn collect(&mut self, endpoint: EndpointId, now: Instant) {
         let Some(check) = self.checks[endpoint.0 as usize].as_mut() else {
             return;
         };
@@ -227,11 +268,16 @@ impl<P: Prober> Driver<P> {
                     attempt,
                     timeout,
                 }),
-                Output::Changed(verdict, cause) => self.changes.push(Change {
-                    endpoint,
-                    verdict,
-                    cause,
-                }),
+                Output::Changed(verdict, cause) => {
+                    if verdict != Verdict::Up {
+                        self.wires.on_event(endpoint, Event::Down, now);
+                    }
+                    self.changes.push(Change {
+                        endpoint,
+                        verdict,
+                        cause,
+                    });
+                }
                 Output::Missed(slots) => {
                     metrics::counter!("steer_health_slots_missed_total").increment(slots);
                 }
@@ -329,7 +375,7 @@ pub(crate) async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
     let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout));
     let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_elapsed)) => Outcome::Failure(Failure::NoAnswer(job.timeout)),
+        Ok(Err(_elapsed)) => Outcome::no_answer(job.timeout),
         Err(_panic) => Outcome::Void(Void::Panicked),
     };
     Report {
@@ -366,7 +412,7 @@ fn rules(settings: &CheckSettings) -> Rules {
         timeout,
         fall,
         rise,
-        tripwire: _,
+        tripwire: _, // Wires sees to it
     } = settings;
     Rules {
         interval: *interval,
@@ -392,6 +438,15 @@ fn describe_metrics() {
         "steer_health_guard_refusals_total",
         "Endpoints that the guard held in service, by rule"
     );
+    describe_counter!(
+        "steer_health_tripwire_cuts_total",
+        "Held connections that ended, by how"
+    );
+    describe_counter!(
+        "steer_health_tripwires_skipped_total",
+        "Connections not held: too many at once"
+    );
+    describe_gauge!("steer_health_tripwires_held", "Connections held to endpoints");
     describe_counter!("steer_health_drain_refusals_total", "Drains refused, by rule");
     describe_counter!(
         "steer_health_drains_forced_total",

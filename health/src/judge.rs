@@ -526,7 +526,7 @@ fn hide(state: &mut EndpointState) {
     state.cause = NO_VERDICT_YET.to_owned();
 }
 
-/// By then every check has had its spread start and `fall` intervals.
+/// By then every check has had its spread start and `fall` probes, each of which may take its whole time-out.
 fn time_to_settle(fleet: &Fleet) -> Duration {
     let checked = fleet
         .endpoints
@@ -534,7 +534,8 @@ fn time_to_settle(fleet: &Fleet) -> Duration {
         .filter_map(|endpoint| fleet.pool(endpoint.pool).check);
     let needs = checked.map(|id| {
         let check = fleet.check(id);
-        check.interval.min(SPREAD_MAX) + check.interval.saturating_mul(u32::from(check.fall.get()))
+        let probe = check.interval.max(check.timeout);
+        check.interval.min(SPREAD_MAX) + probe.saturating_mul(u32::from(check.fall.get()))
     });
     needs.max().unwrap_or_default() + SETTLE_SLACK
 }

@@ -15,6 +15,8 @@
 //!   says nothing of the endpoint and counts neither way.
 //! - `fall` failures in a row are down, `rise` successes in a row are up again; the first verdict is up after one
 //!   success. Unknown is never acted upon as down.
+//! - A held connection (`tripwire`) that ends is no verdict, but makes the check look at once; that probe decides
+//!   alone when it is refused or reset ([`Check::recheck`]).
 //! - Nothing is published before every endpoint has a verdict, or had its time for one ([`Judge`]).
 //! - What is down leaves service only as far as the [`guard`] lets it; the rest is held, with the reason.
 //! - A drain ([`Judge::drain`]) stands above the verdicts and is counted by the guard like a failure.
@@ -38,6 +40,7 @@ pub mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod tripwire;
 mod units;
 
 pub use check::{Attempt, Check, INTERVAL_MIN, Output, Rules};
@@ -48,3 +51,4 @@ pub use operator::{Commands, Drain, Drained, Kept, NoTarget, Operator, Order, Re
 pub use outcome::{Answer, Failure, Outcome, Void};
 pub use probe::{HttpUnavailable, http_client};
 pub use snapshot::{Cause, EndpointState, Holds, Service, Snapshot, SnapshotCell, Verdict};
+pub use tripwire::Cut;

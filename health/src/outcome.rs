@@ -78,6 +78,12 @@ pub enum Void {
 }
 
 impl Outcome {
+    /// Nothing came within the time-out.
+    #[must_use]
+    pub fn no_answer(within: Duration) -> Self {
+        Self::Failure(Failure::NoAnswer(within))
+    }
+
     /// Value of the `result` label of `steer_health_probes_total`.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -143,6 +149,21 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 impl Failure {
+    /// Whether the endpoint's own machine says that nobody serves there (any more), rather than nothing or too little.
+    #[must_use]
+    pub fn says_gone(&self) -> bool {
+        match self {
+            Self::Refused | Self::Reset => true,
+            Self::Closed
+            | Self::NoAnswer(_)
+            | Self::NoRouteToHost
+            | Self::NetworkUnreachable
+            | Self::Status { .. }
+            | Self::Malformed(_)
+            | Self::Other(_) => false,
+        }
+    }
+
     /// Value of the `result` label of `steer_health_probes_total`.
     #[must_use]
     pub fn label(&self) -> &'static str {

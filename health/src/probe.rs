@@ -11,11 +11,25 @@ use steer_topology::{CheckKind, EndpointId, Fleet};
 use tokio::net::TcpStream;
 
 use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
+use crate::tripwire::Cut;
 
-/// Sends one probe. The driver sets the time limit, and drops the future when it is over.
+/// Sends one probe, or holds a connection. The driver sets the time limit, and drops the future when it is over.
 pub(crate) trait Prober: Send + Sync + 'static {
+    /// A connection that is held for its end alone.
+    type Wire: Send + 'static;
+
     /// Probes `endpoint` once; `timeout` is the limit that the driver sets, for the wording.
     fn probe(&self, endpoint: EndpointId, timeout: Duration) -> impl Future<Output = Outcome> + Send;
+
+    /// Connects to where `endpoint` is probed; what it comes to otherwise is worded as of a probe.
+    fn dial(
+        &self,
+        endpoint: EndpointId,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Self::Wire, Outcome>> + Send;
+
+    /// Returns when the connection has ended.
+    fn hold(&self, wire: Self::Wire) -> impl Future<Output = Cut> + Send;
 }
 
 /// Why HTTP checks cannot run in this process.
@@ -56,6 +70,8 @@ pub fn http_client() -> Result<reqwest::Client, HttpUnavailable> {
 pub(crate) struct NetProber {
     /// By endpoint; `None` where it is not checked.
     targets: Vec<Option<Target>>,
+    /// By endpoint: where to probe.
+    addresses: Vec<SocketAddr>,
 }
 
 /// Everything about a probe that does not change from one to the next.
@@ -94,6 +110,7 @@ impl NetProber {
         };
         Self {
             targets: fleet.endpoints.iter().map(target).collect(),
+            addresses: fleet.endpoints.iter().map(|endpoint| endpoint.probe).collect(),
         }
     }
 }
@@ -134,6 +151,8 @@ impl Target {
 }
 
 impl Prober for NetProber {
+    type Wire = TcpStream;
+
     async fn probe(&self, endpoint: EndpointId, timeout: Duration) -> Outcome {
         match self.targets.get(endpoint.0 as usize) {
             Some(Some(Target::Tcp(address))) => connect(*address, timeout).await,
@@ -152,6 +171,19 @@ impl Prober for NetProber {
             Some(Some(Target::Impossible(why))) => Outcome::Void(Void::Local(why.clone())),
             Some(None) | None => Outcome::Void(Void::Local("the endpoint has no check".to_owned())),
         }
+    }
+
+    async fn dial(&self, endpoint: EndpointId, timeout: Duration) -> Result<TcpStream, Outcome> {
+        let Some(address) = self.addresses.get(endpoint.0 as usize) else {
+            return Err(Outcome::Void(Void::Local("the endpoint is unknown".to_owned())));
+        };
+        wire::dial(*address)
+            .await
+            .map_err(|error| Outcome::of_io_error(&error, timeout))
+    }
+
+    async fn hold(&self, wire: TcpStream) -> Cut {
+        wire::hold(wire).await
     }
 }
 
@@ -192,6 +224,8 @@ fn of_http_error(error: &reqwest::Error, timeout: Duration) -> Outcome {
         }
     }
 }
+
+mod wire;
 
 #[cfg(test)]
 mod tests;

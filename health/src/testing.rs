@@ -88,6 +88,16 @@ impl FleetBuilder {
         self
     }
 
+    pub(crate) fn tripwire(mut self) -> Self {
+        self.0.checks[0].tripwire = true;
+        self
+    }
+
+    pub(crate) fn fall(mut self, fall: u8) -> Self {
+        self.0.checks[0].fall = NonZeroU8::new(fall).unwrap();
+        self
+    }
+
     /// A pool with one endpoint per entry, at that site or nowhere.
     pub(crate) fn pool(self, sites: &[Option<u16>]) -> Self {
         let at = |site: &Option<u16>| (*site, SocketAddr::from(([127, 0, 0, 1], 9)));

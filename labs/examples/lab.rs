@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let options = LabOptions {
         steer: steer.into(),
         repeat,
+        only: Vec::new(),
         out: words.next().map(Into::into),
     };
     match steer_labs::run(&lab, options) {

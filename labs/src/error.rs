@@ -59,6 +59,22 @@ impl LabError {
         }
     }
 
+    /// With the variant that it happened to in front.
+    pub(crate) fn of_variant(self, variant: &str) -> Self {
+        match self {
+            Self::Failed { what, kept } if !variant.is_empty() => Self::Failed {
+                what: format!("{variant}: {what}"),
+                kept,
+            },
+            other @ (Self::Unknown { .. }
+            | Self::Faults(_)
+            | Self::Missing { .. }
+            | Self::Net(_)
+            | Self::Failed { .. }
+            | Self::Io { .. }) => other,
+        }
+    }
+
     pub(crate) fn io(what: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io {
             what,

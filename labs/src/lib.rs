@@ -2,19 +2,21 @@
 //!
 //! ```text
 //! labs/<name>/ (embedded) ─┬─ *.clab.yml ───► clab ─────► netns: World, nodes, links, processes
-//!                          └─ scenario.toml ► scenario ─► run: converge, break, watch, heal, repeat
+//!                          └─ scenario.toml ► scenario ─► rehearsal: converge, break, watch, heal, repeat
 //!                                                          │
-//!    watch: capture (UPDATEs), routes (kernel), answers (DNS), replies (clients), steer's log
+//!    watch: capture (UPDATEs), routes (kernel), table (BIRD), answers (DNS), load, flow, replies (clients), logs
 //!                                                          ▼
-//!                                              report: phases per method, bounds
+//!                                  chain: from fault to recovery ─► report: phases per method, bounds
 //! ```
 //!
 //! All times of a run come from one wall clock (`CLOCK_REALTIME` of the one machine everything runs on), so that
 //! log lines, kernel time stamps of packets and client observations can be subtracted from each other.
 
+mod chain;
 pub mod clab;
 mod error;
 pub mod netns;
+mod rehearsal;
 pub mod report;
 mod run;
 pub mod scenario;
@@ -35,6 +37,8 @@ pub struct LabOptions {
     pub steer: PathBuf,
     /// How often the fault is repeated; at least 1.
     pub repeat: u32,
+    /// Run only these variants of the lab; all when empty. Bounds on others are not looked at.
+    pub only: Vec<String>,
     /// Keep `result.json`, logs and captures in this folder. Without it they are kept only when the run fails.
     pub out: Option<PathBuf>,
 }

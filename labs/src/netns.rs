@@ -179,6 +179,16 @@ impl World {
         switch.enslave(port, "br0")
     }
 
+    /// Makes a switch drop everything at one port, both ways, or forward it again. The carrier stays up, so that
+    /// nobody is told.
+    pub fn cut(&self, switch: &Node, port: &str, cut: bool) -> Result<(), NetError> {
+        if cut {
+            switch.release(port)
+        } else {
+            switch.enslave(port, "br0")
+        }
+    }
+
     /// Copies the run folder's plain files (logs, configuration) to `to`, which is created.
     pub fn keep(&self, to: &Path) -> Result<(), NetError> {
         copy_files(&self.shared.dir, to)

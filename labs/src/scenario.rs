@@ -1,5 +1,7 @@
 //! `scenario.toml`: what runs in a lab, what breaks, what is measured, which bounds must hold.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -19,6 +21,9 @@ pub struct Scenario {
     /// Settings worth printing with the numbers: name and value.
     #[serde(default)]
     pub settings: Vec<(String, String)>,
+    /// `[[variant]]`: what is compared in one run. Without any, the lab has one nameless way to run.
+    #[serde(default, rename = "variant")]
+    pub variants: Vec<Variant>,
     /// `[[process]]`: started in this order.
     #[serde(rename = "process")]
     pub processes: Vec<Process>,
@@ -28,13 +33,35 @@ pub struct Scenario {
     pub client: Client,
     /// `[anycast]`
     pub anycast: Anycast,
-    /// `[dns]`
-    pub dns: Dns,
+    /// `[dns]`: the second method, where a lab has it.
+    pub dns: Option<Dns>,
     /// `[wait]`
     pub wait: Wait,
     /// `[[bound]]`
     #[serde(default, rename = "bound")]
     pub bounds: Vec<Bound>,
+    /// `[[ratio]]`
+    #[serde(default, rename = "ratio")]
+    pub ratios: Vec<Ratio>,
+}
+
+/// One way to run the lab. Each repetition breaks all of them, one after the other, so that what a busy machine adds
+/// falls on all alike.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// Name in the report.
+    pub name: String,
+    /// Its own processes are those with the same word.
+    pub announcer: String,
+    /// `@key@` in the lab's files stands for the value.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// Instead of the one of `[wait]`.
+    pub spread_ms: Option<u32>,
+    /// The router's BFD session with the near edge must be up before the fault.
+    #[serde(default)]
+    pub bfd: bool,
 }
 
 /// A process of a node.
@@ -48,39 +75,61 @@ pub struct Process {
     /// Program and arguments. `{steer}` is the binary under test, `{lab}` the lab's folder, `{run}` the folder
     /// of this run (sockets, logs), which is also the working directory.
     pub run: Vec<String>,
+    /// Runs only in variants with this announcer; in all when absent.
+    pub announcer: Option<String>,
 }
 
-/// What breaks.
+/// What breaks, and is healed for the next repetition.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FaultSpec {
-    /// How.
-    pub kind: FaultKind,
-    /// Where.
-    pub node: String,
-    /// The process that is hit; it is started again for the next repetition.
-    pub process: String,
-}
-
-/// How something breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FaultKind {
-    /// `SIGKILL`: the kernel closes its sockets, new connections are refused.
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FaultSpec {
+    /// `SIGKILL`: the kernel closes its sockets, new connections are refused. Healed by a new start.
     #[serde(rename = "kill-9")]
-    Kill9,
+    Kill9 {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// `SIGSTOP`: its kernel goes on to accept connections, nobody answers. Healed by `SIGCONT`.
+    Stop {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// The port of a switch forwards nothing any more, both ways, while every carrier stays up.
+    Cut {
+        /// The switch.
+        node: String,
+        /// Its port.
+        port: String,
+    },
+    /// A command, such as a drain.
+    Run {
+        /// Where.
+        node: String,
+        /// Program and arguments, as of a process.
+        run: Vec<String>,
+        /// What takes it back.
+        heal: Vec<String>,
+    },
 }
 
-/// The clients: one per method, open loop. A request is due every `every_ms` whatever became of the ones before.
+/// The clients: one per method, open loop. A request is due every `every_us` whatever became of the ones before.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
     /// Where they run.
     pub node: String,
-    /// Time between two requests of one client.
-    pub every_ms: u32,
-    /// A request without its whole answer by then has failed.
+    /// Time between two requests of one client, each on a connection of its own.
+    pub every_us: u32,
+    /// A request without its whole answer by then has failed. Above 1 s: then one that lost its SYN comes through.
     pub timeout_ms: u32,
+    /// A request that was answered later than this was hit.
+    pub late_ms: u32,
+    /// Another client holds one connection and sends a request on it this often; absent: there is none.
+    pub flow_every_ms: Option<u32>,
 }
 
 /// The anycast method: the client connects to one address, routing decides who answers.
@@ -125,10 +174,13 @@ pub struct Dns {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wait {
-    /// The node and the process whose log says `verdict changed`.
-    pub verdict_node: String,
-    /// The process.
-    pub verdict_process: String,
+    /// The node and the process whose log says `verdict changed`, where a verdict is part of the chain.
+    pub verdict: Option<(String, String)>,
+    /// Whether the router must see the prefix withdrawn (after a cut it cannot).
+    pub withdrawal: bool,
+    /// Follow the router's table step by step until the near edge's route is gone.
+    #[serde(default)]
+    pub table: bool,
     /// Text that the near edge's replies carry.
     pub near: String,
     /// Text that the far edge's replies carry.
@@ -142,16 +194,32 @@ pub struct Wait {
     pub spread_ms: u32,
 }
 
-/// A median that must not be exceeded.
+/// What a method or variant must not exceed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bound {
-    /// `anycast` or `dns`.
+    /// `anycast`, `dns`, or the name of a variant.
     pub method: String,
     /// The phase's id.
     pub phase: String,
-    /// Largest median.
-    pub median_ms: f64,
+    /// Largest median, milliseconds.
+    pub median_ms: Option<f64>,
+    /// Largest value of all repetitions, in the unit of the phase.
+    pub most: Option<f64>,
+}
+
+/// How many times the median of one variant may be that of another.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ratio {
+    /// The variant that is held to it.
+    pub of: String,
+    /// The variant that sets it.
+    pub to: String,
+    /// The phase's id.
+    pub phase: String,
+    /// Largest ratio.
+    pub most: f64,
 }
 
 impl Scenario {
@@ -172,36 +240,83 @@ impl Scenario {
 impl Scenario {
     /// Every node that is named must be in the topology, every process that is hit or read must be there.
     pub fn fits(&self, file: &Path, topology: &Topology) -> Result<(), Faults> {
-        let nodes: Vec<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
         let mut faults = Vec::new();
-        let named = [
-            &self.fault.node,
-            &self.client.node,
-            &self.anycast.router,
-            &self.wait.verdict_node,
-        ];
-        for node in self.processes.iter().map(|process| &process.node).chain(named) {
-            if !nodes.contains(&node.as_str()) {
+        let mut fault = |message: String, remedy: &str| faults.push(Fault::of_file(file, message, remedy));
+        let nodes: Vec<&str> = topology.nodes.iter().map(|node| node.name.as_str()).collect();
+        let verdict = self.wait.verdict.as_ref();
+        let named = [self.fault.node(), &self.client.node, &self.anycast.router];
+        let named = named.into_iter().chain(verdict.map(|(node, _)| node.as_str()));
+        for node in self
+            .processes
+            .iter()
+            .map(|process| process.node.as_str())
+            .chain(named)
+        {
+            if !nodes.contains(&node) {
                 let remedy = format!("the topology has {}", nodes.join(", "));
-                faults.push(Fault::of_file(file, format!("there is no node `{node}`"), remedy));
+                fault(format!("there is no node `{node}`"), &remedy);
             }
         }
-        for (node, name) in [
-            (&self.fault.node, &self.fault.process),
-            (&self.wait.verdict_node, &self.wait.verdict_process),
-        ] {
-            if self.process(node, name).is_none() {
-                let message = format!("node `{node}` runs no process `{name}`");
-                faults.push(Fault::of_file(file, message, "name one of `[[process]]`"));
+        let verdict = verdict.map(|(node, name)| (node.as_str(), name.as_str()));
+        for (node, name) in self.fault.process().into_iter().chain(verdict) {
+            if !self
+                .processes
+                .iter()
+                .any(|process| process.node == node && process.name == name)
+            {
+                fault(
+                    format!("node `{node}` runs no process `{name}`"),
+                    "name one of `[[process]]`",
+                );
             }
         }
-        if let Some(process) = self.processes.iter().find(|process| process.run.is_empty()) {
-            let message = format!("`run` of `{}` is empty", process.name);
-            faults.push(Fault::of_file(file, message, "write program and arguments"));
+        let is_end = |node: &str, port: &str| {
+            let ends = topology.links.iter().flat_map(|link| [&link.a, &link.b]);
+            ends.into_iter()
+                .any(|end| end.node == node && end.interface == port)
+        };
+        if let FaultSpec::Cut { node, port } = &self.fault
+            && !is_end(node, port)
+        {
+            fault(
+                format!("node `{node}` has no port `{port}`"),
+                "name one end of a link",
+            );
+        }
+        for process in self.processes.iter().filter(|process| process.run.is_empty()) {
+            fault(
+                format!("`run` of `{}` is empty", process.name),
+                "write program and arguments",
+            );
+        }
+        let announcers: Vec<&str> = self
+            .variants
+            .iter()
+            .map(|variant| variant.announcer.as_str())
+            .collect();
+        for announcer in self
+            .processes
+            .iter()
+            .filter_map(|process| process.announcer.as_deref())
+        {
+            if !announcers.contains(&announcer) {
+                fault(
+                    format!("no variant has the announcer `{announcer}`"),
+                    "name one of a `[[variant]]`",
+                );
+            }
+        }
+        if self.client.every_us == 0 {
+            fault(
+                "`every_us` is 0".to_owned(),
+                "write the time between two requests, such as 500",
+            );
         }
         if capture::wire_prefix(&self.anycast.prefix).is_none() {
-            let message = format!("`{}` is no IPv4 prefix", self.anycast.prefix);
-            faults.push(Fault::of_file(file, message, "write `192.0.2.53/32`"));
+            fault(
+                format!("`{}` is no IPv4 prefix", self.anycast.prefix),
+                "write `192.0.2.53/32`",
+            );
         }
         if faults.is_empty() {
             Ok(())
@@ -209,17 +324,115 @@ impl Scenario {
             Err(Faults(faults))
         }
     }
+}
 
-    /// The process called `name` on `node`.
+impl Scenario {
+    /// Whether the process whose log says the verdict runs in this variant.
+    pub(crate) fn judges(&self, variant: &Variant) -> bool {
+        let Some((node, name)) = &self.wait.verdict else {
+            return false;
+        };
+        self.processes.iter().any(|process| {
+            let announcer = process.announcer.as_ref();
+            process.node == *node
+                && process.name == *name
+                && announcer.is_none_or(|announcer| *announcer == variant.announcer)
+        })
+    }
+
+    /// Whether there is a variant of this name.
     #[must_use]
-    pub fn process(&self, node: &str, name: &str) -> Option<&Process> {
-        self.processes
-            .iter()
-            .find(|process| process.node == node && process.name == name)
+    pub fn has_variant(&self, name: &str) -> bool {
+        self.variants.iter().any(|variant| variant.name == name)
+    }
+}
+
+impl FaultSpec {
+    /// Where it happens.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Kill9 { node, .. }
+            | Self::Stop { node, .. }
+            | Self::Cut { node, .. }
+            | Self::Run { node, .. } => node,
+        }
+    }
+
+    /// Node and name of the process that is hit, if one is.
+    #[must_use]
+    pub fn process(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Kill9 { node, process } | Self::Stop { node, process } => Some((node, process)),
+            Self::Cut { .. } | Self::Run { .. } => None,
+        }
+    }
+}
+
+/// In words, for the head of the report.
+impl fmt::Display for FaultSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill9 { node, process } => write!(f, "kill -9 of `{process}` on `{node}`"),
+            Self::Stop { node, process } => write!(f, "SIGSTOP of `{process}` on `{node}`"),
+            Self::Cut { node, port } => write!(f, "switch `{node}` drops everything at `{port}`, in silence"),
+            Self::Run { node, run, heal: _ } => write!(f, "`{}` on `{node}`", run.join(" ")),
+        }
     }
 }
 
 /// A count of milliseconds from a file.
 pub(crate) fn ms(count: u32) -> Duration {
     Duration::from_millis(u64::from(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clab;
+
+    const TOPOLOGY: &str = include_str!("../silent-death/silent-death.clab.yml");
+    const SCENARIO: &str = include_str!("../silent-death/scenario.toml");
+
+    /// What is wrong with the shipped scenario after one change.
+    fn faults(from: &str, to: &str) -> String {
+        assert!(SCENARIO.contains(from), "{from}");
+        let file = Path::new("scenario.toml");
+        let topology = clab::parse(Path::new("silent-death.clab.yml"), TOPOLOGY).unwrap();
+        let scenario = Scenario::parse(file, &SCENARIO.replace(from, to));
+        let fits = scenario.and_then(|scenario| scenario.fits(file, &topology));
+        fits.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_scenario_that_does_not_fit_its_topology_says_where() {
+        for (from, to, want) in [
+            (
+                "port = \"port2\"",
+                "port = \"port9\"",
+                "node `wire` has no port `port9`",
+            ),
+            ("node = \"wire\"", "node = \"wier\"", "there is no node `wier`"),
+            (
+                "announcer = \"bird\"\nset",
+                "announcer = \"brid\"\nset",
+                "no variant has the announcer `bird`",
+            ),
+            ("every_us = 500", "every_us = 0", "`every_us` is 0"),
+            (
+                "prefix = \"192.0.2.53/32\"",
+                "prefix = \"192.0.2.53\"",
+                "is no IPv4 prefix",
+            ),
+            ("kind = \"cut\"", "kind = \"cat\"", "unknown variant `cat`"),
+            (
+                "kind = \"cut\"\nnode = \"wire\"\nport = \"port2\"",
+                "kind = \"stop\"\nnode = \"fra\"\nprocess = \"servant\"",
+                "node `fra` runs no process `servant`",
+            ),
+        ] {
+            let said = faults(from, to);
+            assert!(said.contains(want), "{want}: {said}");
+        }
+    }
 }

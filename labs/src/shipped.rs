@@ -19,19 +19,74 @@ macro_rules! files {
 }
 
 /// Every shipped lab.
-pub(crate) const LABS: [Shipped; 1] = [Shipped {
-    name: "first-failover",
-    files: files!(
-        "first-failover",
-        "README.md",
-        "edge/steer.toml",
-        "edge/zones/example.com.zone",
-        "first-failover.clab.yml",
-        "resolver/unbound.conf",
-        "router/bird.conf",
-        "scenario.toml",
-    ),
-}];
+pub(crate) const LABS: [Shipped; 5] = [
+    Shipped {
+        name: "app-death",
+        files: files!(
+            "app-death",
+            "README.md",
+            "app-death.clab.yml",
+            "edge/exabgp.conf",
+            "edge/exabgp.env",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "app-hang",
+        files: files!(
+            "app-hang",
+            "README.md",
+            "app-hang.clab.yml",
+            "edge/exabgp.conf",
+            "edge/exabgp.env",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "drain-load",
+        files: files!(
+            "drain-load",
+            "README.md",
+            "drain-load.clab.yml",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "first-failover",
+        files: files!(
+            "first-failover",
+            "README.md",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "first-failover.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "silent-death",
+        files: files!(
+            "silent-death",
+            "README.md",
+            "edge/bird.conf",
+            "edge/steer.toml",
+            "far/bird.conf",
+            "router/bird.conf",
+            "scenario.toml",
+            "silent-death.clab.yml",
+        ),
+    },
+];
 
 impl Shipped {
     /// Writes the files below `folder`, which is created.
@@ -99,18 +154,34 @@ mod tests {
         }
     }
 
+    struct NoHosts;
+
+    impl steer_topology::Resolve for NoHosts {
+        fn resolve(&self, host: &str, _: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
+            panic!("the file names no host, but {host} was asked for")
+        }
+    }
+
     #[test]
-    fn the_fleet_of_first_failover_is_valid() {
-        struct NoHosts;
-        impl steer_topology::Resolve for NoHosts {
-            fn resolve(&self, host: &str, _: u16) -> std::io::Result<Vec<std::net::SocketAddr>> {
-                panic!("the file names no host, but {host} was asked for")
+    fn the_fleet_of_every_lab_is_valid_in_every_variant() {
+        for lab in &LABS {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(lab.name);
+            let text = fs::read_to_string(root.join("scenario.toml")).unwrap();
+            let scenario = Scenario::parse(Path::new("scenario.toml"), &text).unwrap();
+            let mut sets: Vec<_> = scenario.variants.into_iter().map(|variant| variant.set).collect();
+            if sets.is_empty() {
+                sets.push(std::collections::BTreeMap::new());
+            }
+            for set in sets {
+                let folder = std::env::temp_dir().join(format!("steer-{}-{}", lab.name, std::process::id()));
+                crate::world::render(&root, &folder, &set).unwrap();
+                let fleet = steer_topology::Fleet::load(&folder.join("edge/steer.toml"), &NoHosts);
+                fs::remove_dir_all(&folder).unwrap();
+                let fleet = fleet.unwrap_or_else(|faults| panic!("{} {set:?}: {faults}", lab.name));
+                assert!(fleet.site_named("fra").is_some() && fleet.site_named("nrt").is_some());
+                // Repetitions are further apart than this, or the guard would hold the second fault.
+                assert!(fleet.guard.window <= std::time::Duration::from_secs(1));
             }
         }
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("first-failover/edge/steer.toml");
-        let fleet = steer_topology::Fleet::load(&path, &NoHosts).unwrap();
-        assert!(fleet.site_named("fra").is_some() && fleet.site_named("nrt").is_some());
-        // Repetitions are further apart than this, or the guard would hold the second fault.
-        assert!(fleet.guard.window <= std::time::Duration::from_secs(1));
     }
 }

@@ -2,12 +2,15 @@
 
 pub(crate) mod answers;
 pub(crate) mod capture;
+pub(crate) mod flow;
+pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod replies;
 pub(crate) mod routes;
+pub(crate) mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -46,12 +49,38 @@ pub(crate) enum Seen {
     Routed { gateway: Option<IpAddr> },
     /// The near edge's DNS server answered otherwise than before.
     Answer { addresses: Vec<IpAddr> },
-    /// A request ended; `due` is when it was to start.
-    Reply {
-        method: Method,
-        due: Nanos,
-        body: Result<String, String>,
-    },
+    /// A request ended.
+    Reply(Reply),
+    /// A long-lived connection stands; its first reply said this.
+    FlowStarted { body: String },
+    /// It ended.
+    FlowEnded { how: Ended },
+    /// The near edge's route in the router's table is another.
+    Table { near: Option<table::Route> },
+}
+
+/// What a request came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) method: Method,
+    /// When it was to start.
+    pub(crate) due: Nanos,
+    /// When it did.
+    pub(crate) opened: Nanos,
+    /// Whether the connection took as long as one whose SYN was lost.
+    pub(crate) syn_lost: bool,
+    pub(crate) body: Result<String, String>,
+}
+
+/// How a long-lived connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// FIN
+    Closed,
+    /// RST
+    Reset,
+    /// In the system's words.
+    Otherwise(String),
 }
 
 /// What was seen, and when.
@@ -65,6 +94,8 @@ pub(crate) struct Event {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timeline {
     events: Arc<Mutex<Vec<Event>>>,
+    /// When the oldest request that is under way was due.
+    oldest: Arc<AtomicI64>,
     stop: Arc<AtomicBool>,
 }
 
@@ -76,25 +107,18 @@ impl Timeline {
             .push(Event { at, seen });
     }
 
-    /// Looks at all events since the last [`Timeline::forget`].
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&[Event]) -> T) -> T {
-        look(&self.events.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Takes what was seen since the last call. The observers do not wait for whoever reads.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Drops old events but for the last that tells each state, so that memory stays bounded over repetitions.
-    pub(crate) fn forget(&self, before: Nanos) {
-        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = |wanted: fn(&Seen) -> bool| events.iter().rposition(|event| wanted(&event.seen));
-        let states = [
-            last(|seen| matches!(seen, Seen::Routed { .. })),
-            last(|seen| matches!(seen, Seen::Answer { .. })),
-        ];
-        let mut index = 0;
-        events.retain(|event| {
-            let keep = event.at >= before || states.contains(&Some(index));
-            index += 1;
-            keep
-        });
+    /// Every request that was due before this time has ended.
+    pub(crate) fn oldest(&self) -> Nanos {
+        self.oldest.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_oldest(&self, due: Nanos) {
+        self.oldest.store(due, Ordering::Release);
     }
 
     /// Tells every observer to end.

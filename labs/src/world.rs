@@ -1,13 +1,20 @@
 //! From a topology and a scenario to a running lab.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 
 use crate::LabError;
 use crate::clab::{Kind, LinkSpec, Topology};
 use crate::netns::{Node, Proc, World};
-use crate::scenario::{Process, Scenario};
+use crate::scenario::{Process, Scenario, Variant};
+
+/// How long a process may take to end in good order before it is killed.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// A built lab with its processes.
 #[derive(Debug)]
@@ -15,7 +22,10 @@ pub(crate) struct Lab {
     pub(crate) world: World,
     recipes: Vec<Process>,
     values: Values,
-    running: BTreeMap<(String, String), Proc>,
+    /// Whose processes run.
+    variant: Variant,
+    /// In order of their start.
+    running: Vec<((String, String), Proc)>,
 }
 
 /// What stands for `{steer}`, `{lab}` and `{run}`.
@@ -27,16 +37,25 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    fn fill(&self, word: &str) -> String {
+    /// `{lab}` is the folder with the variant's values filled in.
+    fn fill(&self, word: &str, variant: &Variant) -> String {
         let path = |path: &Path| path.to_string_lossy().into_owned();
         word.replace("{steer}", &path(&self.steer))
-            .replace("{lab}", &path(&self.lab))
+            .replace("{lab}", &path(&self.folder(variant)))
             .replace("{run}", &path(&self.run))
+    }
+
+    fn folder(&self, variant: &Variant) -> PathBuf {
+        if variant.set.is_empty() {
+            self.lab.clone()
+        } else {
+            self.run.join(format!("lab-{}", variant.name.replace(' ', "-")))
+        }
     }
 }
 
 impl Lab {
-    /// Builds nodes and links, runs `exec`, starts every process in order.
+    /// Builds nodes and links and runs `exec`. Nothing is started yet.
     pub(crate) fn build(
         world: World,
         topology: &Topology,
@@ -61,28 +80,69 @@ impl Lab {
                 exec(&node, line)?;
             }
         }
-        let recipes = scenario.processes.clone();
-        let mut lab = Self {
+        Ok(Self {
             world,
-            recipes,
+            recipes: scenario.processes.clone(),
             values,
-            running: BTreeMap::new(),
-        };
-        for process in &scenario.processes {
-            lab.start(&process.node, &process.name)?;
-        }
-        Ok(lab)
+            variant: Variant::default(),
+            running: Vec::new(),
+        })
     }
 
-    /// Starts a process of the scenario, again if need be. Its logs go on in the same files.
+    /// Starts every process of a variant in order.
+    pub(crate) fn start_all(&mut self, variant: &Variant) -> Result<(), LabError> {
+        self.variant = variant.clone();
+        let folder = self.values.folder(variant);
+        if folder != self.values.lab {
+            render(&self.values.lab, &folder, &variant.set)?;
+        }
+        for recipe in self.recipes.clone() {
+            if self.is_ours(&recipe) {
+                self.start(&recipe.node, &recipe.name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every process, the last to start first: in good order if it can, so that a router takes its routes
+    /// out of the kernel.
+    pub(crate) fn stop_all(&mut self) {
+        for (_, process) in self.running.iter_mut().rev() {
+            if process.signal(Signal::SIGTERM).is_err() {
+                continue; // it has ended
+            }
+            // One that was stopped hears nothing before it goes on.
+            let goes_on = process.signal(Signal::SIGCONT);
+            if goes_on.is_err() || process.wait(STOP_LIMIT).is_err() {
+                tracing::warn!(process = process.name(), "killed: it did not end in time");
+            }
+        }
+        self.running.clear();
+    }
+
+    fn is_ours(&self, recipe: &Process) -> bool {
+        let announcer = recipe.announcer.as_ref();
+        announcer.is_none_or(|announcer| *announcer == self.variant.announcer)
+    }
+
+    /// Starts a process of the variant, again if need be. Its logs go on in the same files.
     pub(crate) fn start(&mut self, node_name: &str, name: &str) -> Result<(), LabError> {
         let recipe = self
             .recipes
             .iter()
-            .find(|process| process.node == node_name && process.name == name);
+            .find(|process| process.node == node_name && process.name == name && self.is_ours(process));
         let recipe =
             recipe.ok_or_else(|| LabError::failed(format!("{node_name} has no process `{name}`")))?;
-        let mut words = recipe.run.iter().map(|word| self.values.fill(word));
+        let command = self.command(&recipe.run)?;
+        let process = node(&self.world, node_name)?.spawn(command, name)?;
+        let key = (node_name.to_owned(), name.to_owned());
+        self.running.retain(|(other, _)| *other != key);
+        self.running.push((key, process));
+        Ok(())
+    }
+
+    fn command(&self, run: &[String]) -> Result<Command, LabError> {
+        let mut words = self.words(run).into_iter();
         let program = words.next().unwrap_or_default();
         let mut command = Command::new(find_program(&program)?);
         // Log lines of every program are compared with each other.
@@ -91,24 +151,45 @@ impl Lab {
             .current_dir(&self.values.run)
             .env("TZ", "UTC")
             .env_remove("STEER_LOG");
-        let process = node(&self.world, node_name)?.spawn(command, name)?;
-        self.running
-            .insert((node_name.to_owned(), name.to_owned()), process);
-        Ok(())
+        Ok(command)
+    }
+
+    fn words(&self, run: &[String]) -> Vec<String> {
+        run.iter()
+            .map(|word| self.values.fill(word, &self.variant))
+            .collect()
+    }
+
+    /// Runs a command on a node to its end; an error when it fails.
+    pub(crate) fn run(&self, node_name: &str, run: &[String]) -> Result<(), LabError> {
+        let words = self.words(run);
+        let output = node(&self.world, node_name)?.exec(&words)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(LabError::failed(format!(
+            "{node_name}: `{}` failed: {said}",
+            words.join(" ")
+        )))
     }
 
     /// The process, running or ended.
     pub(crate) fn process(&mut self, node: &str, name: &str) -> Result<&mut Proc, LabError> {
-        self.running
-            .get_mut(&(node.to_owned(), name.to_owned()))
-            .ok_or_else(|| LabError::failed(format!("{node} has no process `{name}`")))
+        let found = self
+            .running
+            .iter_mut()
+            .find(|((of, called), _)| of == node && called == name);
+        found
+            .map(|(_, process)| process)
+            .ok_or_else(|| LabError::failed(format!("{node} runs no process `{name}`")))
     }
 
     /// An error when a process has ended on its own, with the end of its log.
     pub(crate) fn all_alive(&mut self) -> Result<(), LabError> {
-        for process in self.running.values_mut() {
+        for (_, process) in &mut self.running {
             if let Some(status) = process.exited() {
-                let log = std::fs::read_to_string(process.stderr()).unwrap_or_default();
+                let log = fs::read_to_string(process.stderr()).unwrap_or_default();
                 let tail: Vec<_> = log.lines().rev().take(10).collect();
                 let tail: Vec<_> = tail.into_iter().rev().collect();
                 let what = format!(
@@ -137,7 +218,7 @@ impl Lab {
                 );
             }
             let path = self.world.dir().join(format!("{}-state.txt", node.name()));
-            if let Err(error) = std::fs::write(&path, text) {
+            if let Err(error) = fs::write(&path, text) {
                 tracing::warn!(path = %path.display(), %error, "cannot write a state");
             }
         }
@@ -191,6 +272,24 @@ fn join(world: &World, topology: &Topology, link: &LinkSpec) -> Result<(), LabEr
         (true, _) => world.plug(&a, a_end.1, b_end)?,
         (false, true) => world.plug(&b, b_end.1, a_end)?,
         (false, false) => world.link(a_end, b_end)?,
+    }
+    Ok(())
+}
+
+/// Copies a folder; `@key@` in its files becomes the value.
+pub(crate) fn render(from: &Path, to: &Path, set: &BTreeMap<String, String>) -> Result<(), LabError> {
+    fs::create_dir_all(to).map_err(|source| LabError::io("create", to, source))?;
+    let entries = fs::read_dir(from).map_err(|source| LabError::io("read", from, source))?;
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        let target = to.join(entry.file_name().unwrap_or_default());
+        if entry.is_dir() {
+            render(&entry, &target, set)?;
+            continue;
+        }
+        let text = fs::read_to_string(&entry).map_err(|source| LabError::io("read", &entry, source))?;
+        let fill = |text: String, (key, value): (&String, &String)| text.replace(&format!("@{key}@"), value);
+        let text = set.iter().fold(text, fill);
+        fs::write(&target, text).map_err(|source| LabError::io("write", &target, source))?;
     }
     Ok(())
 }

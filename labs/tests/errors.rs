@@ -20,6 +20,7 @@ fn options() -> LabOptions {
     LabOptions {
         steer: "/bin/false".into(),
         repeat: 1,
+        only: Vec::new(),
         out: None,
     }
 }

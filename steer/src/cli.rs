@@ -243,6 +243,9 @@ pub(crate) enum LabCommand {
         /// How often each fault is repeated.
         #[arg(long, value_name = "N", default_value_t = 20)]
         repeat: u32,
+        /// Run only these variants of the lab, separated by commas.
+        #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+        only: Vec<String>,
         /// Keep result, logs and captures in this folder.
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::any;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
 use crate::cli::EndpointArgs;
@@ -17,9 +17,7 @@ pub(crate) fn run(args: &EndpointArgs) -> Result<(), Failure> {
     run::runtime()?.block_on(async {
         let mut stop = run::stop_on_signal()?;
         let doing = format!("cannot serve on {}", args.listen);
-        let listener = bind(args)
-            .await
-            .map_err(|error| Failure::runtime(&doing, &error))?;
+        let listener = bind(args).map_err(|error| Failure::runtime(&doing, &error))?;
         let name: Arc<str> = format!("{}\n", args.name).into();
         let app = Router::new().fallback(any(move || async move { name.to_string() }));
         tokio::select! {
@@ -42,6 +40,16 @@ async fn stdin_closes() {
     let _ = wait.await;
 }
 
-async fn bind(args: &EndpointArgs) -> io::Result<TcpListener> {
-    TcpListener::bind(args.listen).await
+/// Connections that may wait to be accepted. Labs stop an endpoint under load; the kernel then goes on for so long.
+const BACKLOG: u32 = 4096;
+
+fn bind(args: &EndpointArgs) -> io::Result<TcpListener> {
+    let socket = if args.listen.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(args.listen)?;
+    socket.listen(BACKLOG)
 }

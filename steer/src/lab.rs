@@ -10,12 +10,18 @@ pub(crate) fn run(args: LabArgs) -> Result<(), Failure> {
     let LabCommand::Run {
         name,
         repeat,
+        only,
         out,
         json,
     } = args.command;
     let steer =
         std::env::current_exe().map_err(|error| Failure::runtime("cannot find this binary", &error))?;
-    let options = LabOptions { steer, repeat, out };
+    let options = LabOptions {
+        steer,
+        repeat,
+        only,
+        out,
+    };
     let report =
         steer_labs::run(&name, options).map_err(|error| Failure::runtime(&format!("lab {name}"), &error))?;
     if json {

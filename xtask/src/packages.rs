@@ -33,6 +33,7 @@ const NEEDED: &[Needed] = &[
     needed("/usr/bin/kdig", "knot-dnsutils"),
     needed("/usr/sbin/ip", "iproute2"),
     needed("/usr/sbin/nft", "nftables"),
+    needed("/usr/bin/curl", "curl"),
     needed("/usr/bin/xz", "xz-utils"),
     needed("/usr/bin/pgrep", "procps"),
     needed("/usr/bin/tshark", "tshark"), // asks whether others may capture; noninteractive says no

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use steer_topology::{CheckId, CheckKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::outcome::Answer;
+use crate::outcome::{Answer, Failure};
 use crate::snapshot::{Service, Snapshot};
 use crate::testing::FleetBuilder;
 
@@ -28,6 +29,9 @@ struct World(Arc<Mutex<WorldState>>);
 struct WorldState {
     manners: HashMap<EndpointId, Manner>,
     probed: Vec<(EndpointId, Instant)>,
+    /// The other ends of held connections.
+    wires: HashMap<EndpointId, oneshot::Sender<Cut>>,
+    dialled: Vec<(EndpointId, Instant)>,
 }
 
 impl World {
@@ -39,6 +43,34 @@ impl World {
         self.0.lock().unwrap().probed.clone()
     }
 
+    fn is_held(&self, id: u32) -> bool {
+        let state = self.0.lock().unwrap();
+        state
+            .wires
+            .get(&EndpointId(id))
+            .is_some_and(|wire| !wire.is_closed())
+    }
+
+    async fn wait_until_held(&self, id: u32) {
+        while !self.is_held(id) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn cut(&self, id: u32, cut: Cut) {
+        let wire = self.0.lock().unwrap().wires.remove(&EndpointId(id)).unwrap();
+        wire.send(cut).unwrap();
+    }
+
+    fn dialled(&self, id: u32) -> Vec<Instant> {
+        let state = self.0.lock().unwrap();
+        let of = state
+            .dialled
+            .iter()
+            .filter(|(endpoint, _)| *endpoint == EndpointId(id));
+        of.map(|(_, at)| *at).collect()
+    }
+
     fn meets(&self, endpoint: EndpointId) -> Manner {
         let mut state = self.0.lock().unwrap();
         state.probed.push((endpoint, now()));
@@ -47,6 +79,8 @@ impl World {
 }
 
 impl Prober for World {
+    type Wire = oneshot::Receiver<Cut>;
+
     async fn probe(&self, endpoint: EndpointId, _timeout: Duration) -> Outcome {
         match self.meets(endpoint) {
             Manner::Answers => Outcome::Success(Answer::Connected),
@@ -54,6 +88,21 @@ impl Prober for World {
             Manner::Hangs => std::future::pending().await,
             Manner::Panics => panic!("a probe that panics on purpose"),
         }
+    }
+
+    async fn dial(&self, endpoint: EndpointId, _timeout: Duration) -> Result<Self::Wire, Outcome> {
+        let (near, far) = oneshot::channel();
+        let mut state = self.0.lock().unwrap();
+        state.dialled.push((endpoint, now()));
+        if state.manners.get(&endpoint) == Some(&Manner::Refuses) {
+            return Err(Outcome::Failure(Failure::Refused));
+        }
+        state.wires.insert(endpoint, near);
+        Ok(far)
+    }
+
+    async fn hold(&self, wire: Self::Wire) -> Cut {
+        wire.await.unwrap_or(Cut::Failed)
     }
 }
 
@@ -297,6 +346,7 @@ async fn random_run(seed: u64) -> Vec<String> {
     let shape = [Some(0), Some(0), Some(1), Some(2)];
     let fleet = FleetBuilder::new(CheckKind::Tcp)
         .guard(1, 1, Duration::from_secs(5))
+        .tripwire()
         .pool(&shape)
         .pool(&shape);
     let (world, mut random) = (World::default(), StdRng::seed_from_u64(seed));
@@ -307,6 +357,9 @@ async fn random_run(seed: u64) -> Vec<String> {
         for id in 0..8 {
             let manners = [Manner::Answers, Manner::Answers, Manner::Refuses, Manner::Hangs];
             world.set(id, manners[random.random_range(0..manners.len())]);
+            if random.random_range(0..4) == 0 && world.is_held(id) {
+                world.cut(id, Cut::Closed);
+            }
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(100..20_000))).await;
         let snapshot = running.cell.load();
@@ -469,3 +522,5 @@ fn operators_can_count_probes_refusals_and_verdicts() {
     }
     assert!(page.contains("steer_health_probe_seconds"), "{page}");
 }
+
+mod tripwire;

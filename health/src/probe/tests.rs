@@ -301,3 +301,44 @@ async fn a_target_that_cannot_be_built_says_nothing_of_the_endpoint() {
     let outcome = probe(kind, SocketAddr::from(([127, 0, 0, 1], 9))).await;
     assert!(matches!(outcome, Outcome::Void(Void::Local(_))), "{outcome:?}");
 }
+
+/// What ends a held connection whose server does this with it.
+async fn held<F, Fut>(behave: F) -> Cut
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let (address, _) = server(behave).await;
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .pool_at(&[(None, address)], Some(CheckId(0)))
+        .build();
+    let prober = NetProber::new(&fleet);
+    let wire = prober.dial(EndpointId(0), TIMEOUT).await.unwrap();
+    prober.hold(wire).await
+}
+
+#[tokio::test]
+async fn the_end_of_a_held_connection_says_how() {
+    let closes = held(|stream| async { drop(stream) }).await;
+    assert_eq!(closes, Cut::Closed);
+    let greets_and_closes = held(|mut stream| async move {
+        stream.write_all(b"220 mx.example.com ESMTP\r\n").await.unwrap();
+    })
+    .await;
+    assert_eq!(greets_and_closes, Cut::Closed);
+    let resets = held(|stream| async move { stream.set_zero_linger().unwrap() }).await;
+    assert_eq!(resets, Cut::Reset);
+    let talks_on =
+        held(|mut stream| async move { while stream.write_all(&[b'x'; 1024]).await.is_ok() {} }).await;
+    assert_eq!(talks_on, Cut::Failed);
+}
+
+#[tokio::test]
+async fn a_wire_to_nobody_is_refused_in_the_words_of_a_probe() {
+    let (address, _reserved) = nobody_listens();
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .pool_at(&[(None, address)], Some(CheckId(0)))
+        .build();
+    let refused = NetProber::new(&fleet).dial(EndpointId(0), TIMEOUT).await;
+    assert_eq!(refused.unwrap_err(), Outcome::Failure(Failure::Refused));
+}

@@ -327,6 +327,16 @@ impl Node {
         })
     }
 
+    /// Takes a port off its bridge: it forwards nothing any more, and its carrier stays.
+    pub(super) fn release(&self, port: &str) -> Result<(), NetError> {
+        let link = LinkUnspec::new_with_index(self.index(port)?)
+            .nocontroller()
+            .build();
+        self.netlink(format!("unplug {port}"), move |inside| {
+            inside.runtime.block_on(inside.netlink.link().set(link).execute())
+        })
+    }
+
     fn index(&self, interface: &str) -> Result<u32, NetError> {
         let name = interface.to_owned();
         self.run(move |_| nix::net::if_::if_nametoindex(name.as_str()))?

@@ -14,10 +14,11 @@ use nix::unistd::Pid;
 use super::NetError;
 
 /// Which Debian package has a program, for the message when it is missing.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("bgpd", "openbgpd"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
+    ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("exabgp", "exabgp"),
     ("gobgp", "gobgpd"),

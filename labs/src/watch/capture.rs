@@ -14,6 +14,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::sys::time::{TimeSpec, TimeVal};
+use socket2::{SockFilter, SockRef};
 
 use super::{Nanos, Seen, Timeline, now};
 
@@ -65,10 +66,37 @@ pub(crate) fn open() -> io::Result<OwnedFd> {
         SockFlag::SOCK_CLOEXEC,
         SockProtocol::EthAll,
     )?;
+    SockRef::from(&socket).attach_filter(&bgp_only())?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::RcvBuf, &(4 << 20))?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(0, 100_000))?;
     Ok(socket)
+}
+
+/// The kernel drops all but BGP over IPv4, so that the clients' load does not wake us for each packet.
+fn bgp_only() -> [SockFilter; 11] {
+    // Classic BPF: load half word, load byte, header length into x, jump if equal, return.
+    const LDH: u16 = 0x28;
+    const LDB: u16 = 0x30;
+    const LDX_MSH: u16 = 0xb1;
+    const LDH_X: u16 = 0x48;
+    const JEQ: u16 = 0x15;
+    const RET: u16 = 0x06;
+    let load = |code, at| SockFilter::new(code, 0, 0, at);
+    let equal = |value, then, otherwise| SockFilter::new(JEQ, then, otherwise, value);
+    [
+        load(LDH, 12),
+        equal(0x0800, 0, 7), // IPv4
+        load(LDB, 23),
+        equal(6, 0, 5), // TCP
+        load(LDX_MSH, 14),
+        load(LDH_X, 14), // port it comes from
+        equal(BGP_PORT.into(), 3, 0),
+        load(LDH_X, 16), // port it goes to
+        equal(BGP_PORT.into(), 1, 0),
+        load(RET, 0),
+        load(RET, u32::MAX),
+    ]
 }
 
 fn receive(socket: &OwnedFd, packet: &mut [u8]) -> nix::Result<(usize, Nanos)> {

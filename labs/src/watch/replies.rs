@@ -1,6 +1,5 @@
-//! The clients: open loop, one request per tick whatever became of those before.
-//!
-//! A stalled target so cannot hide its own outage (coordinated omission).
+//! The client that steers by DNS: open loop, one request per tick whatever became of those before, and for each one
+//! question to its resolver.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,27 +10,25 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{MissedTickBehavior, timeout};
 
 use super::answers::{Question, addresses};
-use super::{Method, Seen, Timeline, now};
+use super::{Method, Reply, Seen, Timeline, now};
 
 /// More of a reply is not read.
-const REPLY_MAX: u64 = 4096;
+pub(super) const REPLY_MAX: usize = 4096;
 
-/// Where a client finds the service.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
+
+/// Where the client finds the service.
 #[derive(Debug, Clone)]
-pub(crate) enum Target {
-    /// One address.
-    Anycast(SocketAddr),
-    /// Whatever the resolver says, asked for each request.
-    Dns {
-        resolver: SocketAddr,
-        question: Question,
-        port: u16,
-    },
+pub(crate) struct Steered {
+    /// Asked for each request.
+    pub(crate) resolver: SocketAddr,
+    pub(crate) question: Question,
+    pub(crate) port: u16,
 }
 
 /// Runs one client in the current namespace until the timeline is stopped.
 pub(crate) fn watch(
-    target: &Target,
+    target: &Steered,
     every: Duration,
     limit: Duration,
     timeline: &Timeline,
@@ -53,43 +50,25 @@ pub(crate) fn watch(
                     Ok(body) => body,
                     Err(_) => Err(format!("no answer within {limit:?}")),
                 };
-                timeline.push(
-                    now(),
-                    Seen::Reply {
-                        method: target.method(),
-                        due,
-                        body,
-                    },
-                );
+                let reply = Reply {
+                    method: Method::Dns,
+                    due,
+                    opened: due,
+                    syn_lost: false, // not told apart here
+                    body,
+                };
+                timeline.push(now(), Seen::Reply(reply));
             });
         }
         Ok(())
     })
 }
 
-impl Target {
-    fn method(&self) -> Method {
-        match self {
-            Self::Anycast(_) => Method::Anycast,
-            Self::Dns { .. } => Method::Dns,
-        }
-    }
-}
-
-async fn request(target: &Target, id: u16) -> Result<String, String> {
-    match target {
-        Target::Anycast(address) => get(*address).await.map_err(|error| error.to_string()),
-        Target::Dns {
-            resolver,
-            question,
-            port,
-        } => {
-            let address = resolve(*resolver, question, id).await?;
-            get(SocketAddr::new(address, *port))
-                .await
-                .map_err(|error| error.to_string())
-        }
-    }
+async fn request(target: &Steered, id: u16) -> Result<String, String> {
+    let address = resolve(target.resolver, &target.question, id).await?;
+    get(SocketAddr::new(address, target.port))
+        .await
+        .map_err(|error| error.to_string())
 }
 
 async fn resolve(resolver: SocketAddr, question: &Question, id: u16) -> Result<std::net::IpAddr, String> {
@@ -113,11 +92,14 @@ async fn resolve(resolver: SocketAddr, question: &Question, id: u16) -> Result<s
 /// One `GET /` on a new connection; the body of a 200.
 async fn get(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")
-        .await?;
+    stream.write_all(REQUEST).await?;
     let mut reply = String::new();
-    stream.take(REPLY_MAX).read_to_string(&mut reply).await?;
+    stream.take(REPLY_MAX as u64).read_to_string(&mut reply).await?;
+    body(&reply)
+}
+
+/// The body of a whole reply, if it is a 200.
+pub(super) fn body(reply: &str) -> io::Result<String> {
     match reply.split_once("\r\n\r\n") {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.trim().to_owned()),
         Some(_) | None => Err(io::Error::other(format!(
