@@ -3,6 +3,7 @@
 use comfy_table::{Cell, Color, Table};
 use jiff::Timestamp;
 use serde::Serialize;
+use steer_anycast::bfd::{BfdService, PathState};
 use steer_anycast::speaker::{PeerStatus, RouteStatus};
 use steer_health::{Service, Verdict};
 use steer_topology::Prefix;
@@ -57,6 +58,8 @@ struct EndpointRow {
 struct SpeakerRow {
     site: Option<String>,
     peers: Vec<PeerStatus>,
+    /// The thread of its BFD sessions, where there are any.
+    bfd: Option<BfdService>,
 }
 
 impl Status {
@@ -94,6 +97,7 @@ impl Status {
                 .map(|(site, speaker)| SpeakerRow {
                     site: site.map(site_name),
                     peers: speaker.peers(),
+                    bfd: speaker.bfd(),
                 })
                 .collect(),
         }
@@ -186,7 +190,7 @@ fn endpoint_table(rows: &[EndpointRow], color: bool) -> Table {
 fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
     let mut table = table::new(
         &[
-            "site", "peer", "as", "session", "since", "prefix", "route", "snapshot", "note",
+            "site", "peer", "as", "session", "since", "bfd", "prefix", "route", "snapshot", "note",
         ],
         color,
     );
@@ -202,6 +206,7 @@ fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
                 Color::Red
             }),
             Cell::new(ago(peer.since)),
+            bfd_cell(peer),
         ];
         let note = if peer.session.is_some() {
             ""
@@ -221,6 +226,18 @@ fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
         }
     }
     table
+}
+
+fn bfd_cell(peer: &PeerStatus) -> Cell {
+    let Some(bfd) = &peer.bfd else {
+        return Cell::new("-");
+    };
+    let color = match bfd.path.state {
+        PathState::Up => Color::Green,
+        PathState::Down(_) => Color::Red,
+        PathState::AdminDown | PathState::PeerAdminDown => Color::Yellow,
+    };
+    Cell::new(bfd.path.state).fg(color)
 }
 
 fn route_cells(prefix: Prefix, route: &RouteStatus, note: &str) -> [Cell; 4] {
