@@ -273,7 +273,7 @@ impl Transport {
     fn scoped(&self, address: IpAddr, port: u16) -> io::Result<SocketAddr> {
         Ok(match address {
             IpAddr::V6(v6) if is_link_local(address) => SocketAddrV6::new(v6, port, 0, self.scope()?).into(),
-            _ => SocketAddr::new(address, port),
+            IpAddr::V4(_) | IpAddr::V6(_) => SocketAddr::new(address, port),
         })
     }
 
@@ -342,8 +342,12 @@ pub(crate) fn is_link_local(address: IpAddr) -> bool {
 pub(crate) fn global_address(interface: &str) -> Option<Ipv6Addr> {
     let of_interface = |found: &InterfaceAddress| found.interface_name == interface;
     let addresses = getifaddrs().ok()?.filter(of_interface);
-    let addresses =
-        addresses.filter_map(|found| found.address?.as_sockaddr_in6().map(|address| address.ip()));
+    let addresses = addresses.filter_map(|found| {
+        found
+            .address?
+            .as_sockaddr_in6()
+            .map(nix::sys::socket::SockaddrIn6::ip)
+    });
     let global = |address: &Ipv6Addr| !address.is_unicast_link_local() && !address.is_loopback();
     addresses.filter(global).min()
 }

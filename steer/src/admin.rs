@@ -11,10 +11,11 @@
 //! | `GET /metrics` | Prometheus text |
 //!
 //! What changes something is answered when the snapshot that carries it is published. The listener is on loopback
-//! (the configuration allows nothing else), and a browser on the same machine is kept out: a change needs a JSON
-//! body or a method that a foreign page may not send, and a `Host` that is an address or `localhost`.
+//! (the configuration allows nothing else), and a browser on the same machine is kept out: nothing is answered that
+//! comes from a page (`Origin`), or that asks for us by another name than an address or `localhost` (`Host`).
 //!
-//! Status and explanation give text for a terminal with `&format=text` (status also with `&color=true`).
+//! Status and explanation give text for a terminal with `&format=text` (status also with
+//! `&color=true&width=COLUMNS`).
 
 pub(crate) mod drains;
 
@@ -81,7 +82,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/explain", get(explain))
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
-        .layer(middleware::from_fn(only_by_address))
+        .layer(middleware::from_fn(keep_browsers_out))
         .with_state(admin)
         .route("/metrics", get(move || render(metrics.clone())));
     let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
@@ -115,6 +116,7 @@ struct StatusQuery {
     format: Format,
     #[serde(default)]
     color: bool,
+    width: Option<u16>,
 }
 
 #[derive(Default, Clone, Copy, Deserialize)]
@@ -138,7 +140,7 @@ async fn status(State(admin): State<Admin>, Query(query): Query<StatusQuery>) ->
     let status = Status::of(&admin);
     match query.format {
         Format::Json => axum::Json(status).into_response(),
-        Format::Text => status.render(query.color).into_response(),
+        Format::Text => status.render(query.color, query.width).into_response(),
     }
 }
 
@@ -179,16 +181,18 @@ fn failed(status: StatusCode, error: String) -> Response {
     (status, axum::Json(ApiError { error })).into_response()
 }
 
-/// A page in a browser may have its own name resolve to 127.0.0.1 and then speak to us as its own server. Its
-/// requests carry that name.
-async fn only_by_address(request: Request, next: Next) -> Response {
-    if is_ours(request.headers(), request.uri()) {
-        return next.run(request).await;
+/// A page in a browser on this machine may send us forms, or have its own name resolve to 127.0.0.1 and then speak
+/// to us as to its own server. Its requests carry its name.
+async fn keep_browsers_out(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        let error = "this API answers no page of a browser".to_owned();
+        return failed(StatusCode::FORBIDDEN, error);
     }
-    failed(
-        StatusCode::FORBIDDEN,
-        "this API is asked by its address, or as localhost, and by no other name".to_owned(),
-    )
+    if !is_ours(request.headers(), request.uri()) {
+        let error = "this API is asked by its address, or as localhost, and by no other name".to_owned();
+        return failed(StatusCode::FORBIDDEN, error);
+    }
+    next.run(request).await
 }
 
 fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
@@ -197,7 +201,7 @@ fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
     let host = authority
         .as_ref()
         .or(uri.authority())
-        .map(|authority| authority.host());
+        .map(axum::http::uri::Authority::host);
     // HTTP/1.0 has no Host; no browser sends that.
     host.is_none_or(|host| {
         let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show why a client gets the answer it gets.
     Explain(ExplainArgs),
-    /// Send no new clients to a site or an endpoint, and let its routes step down. Needs no restart.
+    /// Send no new clients to a site or an endpoint, and withdraw its routes. Needs no restart.
     Drain(DrainArgs),
     /// End a drain: take a site or an endpoint back into service.
     Undrain(UndrainArgs),

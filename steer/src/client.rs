@@ -50,9 +50,10 @@ impl AdminClient {
     pub(crate) async fn post(
         &self,
         path: &[&str],
+        query: &[(&str, String)],
         body: &serde_json::Value,
     ) -> Result<serde_json::Value, Failure> {
-        let request = self.http.post(self.url(path, &[])?).json(body);
+        let request = self.http.post(self.url(path, query)?).json(body);
         self.change(request).await
     }
 
@@ -116,11 +117,16 @@ impl AdminClient {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
-        let doing = format!(
-            "no steer answers at {} (is it running with `[admin]` in its configuration? another address: --admin)",
+        // The layers above the cause only say that it failed.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Failure::Runtime(format!(
+            "no steer answers at {}: {cause}; is it running, with `[admin]` in its configuration? \
+             another address: --admin",
             self.base
-        );
-        Failure::runtime(&doing, error)
+        ))
     }
 }
 

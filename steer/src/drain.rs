@@ -17,7 +17,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
     });
     run::runtime()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
-        let done = client.post(&["v1", "drains"], &wish).await?;
+        let done = client.post(&["v1", "drains"], &[], &wish).await?;
         show(&done, args.json, drained)
     })
 }
@@ -68,7 +68,7 @@ fn drained(done: &Done) -> String {
     };
     format!(
         "{target} is drained {until}, since snapshot {snapshot}\n\
-         new clients go elsewhere by DNS, and its routes step down (steer status routes)\n\
+         new clients go elsewhere by DNS, and its routes are withdrawn\n\
          the drain {kept}"
     )
 }

@@ -104,7 +104,7 @@ impl Status {
     }
 
     /// The status for a terminal.
-    pub(crate) fn render(&self, color: bool) -> String {
+    pub(crate) fn render(&self, color: bool, width: Option<u16>) -> String {
         let Self {
             version,
             fleet,
@@ -134,7 +134,7 @@ impl Status {
             text.push_str("the first round of checks is not over: nothing is announced or withdrawn on a condition yet\n");
         }
         if !drains.is_empty() {
-            text.push_str(&format!("\n{}\n", drain_table(drains, color)));
+            text.push_str(&format!("\n{}\n", table::text(drain_table(drains, color), width)));
         }
         if let Some(why) = drains_kept
             .not_kept_because
@@ -144,10 +144,16 @@ impl Status {
             text.push_str(&format!("drains end with the process: {why}\n"));
         }
         if !endpoints.is_empty() {
-            text.push_str(&format!("\n{}\n", endpoint_table(endpoints, color)));
+            text.push_str(&format!(
+                "\n{}\n",
+                table::text(endpoint_table(endpoints, color), width)
+            ));
         }
         for speaker in bgp {
-            text.push_str(&format!("\n{}\n", speaker_table(speaker, color)));
+            text.push_str(&format!(
+                "\n{}\n",
+                table::text(speaker_table(speaker, color), width)
+            ));
         }
         text
     }
@@ -221,7 +227,9 @@ fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
                     .chain(["-", "-", "-", note].map(Cell::new)),
             );
         }
-        for (prefix, route) in &peer.routes {
+        // Why a session is down is told once, not for each of its prefixes.
+        let notes = std::iter::once(note).chain(std::iter::repeat(""));
+        for ((prefix, route), note) in peer.routes.iter().zip(notes) {
             table.add_row(session.iter().cloned().chain(route_cells(*prefix, route, note)));
         }
     }
@@ -283,10 +291,7 @@ async fn print(client: &AdminClient, args: &StatusArgs, after: Option<u64>) -> R
     if args.json {
         println!("{document}");
     } else {
-        let color = crate::client::color().to_string();
-        let text = client
-            .text("/v1/status", &[("format", "text".to_owned()), ("color", color)])
-            .await?;
+        let text = client.text("/v1/status", &table::look()).await?;
         if args.watch {
             print!("\x1b[2J\x1b[H");
         }

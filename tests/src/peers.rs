@@ -133,6 +133,7 @@ pub struct Features {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Feature {
+    Attributes,
     Password,
     TtlSecurity,
     GracefulRestart,

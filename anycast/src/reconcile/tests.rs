@@ -57,7 +57,7 @@ fn read(message: &[u8], terms: &Terms) -> Option<Update> {
             Some(*update)
         }
         Message::RouteRefresh(_) => None,
-        other => panic!("{other:?}"),
+        other @ (Message::Open(_) | Message::Notification(_) | Message::Keepalive) => panic!("{other:?}"),
     }
 }
 
@@ -222,7 +222,7 @@ fn a_refresh_sends_a_family_again_and_withdraws_what_is_no_longer_wanted() {
 fn story(batch: &Batch, terms: &Terms) -> Vec<String> {
     let tell = |message: &Bytes| match decode(&frame(message), Context::default()).unwrap() {
         Message::RouteRefresh(mark) => format!("mark {}", mark.subtype),
-        _ => {
+        Message::Open(_) | Message::Update(_) | Message::Notification(_) | Message::Keepalive => {
             let update = read(message, terms).unwrap();
             let routes: usize = update.reachable.iter().map(|reach| reach.prefixes.len()).sum();
             match update.end_of_rib {

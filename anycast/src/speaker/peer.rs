@@ -413,7 +413,7 @@ impl PeerTask {
         }
         match (established, &end, self.logged.as_ref() == Some(&end)) {
             (true, End::Stopped(_) | End::Left, _) => {
-                info!(peer = %self.label, reason = %text, "session down")
+                info!(peer = %self.label, reason = %text, "session down");
             }
             (true, ..) => warn!(peer = %self.label, reason = %text, "session down"),
             (false, End::Collision | End::Stopped(_) | End::Left, _) => {

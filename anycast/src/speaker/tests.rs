@@ -3,6 +3,7 @@
 mod client;
 mod flood;
 mod latency;
+mod lease;
 mod policy;
 mod restart;
 mod security;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_health::{Judge, Snapshot, SnapshotCell, Verdict};
+use steer_health::{Judge, SnapshotCell, Verdict};
 use steer_topology::{Asn, EndpointId, Fleet, Prefix, Resolve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Speaker, SpeakerStatus, StopHandle};
+use crate::announcer::AnnouncerHandle;
 use crate::monitor::{Heard, Monitor, MonitorEvent};
 use crate::session::State;
 
@@ -46,6 +48,7 @@ struct Running {
     cell: Arc<SnapshotCell>,
     status: Arc<SpeakerStatus>,
     kind: StopHandle,
+    announcer: AnnouncerHandle,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -56,6 +59,7 @@ impl Running {
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
         let speaker = Speaker::bind(&fleet, None).await.expect("free ports");
         let (status, kind) = (speaker.status(), speaker.stop_handle());
+        let announcer = speaker.announcer();
         let stop = CancellationToken::new();
         let task = tokio::spawn(speaker.run(Arc::clone(&cell), 1, stop.clone()));
         Self {
@@ -63,6 +67,7 @@ impl Running {
             cell,
             status,
             kind,
+            announcer,
             stop,
             task,
         }
@@ -342,17 +347,4 @@ async fn a_peer_that_never_reads_does_not_hold_the_stop() {
     speaker.end().await;
     assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     drop(stream);
-}
-
-#[test]
-fn a_first_snapshot_wants_nothing_that_has_a_condition() {
-    let judge = Judge::new(three_prefixes(free()), Instant::now(), Timestamp::now());
-    let snapshot: Snapshot = judge.first_snapshot();
-    let wanted = crate::wanted::decide(&snapshot, None, &crate::wanted::Wanted::default());
-    let announced: Vec<_> = wanted
-        .prefixes
-        .iter()
-        .filter(|(_, decision)| decision.announce)
-        .collect();
-    assert_eq!(announced.len(), 2, "{announced:?}");
 }

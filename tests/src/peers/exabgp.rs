@@ -63,8 +63,9 @@ impl Peer for ExaBgp {
         match feature {
             Feature::GracefulRestart => Some("ExaBGP keeps no table, so nothing can be stale in it"),
             Feature::Role => Some("ExaBGP 4.2 says no role (RFC 9234)"),
-            Feature::Password
-            | Feature::TtlSecurity
+            Feature::TtlSecurity => Some("ExaBGP 4.2 does not look at the TTL of what it receives"),
+            Feature::Attributes
+            | Feature::Password
             | Feature::ExtendedMessages
             | Feature::ExtendedNextHop
             | Feature::RouteRefresh => None,
@@ -158,6 +159,7 @@ fn events(home: &Home) -> Result<Vec<Value>, String> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole
         .lines()
+        .filter(|line| line.starts_with('{')) // its answers to commands stand between: `done`
         .map(|line| serde_json::from_str(line).map_err(|error| format!("{error} in {line}")))
         .collect()
 }

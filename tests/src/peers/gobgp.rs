@@ -59,11 +59,14 @@ impl Peer for GoBgp {
         match feature {
             Feature::Role => Some("GoBGP 3.10 says no role (RFC 9234)"),
             Feature::ExtendedMessages => Some("GoBGP 3.10 has no extended messages (RFC 8654)"),
-            Feature::Password
+            Feature::Attributes
+            | Feature::Password
             | Feature::TtlSecurity
             | Feature::GracefulRestart
-            | Feature::ExtendedNextHop
-            | Feature::RouteRefresh => None,
+            | Feature::ExtendedNextHop => None,
+            Feature::RouteRefresh => {
+                Some("GoBGP 3.10 keeps what it received: `softresetin` sends no ROUTE-REFRESH")
+            }
         }
     }
 

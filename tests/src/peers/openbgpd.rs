@@ -48,7 +48,8 @@ impl Peer for OpenBgpd {
             Feature::GracefulRestart => Some("OpenBGPD 7.7 supports only the End-of-RIB marker of RFC 4724"),
             Feature::ExtendedMessages => Some("OpenBGPD 7.7 has no extended messages (RFC 8654)"),
             Feature::ExtendedNextHop => Some("OpenBGPD 7.7 has no extended next hop (RFC 8950)"),
-            Feature::Password | Feature::TtlSecurity | Feature::Role | Feature::RouteRefresh => None,
+            Feature::Password => Some("OpenBGPD 7.7 as Debian builds it: `PF_KEY not available`"),
+            Feature::Attributes | Feature::TtlSecurity | Feature::Role | Feature::RouteRefresh => None,
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) type Scene = (Feature, &'static str, fn(&World, &dyn Peer) -> Vec<Cas
 pub(crate) const SCENES: [Scene; 7] = [
     (Feature::Password, "TCP MD5", md5),
     (Feature::TtlSecurity, "GTSM", gtsm),
-    (Feature::RouteRefresh, "attributes and route refresh", attributes),
+    (Feature::Attributes, "attributes and route refresh", attributes),
     (Feature::GracefulRestart, "graceful restart", graceful_restart),
     (Feature::Role, "roles", roles),
     (Feature::ExtendedMessages, "extended messages", extended_messages),
@@ -84,6 +84,11 @@ fn attributes(world: &World, peer: &dyn Peer) -> Vec<Case> {
         "communities of all three kinds, MED and prepend seen intact",
         since,
     );
+    if let Some(why) = peer.lacks(Feature::RouteRefresh) {
+        let measured = format!("not there: {why}");
+        let name = "route refresh: the same routes again";
+        return vec![seen, Case { name, measured }];
+    }
     let since = Instant::now();
     stage.refresh();
     stage.logged("the peer asks for our routes again", "ipv4-unicast");

@@ -171,7 +171,9 @@ impl PeerModel {
                     self.mark(mark);
                     continue;
                 }
-                other => panic!("{other:?} is no UPDATE"),
+                other @ (Message::Open(_) | Message::Notification(_) | Message::Keepalive) => {
+                    panic!("{other:?} is no UPDATE")
+                }
             };
             assert!(update.faults.is_empty());
             if let Some(family) = update.end_of_rib {

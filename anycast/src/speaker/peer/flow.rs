@@ -92,7 +92,7 @@ impl PeerTask {
     /// Looks, when the time has come.
     pub(super) fn look_at_flow(&mut self, now: Instant) {
         let Some(up) = &mut self.up else { return };
-        if !up.flow.next_look().is_some_and(|at| at <= now) {
+        if up.flow.next_look().is_none_or(|at| at > now) {
             return;
         }
         let Some(connection) = self.connections.iter().find(|connection| connection.id == up.id) else {

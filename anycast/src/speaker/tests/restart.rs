@@ -41,7 +41,7 @@ async fn rest(client: &mut Client) -> (usize, Option<[u8; 2]>) {
         match message {
             Message::Update(update) => withdrawn += update.withdrawn.len(),
             Message::Notification(told) => notification = Some([told.code, told.subcode]),
-            other => panic!("{other:?}"),
+            other @ (Message::Open(_) | Message::Keepalive | Message::RouteRefresh(_)) => panic!("{other:?}"),
         }
     }
     (withdrawn, notification)
