@@ -305,7 +305,7 @@ impl Tap {
         tapping.up = Some((connection.id, Arc::clone(&up)));
         tapping.ledger.clear();
         let what = What::Up(up);
-        self.tell(&mut inner, Tapped { at, peer, what });
+        self.tell(&mut inner, &Tapped { at, peer, what });
     }
 
     /// An attempt or a session is over.
@@ -320,7 +320,7 @@ impl Tap {
         };
         tapping.ledger.clear();
         let (at, what) = (Timestamp::now(), What::Down(up, Down::of(end)));
-        self.tell(&mut inner, Tapped { at, peer, what });
+        self.tell(&mut inner, &Tapped { at, peer, what });
     }
 
     /// The state of a peer changed.
@@ -341,7 +341,7 @@ impl Tap {
         };
         let ends = tapping.up.as_ref().map_or(apart, |(_, up)| up.ends);
         let (at, what) = (Timestamp::now(), What::State { ends, from, to });
-        self.tell(&mut inner, Tapped { at, peer, what });
+        self.tell(&mut inner, &Tapped { at, peer, what });
     }
 
     fn note_message(
@@ -374,7 +374,7 @@ impl Tap {
             four_octet,
             octets,
         };
-        self.tell(&mut inner, Tapped { at, peer, what });
+        self.tell(&mut inner, &Tapped { at, peer, what });
     }
 
     fn ends(&self, tapping: &Tapping, connection: &Connection) -> Ends {
@@ -386,8 +386,8 @@ impl Tap {
         }
     }
 
-    fn tell(&self, inner: &mut Inner, tapped: Tapped) {
-        inner.watchers.retain(|watcher| watcher.offer(&tapped));
+    fn tell(&self, inner: &mut Inner, tapped: &Tapped) {
+        inner.watchers.retain(|watcher| watcher.offer(tapped));
         self.note_watched(inner);
     }
 

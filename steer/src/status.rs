@@ -5,6 +5,7 @@ mod observers;
 use comfy_table::{Cell, Color, Table};
 use jiff::Timestamp;
 use serde::Serialize;
+use steer_anycast::bfd::{BfdService, PathState};
 use steer_anycast::speaker::{PeerStatus, RouteStatus};
 use steer_health::{Service, Verdict};
 use steer_topology::Prefix;
@@ -63,6 +64,8 @@ struct SpeakerRow {
     peers: Vec<PeerStatus>,
     #[serde(flatten)]
     observers: ObserverRows,
+    /// The thread of its BFD sessions, where there are any.
+    bfd: Option<BfdService>,
 }
 
 impl Status {
@@ -105,6 +108,7 @@ impl Status {
                     site: site.map(site_name),
                     peers: speaker.peers(),
                     observers: ObserverRows::of(observers),
+                    bfd: speaker.bfd(),
                 })
                 .collect(),
         }
@@ -204,7 +208,7 @@ fn endpoint_table(rows: &[EndpointRow], color: bool) -> Table {
 fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
     let mut table = table::new(
         &[
-            "site", "peer", "as", "session", "since", "prefix", "route", "snapshot", "note",
+            "site", "peer", "as", "session", "since", "bfd", "prefix", "route", "snapshot", "note",
         ],
         color,
     );
@@ -220,6 +224,7 @@ fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
                 Color::Red
             }),
             Cell::new(ago(peer.since)),
+            bfd_cell(peer),
         ];
         let note = if peer.session.is_some() {
             ""
@@ -241,6 +246,18 @@ fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
         }
     }
     table
+}
+
+fn bfd_cell(peer: &PeerStatus) -> Cell {
+    let Some(bfd) = &peer.bfd else {
+        return Cell::new("-");
+    };
+    let color = match bfd.path.state {
+        PathState::Up => Color::Green,
+        PathState::Down(_) => Color::Red,
+        PathState::AdminDown | PathState::PeerAdminDown => Color::Yellow,
+    };
+    Cell::new(bfd.path.state).fg(color)
 }
 
 fn route_cells(prefix: Prefix, route: &RouteStatus, note: &str) -> [Cell; 4] {

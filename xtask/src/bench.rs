@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ratios against real peers, measured side by side in one run.
 
 mod announce;
+mod bfd;
 mod daemon;
 mod dns;
 mod flood;
@@ -18,6 +19,8 @@ pub(crate) enum Bench {
     Announce,
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
     Flood,
+    /// No false BFD failure while every core is busy: steer with BIRD, and BIRD with BIRD (needs root).
+    Bfd(bfd::Plan),
 }
 
 pub(crate) fn bench(what: Bench) -> Result<(), String> {
@@ -25,5 +28,6 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
         Bench::Dns => dns::bench(),
         Bench::Announce => announce::bench(),
         Bench::Flood => flood::bench(),
+        Bench::Bfd(plan) => bfd::bench(plan),
     }
 }

@@ -152,13 +152,13 @@ impl Shared {
         }
     }
 
-    /// Takes the newest picture; returns the state before where it was another.
-    pub(super) fn show(&self, picture: Picture) -> Option<State> {
+    /// Takes the newest picture.
+    pub(super) fn show(&self, picture: Picture) {
         let mut history = self.history();
         let before = history.picture.map_or(State::Down, |picture| picture.state);
         history.picture = Some(picture);
         if before == picture.state {
-            return None;
+            return;
         }
         history.since = Timestamp::now();
         if picture.state == State::Up {
@@ -172,7 +172,6 @@ impl Shared {
                 at: history.since,
             });
         }
-        Some(before)
     }
 
     pub(super) fn status(&self) -> BfdStatus {

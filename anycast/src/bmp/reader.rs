@@ -94,7 +94,7 @@ impl Reader {
         match message {
             Message::Initiation(information) => {
                 let name = information.iter().find(|tlv| tlv.kind == Initiation::SYS_NAME);
-                self.name = name.map(|tlv| text_of(tlv)).or(self.name.take());
+                self.name = name.map(text_of).or(self.name.take());
                 Ok(Vec::new())
             }
             Message::PeerUp(peer, up) => Ok(self.on_up(&peer, &up, now)),

@@ -289,16 +289,17 @@ impl Client {
             self.agreed |= answer;
             return Ok(());
         }
-        match pdu {
-            // Neither binds: one is a refusal, the other comes unasked.
-            Pdu::ErrorReport { .. } | Pdu::SerialNotify { .. } if !self.agreed => Ok(()),
-            _ if answer && !self.agreed && version < self.version => {
-                self.version = version;
-                self.agreed = true;
-                Ok(())
-            }
-            _ => Err(code::UNEXPECTED_VERSION),
+        // Neither binds: one is a refusal, the other comes unasked.
+        let unbinding = matches!(pdu, Pdu::ErrorReport { .. } | Pdu::SerialNotify { .. });
+        if unbinding && !self.agreed {
+            return Ok(());
         }
+        if answer && !self.agreed && version < self.version {
+            self.version = version;
+            self.agreed = true;
+            return Ok(());
+        }
+        Err(code::UNEXPECTED_VERSION)
     }
 
     fn on_response(&mut self, session: u16, now: Instant) {

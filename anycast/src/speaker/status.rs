@@ -201,6 +201,12 @@ impl SpeakerStatus {
             .collect()
     }
 
+    /// The thread that runs the peers' BFD sessions, where there are any.
+    #[must_use]
+    pub fn bfd(&self) -> Option<BfdService> {
+        self.detections.service()
+    }
+
     /// Whether any peer has the route, or may still have it: false once every session that is up was told the
     /// withdrawal.
     #[must_use]

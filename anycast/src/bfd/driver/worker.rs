@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tracing::{info, warn};
 
-use super::super::session::{Intervals, Octets, Output, PathState, Session};
+use super::super::session::{Intervals, Octets, Output, PathState, Picture, Session};
 use super::super::status::{Counts, Shared};
 use super::super::target::{Hops, Target};
 use super::super::wire::{self, Refusal, State};
@@ -109,6 +109,8 @@ struct Entry {
     packets_in: Counter,
     packets_out: Counter,
     queued: Option<Instant>,
+    /// What the status has.
+    shown: Option<Picture>,
     heard: Option<Instant>,
     sent: Option<Instant>,
     /// The last packet could not be sent, and the log has it.
@@ -276,6 +278,7 @@ impl Worker {
             packets_out: packets("out"),
             label,
             queued: None,
+            shown: None,
             heard: None,
             sent: None,
             mute: false,
@@ -467,7 +470,10 @@ impl Entry {
                 Output::Path(state) => self.tell(state),
             }
         }
-        if self.shared.show(self.session.picture()).is_some() {
+        let picture = self.session.picture();
+        if self.shown != Some(picture) {
+            self.shown = Some(picture);
+            self.shared.show(picture);
             let up = if self.session.state() == State::Up {
                 1.0
             } else {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use steer_topology::BfdAuthKind;
+
+use super::keyed::keyed;
 use super::*;
 
 /// One way of the link.
