@@ -21,6 +21,14 @@ mod bgp_message;
 #[path = "../../fuzz/src/bgp_events.rs"]
 mod bgp_events;
 
+#[expect(unreachable_pub, reason = "the body of a fuzz target")]
+#[path = "../../fuzz/src/bfd_packet.rs"]
+mod bfd_packet;
+
+#[expect(unreachable_pub, reason = "the body of a fuzz target")]
+#[path = "../../fuzz/src/bfd_events.rs"]
+mod bfd_events;
+
 /// Name and octets of each seed; an empty folder would prove nothing.
 fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -56,4 +64,23 @@ fn event_seeds_pass_and_reach_sessions_and_routes() {
         routes += reached.routes;
     }
     assert!(sessions > 0 && routes > 0, "{sessions} sessions, {routes} routes");
+}
+
+#[test]
+fn bfd_packet_seeds_pass() {
+    for (name, octets) in seeds("bfd_packet") {
+        eprintln!("{name}");
+        bfd_packet::check(&octets);
+    }
+}
+
+#[test]
+fn bfd_event_seeds_pass_and_reach_sessions() {
+    let mut ups = 0;
+    for (name, octets) in seeds("bfd_events") {
+        let reached = bfd_events::check(&octets);
+        eprintln!("{name}: {reached:?}");
+        ups += reached.ups;
+    }
+    assert!(ups > 0);
 }

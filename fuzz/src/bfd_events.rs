@@ -117,11 +117,17 @@ impl World {
             true => BfdAuthKind::MeticulousKeyedSha1,
             false => BfdAuthKind::KeyedSha1,
         };
-        let auth = input.meticulous.map(|meticulous| Auth::new(kind(meticulous), 1, b"key").expect("a key"));
+        let auth = input
+            .meticulous
+            .map(|meticulous| Auth::new(kind(meticulous), 1, b"key").expect("a key"));
         let config = Config {
             intervals: intervals(input.interval_ms),
             multiplier: input.multiplier,
-            role: if input.passive { Role::Passive } else { Role::Active },
+            role: if input.passive {
+                Role::Passive
+            } else {
+                Role::Active
+            },
             auth: auth.clone(),
         };
         let honest = Config {
@@ -153,7 +159,10 @@ impl World {
             }
             Step::Octets(octets) => self.hear(octets),
             Step::HearTwin { age } => {
-                let octets = self.said_by_twin.get(usize::from(*age) % KEPT).or(self.said_by_twin.front());
+                let octets = self
+                    .said_by_twin
+                    .get(usize::from(*age) % KEPT)
+                    .or(self.said_by_twin.front());
                 if let Some(octets) = octets.cloned() {
                     self.hear(&octets);
                 }
@@ -204,7 +213,11 @@ impl World {
             demand: heard.demand,
             multiplier: heard.multiplier,
             my_discriminator: heard.my_discriminator,
-            your_discriminator: if heard.knows_us || must_know { OURS.get() } else { 0 },
+            your_discriminator: if heard.knows_us || must_know {
+                OURS.get()
+            } else {
+                0
+            },
             desired_min_tx: heard.desired_min_tx,
             required_min_rx: heard.required_min_rx,
             required_min_echo_rx: 0,
@@ -223,11 +236,18 @@ impl World {
                 self.spoken_to = true;
                 self.peer = Some(received.packet.state);
             }
-            false => assert_eq!(self.session.picture(), before, "a packet that is refused changes nothing"),
+            false => assert_eq!(
+                self.session.picture(),
+                before,
+                "a packet that is refused changes nothing"
+            ),
         }
         self.act();
         if self.session.state() == State::Up && taken {
-            assert!(matches!(received.packet.state, State::Init | State::Up), "{received:?}");
+            assert!(
+                matches!(received.packet.state, State::Init | State::Up),
+                "{received:?}"
+            );
         }
     }
 
@@ -253,7 +273,10 @@ impl World {
             assert!(!self.session.is_silent(self.now), "silent, and nothing was done");
         }
         let next = self.session.next_deadline(self.now + Duration::from_nanos(1));
-        assert!(next.is_none_or(|at| at > self.now), "a timer that is due stays due");
+        assert!(
+            next.is_none_or(|at| at > self.now),
+            "a timer that is due stays due"
+        );
     }
 
     fn act(&mut self) {
@@ -266,7 +289,11 @@ impl World {
                 Output::Send(octets) => self.sent(&octets),
                 Output::Path(PathState::Up) => {
                     self.reached.ups += 1;
-                    assert!(matches!(self.peer, Some(State::Init | State::Up)), "up after {:?}", self.peer);
+                    assert!(
+                        matches!(self.peer, Some(State::Init | State::Up)),
+                        "up after {:?}",
+                        self.peer
+                    );
                 }
                 Output::Path(PathState::PeerAdminDown) => assert_eq!(self.peer, Some(State::AdminDown)),
                 Output::Path(PathState::Down(_) | PathState::AdminDown) => {}
@@ -274,7 +301,10 @@ impl World {
         }
         let up = self.session.state() == State::Up;
         assert_eq!(up, self.session.path() == PathState::Up, "clients know what is");
-        assert!(!self.disabled || self.session.state() == State::AdminDown, "held down");
+        assert!(
+            !self.disabled || self.session.state() == State::AdminDown,
+            "held down"
+        );
     }
 
     fn sent(&mut self, octets: &[u8]) {
@@ -283,7 +313,10 @@ impl World {
         assert!(!self.passive || self.spoken_to, "a passive end spoke first");
         let received = wire::decode(octets).expect("a valid packet");
         let packet = received.packet;
-        assert_eq!((packet.my_discriminator, packet.multiplier), (OURS, self.multiplier));
+        assert_eq!(
+            (packet.my_discriminator, packet.multiplier),
+            (OURS, self.multiplier)
+        );
         assert!(!(packet.poll && packet.is_final), "RFC 5880 §6.5");
         assert!(!packet.demand && !packet.control_plane_independent);
         assert_eq!(received.has_auth, self.auth.is_some());

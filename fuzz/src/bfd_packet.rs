@@ -17,9 +17,17 @@ pub fn check(data: &[u8]) {
         assert!(!again.has_auth && again.auth_section().is_none());
         assert_eq!(received.auth_section().is_some(), received.has_auth);
         let signed = wire::encode(&packet, 28);
-        assert_eq!(usize::from(signed[3]), MANDATORY_LENGTH + 28, "Length counts the section");
+        assert_eq!(
+            usize::from(signed[3]),
+            MANDATORY_LENGTH + 28,
+            "Length counts the section"
+        );
     }
-    for auth in [None, Some(BfdAuthKind::KeyedSha1), Some(BfdAuthKind::MeticulousKeyedSha1)] {
+    for auth in [
+        None,
+        Some(BfdAuthKind::KeyedSha1),
+        Some(BfdAuthKind::MeticulousKeyedSha1),
+    ] {
         hear(data, auth);
     }
 }
@@ -38,7 +46,12 @@ fn hear(data: &[u8], kind: Option<BfdAuthKind>) {
         return;
     };
     let taken = session.receive(&received, now, now).is_ok();
-    assert!(!taken || received.has_auth == kind.is_some(), "authentication is asked for and given, or neither");
-    let next = session.next_deadline(now).expect("an active session always sends");
+    assert!(
+        !taken || received.has_auth == kind.is_some(),
+        "authentication is asked for and given, or neither"
+    );
+    let next = session
+        .next_deadline(now)
+        .expect("an active session always sends");
     session.on_deadline(next.max(now), next.max(now));
 }

@@ -2,5 +2,7 @@
 //!
 //! Each is one file without a fuzzer in it, so that an ordinary test can replay the seeds (`anycast/tests/seeds.rs`).
 
+pub mod bfd_events;
+pub mod bfd_packet;
 pub mod bgp_events;
 pub mod bgp_message;

@@ -3,6 +3,7 @@
 //! The messages are valid; what they say is known because we made them up. Where another reader says something
 //! else, the reason stands in its table, and a reason that no message needs any more fails the test.
 
+mod bfd;
 mod bgpkit;
 mod conversation;
 mod pcap;
@@ -231,6 +232,23 @@ fn tshark_complains_of_nothing_that_is_said_to_a_peer_with_short_as_numbers() {
         let told = hear(&conversation::two_octet_speech(seed), Some(false), seed);
         eprintln!("seed {seed}: {told}");
     }
+}
+
+#[test]
+fn tshark_complains_of_no_bfd_packet_of_a_random_session() {
+    if let Err(reason) = tshark::missing() {
+        return eprintln!("skip: tshark_complains_of_no_bfd_packet_of_a_random_session: {reason}");
+    }
+    let mut ups = 0;
+    for seed in 0..6 {
+        let record = bfd::conversation(seed);
+        let (packets, complaints) = tshark::dissect_bfd(&record.capture);
+        assert!(complaints.is_empty(), "seed {seed}: {complaints:?}");
+        assert_eq!(packets, record.packets, "seed {seed}");
+        eprintln!("seed {seed}: {packets} packets, {} times up", record.ups);
+        ups += record.ups;
+    }
+    assert!(ups > 0);
 }
 
 /// Every message is seen, and none is complained of.

@@ -84,6 +84,24 @@ impl Capture {
         self.ip(at, 6, 64, *flow.from.ip(), *flow.to.ip(), &segment);
     }
 
+    /// A UDP datagram with TTL 255, as BFD wants it (RFC 5881 §5).
+    pub(crate) fn datagram(
+        &mut self,
+        at: Duration,
+        from: (Ipv4Addr, u16),
+        to: (Ipv4Addr, u16),
+        octets: &[u8],
+    ) {
+        let length = u16::try_from(8 + octets.len()).expect("a datagram fits");
+        let mut datagram = Vec::with_capacity(length.into());
+        datagram.extend(from.1.to_be_bytes());
+        datagram.extend(to.1.to_be_bytes());
+        datagram.extend(length.to_be_bytes());
+        datagram.extend([0, 0]); // no checksum
+        datagram.extend(octets);
+        self.ip(at, 17, 255, from.0, to.0, &datagram);
+    }
+
     fn ip(&mut self, at: Duration, protocol: u8, ttl: u8, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) {
         let length = u16::try_from(20 + payload.len()).expect("a segment fits");
         let mut packet = vec![0x45, 0];

@@ -85,28 +85,47 @@ impl IntoAddress for ([u8; 4], u16) {
 
 /// Every BGP message of the file, in order. Without `four_octet` tshark finds the width of AS numbers itself.
 pub(crate) fn dissect(capture: &Capture, four_octet: Option<bool>) -> Vec<Dissected> {
-    let folder = tempfile::tempdir().expect("a folder for the capture");
-    let file = folder.path().join("session.pcap");
-    std::fs::write(&file, capture.octets()).expect("the capture is written");
     let width = match four_octet {
         None => "Auto-detect",
         Some(false) => "2 octet",
         Some(true) => "4 octet",
     };
+    let mut reader = Reader::default();
+    pdml(capture, &format!("bgp.asn_len:{width}"), |line| reader.take(line));
+    reader.finish()
+}
+
+/// How many packets of BFD the file has, and what tshark complains of.
+pub(crate) fn dissect_bfd(capture: &Capture) -> (usize, Vec<String>) {
+    let (mut packets, mut complaints) = (0, Vec::new());
+    pdml(capture, "bgp.asn_len:Auto-detect", |line| {
+        let line = line.trim_start();
+        packets += usize::from(line.starts_with("<proto name=\"bfd\""));
+        let error = line.contains("_ws.expert.severity") && attribute(line, "show") == ERROR;
+        if error || line.contains("_ws.malformed") {
+            complaints.push(line.to_owned());
+        }
+    });
+    (packets, complaints)
+}
+
+/// Gives each line of what tshark says of a capture.
+fn pdml(capture: &Capture, setting: &str, mut take: impl FnMut(&str)) {
+    let folder = tempfile::tempdir().expect("a folder for the capture");
+    let file = folder.path().join("session.pcap");
+    std::fs::write(&file, capture.octets()).expect("the capture is written");
     let mut child = Command::new(TSHARK)
-        .args(["-n", "-T", "pdml", "-o", &format!("bgp.asn_len:{width}"), "-r"])
+        .args(["-n", "-T", "pdml", "-o", setting, "-r"])
         .arg(&file)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("tshark runs");
-    let mut reader = Reader::default();
     for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
-        reader.take(&line.expect("UTF-8"));
+        take(&line.expect("UTF-8"));
     }
     let status = child.wait().expect("our own child");
     assert!(status.success(), "tshark: {status}");
-    reader.finish()
 }
 
 /// Reads PDML line by line; each line is one tag.
