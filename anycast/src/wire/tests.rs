@@ -43,7 +43,10 @@ fn read_update(message: &[u8], context: Context) -> Update {
 pub(crate) fn read_update_of(frame: &Frame) -> Update {
     match decode(frame, MODERN).unwrap() {
         Message::Update(update) => *update,
-        other => panic!("{other:?}"),
+        other @ (Message::Open(_)
+        | Message::Notification(_)
+        | Message::Keepalive
+        | Message::RouteRefresh(_)) => panic!("{other:?}"),
     }
 }
 

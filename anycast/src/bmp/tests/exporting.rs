@@ -42,12 +42,14 @@ fn word(message: &Message) -> String {
             PeerDown::LocalNotification(_) => format!("down {} by us", peer.asn),
             PeerDown::RemoteNotification(_) => format!("down {} by it", peer.asn),
             PeerDown::RemoteNoData => format!("down {} lost", peer.asn),
-            other => format!("{other:?}"),
+            other @ (PeerDown::LocalNoNotification(_) | PeerDown::Deconfigured | PeerDown::LocalTlvs(_)) => {
+                format!("{other:?}")
+            }
         },
         Message::PeerUp(peer, _) => format!("up {}", peer.asn),
         Message::Initiation(_) => "initiation".to_owned(),
         Message::Termination(_) => "termination".to_owned(),
-        other => format!("{other:?}"),
+        other @ (Message::RouteMirroring(..) | Message::Unknown(_)) => format!("{other:?}"),
     }
 }
 

@@ -17,6 +17,7 @@ fn reader() -> Reader {
 }
 
 /// What a message makes the reader say.
+#[expect(clippy::needless_pass_by_value, reason = "each message is made for the call")]
 fn hear(reader: &mut Reader, message: Message) -> Vec<String> {
     let events = reader.on_message(read(&encode(&message)), Timestamp::now());
     events.unwrap().iter().map(word).collect()

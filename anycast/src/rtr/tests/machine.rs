@@ -88,7 +88,12 @@ fn word(action: &Action) -> String {
                 Pdu::ResetQuery => format!("reset query v{version}"),
                 Pdu::SerialQuery { session, serial } => format!("serial query {session}/{serial} v{version}"),
                 Pdu::ErrorReport { code, .. } => format!("error {code} v{version}"),
-                other => format!("{other:?}"),
+                other @ (Pdu::SerialNotify { .. }
+                | Pdu::CacheResponse { .. }
+                | Pdu::Prefix { .. }
+                | Pdu::EndOfData { .. }
+                | Pdu::CacheReset
+                | Pdu::RouterKey) => format!("{other:?}"),
             }
         }
     }
