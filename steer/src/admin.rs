@@ -8,15 +8,21 @@
 //! | `GET /v1/drains` | every drain that stands, and how the store is |
 //! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it |
 //! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
+//! | `GET /v1/routes` | what becomes of each prefix, and what each session has of it |
+//! | `PUT /v1/routes/PREFIX?lease=30s&owner=NAME` | a lease on a prefix, or another term of it; 409 is somebody else's |
+//! | `DELETE /v1/routes/PREFIX?owner=NAME` | gives a lease back |
+//! | `POST /v1/routes/PREFIX/clear` | forgets its flaps |
 //! | `GET /metrics` | Prometheus text |
 //!
 //! What changes something is answered when the snapshot that carries it is published. The listener is on loopback
-//! (the configuration allows nothing else), and a browser on the same machine is kept out: a change needs a JSON
-//! body or a method that a foreign page may not send, and a `Host` that is an address or `localhost`.
+//! (the configuration allows nothing else), and a browser on the same machine is kept out: nothing is answered that
+//! comes from a page (`Origin`), or that asks for us by another name than an address or `localhost` (`Host`).
 //!
-//! Status and explanation give text for a terminal with `&format=text` (status also with `&color=true`).
+//! Status, routes and explanation give text for a terminal with `&format=text` (the first two also with
+//! `&color=true&width=COLUMNS`).
 
 pub(crate) mod drains;
+pub(crate) mod routes;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -27,10 +33,11 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, put};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use steer_anycast::SpeakerStatus;
+use steer_anycast::announcer::AnnouncerHandle;
 use steer_dns::Engine;
 use steer_health::{Operator, SnapshotCell};
 use steer_topology::{Name, SiteId};
@@ -51,6 +58,8 @@ pub(crate) struct Admin {
     pub(crate) engine: Arc<Engine>,
     pub(crate) operator: Operator,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
+    /// By site, like the speakers.
+    pub(crate) announcers: Arc<[AnnouncerHandle]>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -81,7 +90,12 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/explain", get(explain))
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
-        .layer(middleware::from_fn(only_by_address))
+        .route("/v1/routes", get(routes::list))
+        .route(
+            "/v1/routes/{*prefix}",
+            put(routes::lease).delete(routes::delete).post(routes::clear),
+        )
+        .layer(middleware::from_fn(keep_browsers_out))
         .with_state(admin)
         .route("/metrics", get(move || render(metrics.clone())));
     let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
@@ -115,6 +129,7 @@ struct StatusQuery {
     format: Format,
     #[serde(default)]
     color: bool,
+    width: Option<u16>,
 }
 
 #[derive(Default, Clone, Copy, Deserialize)]
@@ -138,7 +153,7 @@ async fn status(State(admin): State<Admin>, Query(query): Query<StatusQuery>) ->
     let status = Status::of(&admin);
     match query.format {
         Format::Json => axum::Json(status).into_response(),
-        Format::Text => status.render(query.color).into_response(),
+        Format::Text => status.render(query.color, query.width).into_response(),
     }
 }
 
@@ -179,16 +194,18 @@ fn failed(status: StatusCode, error: String) -> Response {
     (status, axum::Json(ApiError { error })).into_response()
 }
 
-/// A page in a browser may have its own name resolve to 127.0.0.1 and then speak to us as its own server. Its
-/// requests carry that name.
-async fn only_by_address(request: Request, next: Next) -> Response {
-    if is_ours(request.headers(), request.uri()) {
-        return next.run(request).await;
+/// A page in a browser on this machine may send us forms, or have its own name resolve to 127.0.0.1 and then speak
+/// to us as to its own server. Its requests carry its name.
+async fn keep_browsers_out(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(header::ORIGIN) {
+        let error = "this API answers no page of a browser".to_owned();
+        return failed(StatusCode::FORBIDDEN, error);
     }
-    failed(
-        StatusCode::FORBIDDEN,
-        "this API is asked by its address, or as localhost, and by no other name".to_owned(),
-    )
+    if !is_ours(request.headers(), request.uri()) {
+        let error = "this API is asked by its address, or as localhost, and by no other name".to_owned();
+        return failed(StatusCode::FORBIDDEN, error);
+    }
+    next.run(request).await
 }
 
 fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {

@@ -50,10 +50,20 @@ impl AdminClient {
     pub(crate) async fn post(
         &self,
         path: &[&str],
+        query: &[(&str, String)],
         body: &serde_json::Value,
     ) -> Result<serde_json::Value, Failure> {
-        let request = self.http.post(self.url(path, &[])?).json(body);
+        let request = self.http.post(self.url(path, query)?).json(body);
         self.change(request).await
+    }
+
+    /// `PUT` to a path, in segments.
+    pub(crate) async fn put(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<serde_json::Value, Failure> {
+        self.change(self.http.put(self.url(path, query)?)).await
     }
 
     /// `DELETE` of a path, in segments.

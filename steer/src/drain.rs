@@ -17,7 +17,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
     });
     run::runtime()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
-        let done = client.post(&["v1", "drains"], &wish).await?;
+        let done = client.post(&["v1", "drains"], &[], &wish).await?;
         show(&done, args.json, drained)
     })
 }

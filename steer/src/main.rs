@@ -23,6 +23,7 @@ mod logging;
 mod moment;
 mod quickstart;
 mod resolve;
+mod routes;
 mod run;
 mod status;
 mod table;
@@ -51,6 +52,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Explain(args) => explain::show(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
+        Command::Announce(args) => routes::announce(&args),
+        Command::Withdraw(args) => routes::withdraw(&args),
+        Command::ClearFlaps(args) => routes::clear_flaps(&args),
         Command::Lab(args) => lab::run(args),
         Command::Endpoint(args) => endpoint::run(&args),
     }

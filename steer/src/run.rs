@@ -132,6 +132,7 @@ impl Bound {
         let (operator, commands) = Operator::new(Arc::clone(&cell), &keeper);
         let engine = Arc::new(Engine::new(loaded.tables(cell.load())));
         let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
+        let announcers: Vec<_> = speakers.iter().map(Speaker::announcer).collect();
         let stop_announcing = CancellationToken::new();
         let stop = CancellationToken::new();
         log_start(&loaded, &sites, server.as_ref(), admin.as_ref());
@@ -154,6 +155,7 @@ impl Bound {
                 engine: Arc::clone(&engine),
                 operator,
                 speakers: statuses.into(),
+                announcers: announcers.into(),
                 stop: stop.clone(),
             };
             tasks.spawn(admin::serve(listener, admin, metrics));

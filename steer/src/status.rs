@@ -9,11 +9,11 @@ use steer_topology::Prefix;
 
 use crate::admin::Admin;
 use crate::admin::drains::{DrainView, DrainsView, KeptView};
-use crate::cli::StatusArgs;
+use crate::cli::{StatusArgs, StatusPart};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
-use crate::{run, table};
+use crate::{routes, run, table};
 
 /// The status document. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -100,7 +100,7 @@ impl Status {
     }
 
     /// The status for a terminal.
-    pub(crate) fn render(&self, color: bool) -> String {
+    pub(crate) fn render(&self, color: bool, width: Option<u16>) -> String {
         let Self {
             version,
             fleet,
@@ -130,7 +130,7 @@ impl Status {
             text.push_str("the first round of checks is not over: nothing is announced or withdrawn on a condition yet\n");
         }
         if !drains.is_empty() {
-            text.push_str(&format!("\n{}\n", drain_table(drains, color)));
+            text.push_str(&format!("\n{}\n", fitted(drain_table(drains, color), width)));
         }
         if let Some(why) = drains_kept
             .not_kept_because
@@ -140,13 +140,21 @@ impl Status {
             text.push_str(&format!("drains end with the process: {why}\n"));
         }
         if !endpoints.is_empty() {
-            text.push_str(&format!("\n{}\n", endpoint_table(endpoints, color)));
+            text.push_str(&format!(
+                "\n{}\n",
+                fitted(endpoint_table(endpoints, color), width)
+            ));
         }
         for speaker in bgp {
-            text.push_str(&format!("\n{}\n", speaker_table(speaker, color)));
+            text.push_str(&format!("\n{}\n", fitted(speaker_table(speaker, color), width)));
         }
         text
     }
+}
+
+fn fitted(mut table: Table, width: Option<u16>) -> Table {
+    table::fit(&mut table, width);
+    table
 }
 
 fn drain_table(rows: &[DrainView], color: bool) -> Table {
@@ -241,8 +249,11 @@ fn route_cells(prefix: Prefix, route: &RouteStatus, note: &str) -> [Cell; 4] {
     ]
 }
 
-/// Prints the status of a running steer, once or on each change.
+/// Prints the status of a running steer, once or on each change, or one part of it.
 pub(crate) fn show(args: &StatusArgs) -> Result<(), Failure> {
+    if let Some(StatusPart::Routes(routes)) = &args.part {
+        return routes::show(routes);
+    }
     run::runtime()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let mut after = None;
@@ -266,10 +277,7 @@ async fn print(client: &AdminClient, args: &StatusArgs, after: Option<u64>) -> R
     if args.json {
         println!("{document}");
     } else {
-        let color = crate::client::color().to_string();
-        let text = client
-            .text("/v1/status", &[("format", "text".to_owned()), ("color", color)])
-            .await?;
+        let text = client.text("/v1/status", &table::look()).await?;
         if args.watch {
             print!("\x1b[2J\x1b[H");
         }
