@@ -23,7 +23,7 @@ mod target;
 pub mod wire;
 
 pub use auth::{Auth, InvalidKey};
-pub use driver::{Bfd, BfdError, BfdReport, Id, MAX_SESSIONS, Ports, Priority};
+pub use driver::{Bfd, BfdError, BfdService, Id, MAX_SESSIONS, Ports, Priority};
 pub use session::{
     Config, Effect, Intervals, Octets, Output, PathState, Picture, Role, SLOW, Session, State, Trigger, step,
 };

@@ -12,10 +12,12 @@
 //! thin driver. `monitor` is the other end of a session for people who want to look: it takes any peer and only
 //! listens.
 //!
-//! Covered: RFC 4271 (BGP-4), 4760 (IPv4 and IPv6 unicast), 6793 (4-octet AS numbers), 2918 (route refresh, when
-//! the peer asks), 4486 and 9003 (Cease and its text), 5492 (capabilities), 6286 (identifiers), 6608 (FSM error
-//! subcodes), 7606 (error handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment
-//! says `Gap:`.
+//! Covered: RFC 4271 (BGP-4), 4760 (IPv4 and IPv6 unicast), 8950 (IPv4 over an IPv6 next hop), 6793 (4-octet AS
+//! numbers), 2918 and 7313 (route refresh), 8654 (messages of 65,535 octets), 4486, 8538 and 9003 (Cease, Hard Reset,
+//! and its text), 4724 (graceful restart, as the one that restarts), 9494 (what a peer says of its long-lived form),
+//! 9234 (roles, leaks), 5492 and 9072 (capabilities), 6286 (identifiers), 6608 (FSM error subcodes), 9687 (send hold
+//! timer), 5882 and 9384 (what BFD does to a session), 1997, 4360, 5701 and 8092 (communities), 7606 (error
+//! handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment says `Gap:`.
 
 pub mod bfd;
 mod connection;

@@ -9,6 +9,7 @@
 //! peer looks at the rest. Each peer has its own task, so that a
 //! slow or mad peer costs only itself.
 
+mod detection;
 mod inbound;
 mod peer;
 mod status;
@@ -42,6 +43,7 @@ use wish::Wish;
 
 pub use crate::transport::KeyError;
 pub(crate) use crate::transport::bind_listener;
+pub use detection::{DetectionError, Detections};
 pub use inbound::{InboundTotals, SampledRoute};
 pub use status::{
     Messages, PeerStatus, RestartStatus, RouteStatus, SessionStatus, SpeakerStatus, TransportStatus,
@@ -95,6 +97,9 @@ pub enum BindError {
         /// The system's answer.
         source: io::Error,
     },
+    /// BFD of a peer.
+    #[error(transparent)]
+    Detection(#[from] DetectionError),
     /// The kernel knows keys by address.
     #[error("peers share the address {peer} but not the key; give all of them the same password_file")]
     TwoKeys {
@@ -138,7 +143,9 @@ impl Speaker {
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
-        let status = Arc::new(first_status(bgp, router_id, bound, &peers, &transports));
+        let detections = Arc::new(Detections::bind(bgp, &peers)?);
+        let status = first_status(bgp, router_id, bound, &peers, &transports);
+        let status = Arc::new(SpeakerStatus { detections, ..status });
         Ok(Self {
             site,
             listeners,
@@ -156,6 +163,12 @@ impl Speaker {
         Arc::clone(&self.status)
     }
 
+    /// BFD of the peers: to hold one down, say.
+    #[must_use]
+    pub fn detections(&self) -> Arc<Detections> {
+        Arc::clone(&self.status.detections)
+    }
+
     /// Says how [`Speaker::run`] shall end.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
@@ -169,6 +182,8 @@ impl Speaker {
         let snapshot = snapshots.load();
         let first = decide(&snapshot, self.site, &Wanted::default());
         let wishes = watch::Sender::new(Arc::new(Wish::first(first, snapshot.settled)));
+        let detections = self.detections();
+        detections.start(seed);
         let (doors, mut tasks) = self.spawn_peers(&wishes, seed, &shutdown);
         let doors = Arc::new(doors);
         let mut listeners = JoinSet::new();
@@ -189,6 +204,7 @@ impl Speaker {
         }
         shutdown.cancelled().await;
         while tasks.join_next().await.is_some() {}
+        detections.stop().await;
         while listeners.join_next().await.is_some() {}
     }
 
@@ -199,6 +215,7 @@ impl Speaker {
             listen: Vec::new(),
             peers: Vec::new(),
             samples: Vec::new(),
+            detections: Arc::default(),
         };
         Self {
             site,
@@ -234,7 +251,8 @@ impl Speaker {
                 senders.push(sender);
                 let (seed, common) = (seed.wrapping_add(index as u64), Arc::clone(&common));
                 let transport = Arc::clone(&self.transports[index]);
-                let task = PeerTask::new(peer.clone(), transport, index, common, seed);
+                let path = self.status.detections.watch(index);
+                let task = PeerTask::new(peer.clone(), transport, path, index, common, seed);
                 tasks.spawn(task.run(wishes.subscribe(), accepted, shutdown.clone()));
             }
         }
@@ -268,6 +286,7 @@ fn first_status(
         samples: samples
             .map(|(peer, seed)| Arc::new(Mutex::new(Sample::new(peer.sample, seed))))
             .collect(),
+        detections: Arc::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes ─► take_frame ─► decode ─► Message            every refusal is a Malformed: code, subcode, data, text
 //!                          └─► update ─► attribute    per attribute: the action of RFC 7606
-//! Message ─► encode ─► bytes                          at most 4,096 octets, prefixes masked
+//! Message ─► encode ─► bytes                          at most 4,096 or 65,535 octets, prefixes masked
 //! ```
 //!
 //! Own code and not a library, because a decoder that guesses is no decoder for a live session.

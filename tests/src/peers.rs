@@ -125,6 +125,8 @@ pub struct Features {
     pub extended_messages: bool,
     /// Over IPv6: carry IPv4 routes with an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
+    /// BFD on `eth1`, every so many milliseconds; BIRD and FRR alone.
+    pub bfd_ms: Option<u64>,
 }
 
 /// One of [`Features`], or something else that not every peer can do.

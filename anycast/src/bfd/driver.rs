@@ -78,7 +78,7 @@ pub enum BfdError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The source address is not ours, or all ports are taken.
+    /// No port is free, or the address is of the other family.
     #[error("BFD with {peer}: cannot send from {}: {source}", .address.map_or("any address".to_owned(), |address| address.to_string()))]
     Source {
         /// The other end.
@@ -153,9 +153,9 @@ pub(super) struct ClockStatus {
     cpu_ns: AtomicU64,
 }
 
-/// The whole service, as its operator may see it.
+/// The thread, as its operator may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct BfdReport {
+pub struct BfdService {
     /// What the thread got; absent until it runs.
     pub priority: Option<Priority>,
     /// So often it ran 5 ms or more after it wanted to.
@@ -164,8 +164,6 @@ pub struct BfdReport {
     pub worst_late_us: u64,
     /// CPU time of the thread.
     pub cpu_us: u64,
-    /// Each session, in the order in which they were added.
-    pub sessions: Vec<BfdStatus>,
 }
 
 impl Bfd {
@@ -292,22 +290,27 @@ impl Bfd {
         self.command(Command::Intervals(id, intervals));
     }
 
-    /// How all of it stands.
+    /// How the thread fares.
     #[must_use]
-    pub fn report(&self) -> BfdReport {
+    pub fn service(&self) -> BfdService {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let known = self.known();
-        BfdReport {
+        BfdService {
             priority: self.clock.priority.get().copied(),
             stalls: count(&self.clock.stalls),
             worst_late_us: count(&self.clock.worst_late_us),
             cpu_us: count(&self.clock.cpu_ns) / 1000,
-            sessions: known
-                .sessions
-                .values()
-                .map(|session| session.shared.status())
-                .collect(),
         }
+    }
+
+    /// How each session stands, in the order in which they were added.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<BfdStatus> {
+        let known = self.known();
+        known
+            .sessions
+            .values()
+            .map(|session| session.shared.status())
+            .collect()
     }
 
     /// How one session stands.

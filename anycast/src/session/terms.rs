@@ -68,7 +68,7 @@ impl Config {
         }
     }
 
-    /// As the file has it for one peer.
+    /// As the file has it for one peer. The host's name is the driver's to add.
     #[must_use]
     pub fn of(peer: &steer_topology::Peer, local_asn: Asn, router_id: Ipv4Addr) -> Self {
         Self {
@@ -82,6 +82,7 @@ impl Config {
             role: peer.role,
             graceful_restart: peer.graceful_restart,
             strict_bfd: peer.bfd.as_ref().is_some_and(|bfd| bfd.strict),
+            software: Some(concat!("steer/", env!("CARGO_PKG_VERSION")).to_owned()),
             ..Self::basic(local_asn, router_id)
         }
     }

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::detection::{PathWatch, path_news};
 use super::inbound::Inbound;
 use super::status::{PeerStatus, SessionStatus, SpeakerStatus, locked};
 use super::stop::{StopHandle, StopKind};
@@ -75,6 +76,8 @@ pub(super) struct PeerTask {
     index: usize,
     common: Arc<Common>,
     machine: session::Peer,
+    /// BFD, where the peer has it.
+    path: Option<PathWatch>,
     dial: Option<(SessionId, Dial)>,
     connections: Vec<Connection>,
     closing: JoinSet<()>,
@@ -105,6 +108,7 @@ impl PeerTask {
     pub(super) fn new(
         peer: Peer,
         transport: Arc<Transport>,
+        path: Option<PathWatch>,
         index: usize,
         common: Arc<Common>,
         seed: u64,
@@ -124,6 +128,7 @@ impl PeerTask {
             transport,
             index,
             machine: session::Peer::new(config, seed),
+            path,
             dial: None,
             connections: Vec::new(),
             closing: JoinSet::new(),
@@ -167,6 +172,7 @@ impl PeerTask {
                 () = any_ready(&self.connections) => self.pump(),
                 (id, result) = dialled(&mut self.dial) => self.on_dialled(id, result),
                 Some(stream) = accepted.recv() => self.on_accepted(stream),
+                news = path_news(&mut self.path) => self.on_path(news),
                 () = until(deadline) => self.on_deadline(),
                 _ = resync.tick() => self.compare_all(),
             }
@@ -204,6 +210,13 @@ impl PeerTask {
         }
         self.notes.all_routes_changed();
         self.unsettled = true;
+    }
+
+    /// RFC 5882 §4: no deadline and no message of the peer stands before it.
+    fn on_path(&mut self, news: [Option<Event>; 2]) {
+        for event in news.into_iter().flatten() {
+            self.machine.handle(event, Instant::now());
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -363,7 +376,8 @@ impl PeerTask {
         let session = SessionStatus::new(negotiated, connection.local, connection.remote);
         info!(
             peer = %self.label, peer_id = %session.peer_id, local = %session.local, remote = %session.remote,
-            hold_time_s = session.hold_time_s, families = ?session.families, "session established"
+            hold_time_s = session.hold_time_s, families = ?session.families,
+            extended_messages = negotiated.extended_messages, "session established"
         );
         self.logged = None;
         let sample = Arc::clone(&self.common.status.samples[self.index]); // made with one entry per peer

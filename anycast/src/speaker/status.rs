@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use steer_topology::{Asn, Peer, Prefix, RoleName};
 
+use super::detection::Detections;
 use super::inbound::{self, InboundTotals, Sample, SampledRoute};
+use crate::bfd::{BfdService, BfdStatus};
 use crate::reconcile::Obstacle;
 use crate::session::{Negotiated, State};
 use crate::transport::Transport;
@@ -26,6 +28,7 @@ pub struct SpeakerStatus {
     pub(crate) peers: Vec<Mutex<PeerStatus>>,
     /// By peer.
     pub(super) samples: Vec<Arc<Mutex<Sample>>>,
+    pub(super) detections: Arc<Detections>,
 }
 
 /// One peer at one moment.
@@ -53,6 +56,8 @@ pub struct PeerStatus {
     pub messages_out: Messages,
     /// How its TCP connections are protected.
     pub transport: TransportStatus,
+    /// Its BFD session, where it has one.
+    pub bfd: Option<BfdStatus>,
     /// Prefixes in UPDATEs of the peer in this session; counted, never kept (RFC 8212).
     pub prefixes_in: u64,
     /// More of what came in during this session.
@@ -186,10 +191,11 @@ impl SpeakerStatus {
     /// Each peer, in the order of the configuration.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
-        let peers = self.peers.iter().zip(&self.samples);
+        let peers = self.peers.iter().zip(&self.samples).enumerate();
         peers
-            .map(|(peer, sample)| PeerStatus {
+            .map(|(index, (peer, sample))| PeerStatus {
                 sample: inbound::locked(sample).routes(),
+                bfd: self.detections.status(index),
                 ..locked(peer).clone()
             })
             .collect()
@@ -226,6 +232,7 @@ impl PeerStatus {
                 ttl: transport.ttl(),
                 interface: peer.interface.clone(),
             },
+            bfd: None,
             prefixes_in: 0,
             inbound: InboundTotals::default(),
             sample: Vec::new(),
@@ -285,6 +292,7 @@ impl Serialize for SpeakerStatus {
             router_id: Option<Ipv4Addr>,
             listen: &'a [SocketAddr],
             peers: Vec<PeerStatus>,
+            bfd: Option<BfdService>,
         }
         let Self {
             asn,
@@ -292,12 +300,14 @@ impl Serialize for SpeakerStatus {
             listen,
             peers: _,
             samples: _,
+            detections,
         } = self;
         Picture {
             asn: *asn,
             router_id: *router_id,
             listen,
             peers: self.peers(),
+            bfd: detections.service(),
         }
         .serialize(serializer)
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use steer_labs::netns::Proc;
 
-use super::{Feature, Home, Peer, Route, Session, parse, parse_path};
+use super::{Feature, Home, Peer, Route, Session, bfd, parse, parse_path};
 
 /// The BIRD Internet Routing Daemon.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,12 @@ impl Peer for Bird {
             &home.arg("bird.pid"),
         ];
         let args = args.map(str::to_owned);
-        Ok(vec![home.spawn("/usr/sbin/bird", &args, &[], "bird")?])
+        let bird = if session.features.bfd_ms.is_some() {
+            bfd::spawn_first(home, "/usr/sbin/bird", &args, "bird")?
+        } else {
+            home.spawn("/usr/sbin/bird", &args, &[], "bird")?
+        };
+        Ok(vec![bird])
     }
 
     fn routes(&self, home: &Home) -> Result<BTreeSet<Route>, String> {
@@ -103,6 +108,7 @@ fn config(home: &Home, session: &Session) -> String {
         (features.ttl_security, "  ttl security on;\n"),
         (features.graceful_restart, "  graceful restart on;\n"),
         (features.extended_messages, "  enable extended messages on;\n"),
+        (features.bfd_ms.is_some(), "  bfd on;\n"),
     ] {
         text.push_str(if wanted { line } else { "" });
     }
@@ -115,6 +121,9 @@ fn config(home: &Home, session: &Session) -> String {
         let _ = writeln!(text, "  ipv4 {{ {next_hop}import all; export none; }};");
     }
     let _ = writeln!(text, "  ipv6 {{ import all; export none; }};\n}}");
+    if let Some(interval) = features.bfd_ms {
+        text.push_str(&bfd::bird_protocol(interval));
+    }
     text
 }
 

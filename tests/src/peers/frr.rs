@@ -8,7 +8,7 @@ use nix::unistd::User;
 use steer_labs::netns::Proc;
 use steer_labs::wait;
 
-use super::{Feature, Features, Home, Peer, Route, Session, parse, parse_path, text};
+use super::{Feature, Features, Home, Peer, Route, Session, bfd, parse, parse_path, text};
 
 /// FRRouting.
 #[derive(Debug, Clone, Copy)]
@@ -29,22 +29,13 @@ impl Peer for Frr {
 
     fn start(&self, home: &Home, session: &Session) -> Result<Vec<Proc>, String> {
         give_to_frr(home)?;
-        home.write("zebra.conf", "")?;
         home.write("bgpd.conf", &config(session))?;
-        let zapi = home.path("zserv.api");
-        if zapi.exists() {
-            fs::remove_file(&zapi).map_err(|error| error.to_string())?; // of the one that was killed
+        let mut processes = vec![start_zebra(home)?];
+        if let Some(interval) = session.features.bfd_ms {
+            processes.push(bfd::start_bfdd(home, &bfd::frr_profile(interval))?);
         }
-        let zebra = home.spawn("/usr/lib/frr/zebra", &args(home, "zebra"), &[], "zebra")?;
-        // A bgpd that finds no zebra looks again after ten seconds only.
-        wait::until(Duration::from_secs(10), Duration::from_millis(5), || {
-            zapi.exists()
-                .then_some(())
-                .ok_or_else(|| "no zserv.api".to_owned())
-        })
-        .map_err(|error| format!("zebra does not open its socket: {error}"))?;
-        let bgpd = home.spawn("/usr/lib/frr/bgpd", &args(home, "bgpd"), &[], "bgpd")?;
-        Ok(vec![zebra, bgpd])
+        processes.push(home.spawn("/usr/lib/frr/bgpd", &args(home, "bgpd"), &[], "bgpd")?);
+        Ok(processes)
     }
 
     fn routes(&self, home: &Home) -> Result<BTreeSet<Route>, String> {
@@ -90,6 +81,24 @@ impl Peer for Frr {
             Err(seen)
         }
     }
+}
+
+pub(super) fn start_zebra(home: &Home) -> Result<Proc, String> {
+    home.write("zebra.conf", "")?;
+    let zapi = home.path("zserv.api");
+    if zapi.exists() {
+        fs::remove_file(&zapi).map_err(|error| error.to_string())?; // of the one that was killed
+    }
+    let zebra = home.spawn("/usr/lib/frr/zebra", &args(home, "zebra"), &[], "zebra")?;
+    // A daemon that finds no zebra looks again after ten seconds only.
+    let ready = || {
+        zapi.exists()
+            .then_some(())
+            .ok_or_else(|| "no zserv.api".to_owned())
+    };
+    wait::until(Duration::from_secs(10), Duration::from_millis(5), ready)
+        .map_err(|error| format!("zebra does not open its socket: {error}"))?;
+    Ok(zebra)
 }
 
 /// The daemons give up root and then write into the folder.
@@ -162,6 +171,7 @@ fn more(steer: &std::net::IpAddr, features: &Features) -> String {
         role,
         extended_messages: _,
         extended_next_hop,
+        bfd_ms,
     } = features;
     let line = |words: String| format!(" neighbor {steer} {words}\n");
     let mut more = String::new();
@@ -173,6 +183,9 @@ fn more(steer: &std::net::IpAddr, features: &Features) -> String {
     more.extend(ttl_security.then(|| line("ttl-security hops 1".to_owned())));
     more.extend(role.map(|role| line(format!("local-role {role}"))));
     more.extend(extended_next_hop.then(|| line("capability extended-nexthop".to_owned())));
+    more.extend(
+        bfd_ms.map(|_| line("bfd profile steer".to_owned())),
+    );
     more.extend(graceful_restart.then(|| line("graceful-restart-helper".to_owned())));
     more
 }

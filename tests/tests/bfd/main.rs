@@ -10,6 +10,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod bgp;
 mod stage;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! One line: our BFD service in one namespace, a daemon in another, a switch between them that can be cut.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
@@ -97,6 +97,9 @@ impl<'a> Stage<'a> {
             dir: world.dir().join(name),
         };
         std::fs::create_dir_all(&home.dir).unwrap();
+        for (_, theirs) in plan.addresses() {
+            usable(&home.node, theirs);
+        }
         let processes = daemon.start(&home, &paths(plan)).unwrap();
         let bfd = node
             .enter(|| Bfd::bind(Vec::new(), Ports::default()))
@@ -259,7 +262,7 @@ impl<'a> Stage<'a> {
     }
 
     fn fail(&self, why: &str) -> ! {
-        let report = self.bfd.report();
+        let report = (self.bfd.service(), self.bfd.statuses());
         let log = self
             .home
             .read(&format!("{}.log", self.log_stem()))
@@ -323,6 +326,13 @@ fn route_between(world: &World, name: &str, (switch, node): (&Node, &Node), othe
         host.route("0.0.0.0/0", v4).unwrap();
         host.route("::/0", v6).unwrap();
     }
+}
+
+/// The kernel lets nobody use an IPv6 address for a moment after it was added, and BIRD tries once.
+fn usable(node: &Node, address: IpAddr) {
+    let bind = || UdpSocket::bind((address, 0)).map_err(|error| error.to_string());
+    let bound = || node.enter(bind).map_err(|error| error.to_string())?;
+    wait::until(PATIENCE, POLL, bound).unwrap();
 }
 
 fn paths(plan: Plan) -> Vec<Path> {

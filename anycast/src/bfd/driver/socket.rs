@@ -168,10 +168,13 @@ impl Sender {
     pub(super) fn bind(source: Option<IpAddr>, to: SocketAddr, scope: u32) -> io::Result<Self> {
         let ipv4 = to.is_ipv4();
         let socket = open(ipv4)?;
+        // The source address may come later than we do, or go and come again: then sending fails for as long.
         if ipv4 {
+            socket.set_freebind_v4(true)?;
             socket.set_ttl_v4(TTL)?;
             socket.set_tos_v4(TRAFFIC_CLASS)?;
         } else {
+            socket.set_freebind_v6(true)?;
             socket.set_unicast_hops_v6(TTL)?;
             socket.set_tclass_v6(TRAFFIC_CLASS)?;
         }

@@ -248,7 +248,7 @@ fn a_path_has_one_session_however_many_ask() {
     assert!(bfd.status(one).is_some());
     bfd.remove(one);
     assert!(bfd.status(one).is_none() && bfd.path(one).is_none());
-    assert_eq!(bfd.report().sessions.len(), 1);
+    assert_eq!(bfd.statuses().len(), 1);
 }
 
 #[test]
@@ -295,14 +295,20 @@ fn a_port_in_use_is_named_with_the_way_out() {
 }
 
 #[test]
-fn a_source_that_is_not_ours_is_named() {
+fn a_source_that_is_not_there_yet_costs_packets_and_one_that_cannot_be_is_named() {
+    let mut later = target(PEER, Hops::Single);
+    later.source = Some(Ipv4Addr::new(192, 0, 2, 99).into());
+    let bfd = Bfd::bind(vec![later], ports()).unwrap();
+    bfd.start(1).unwrap();
+    let start = Instant::now();
+    while bfd.statuses()[0].send_errors == 0 {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let mut wrong = target(PEER, Hops::Single);
-    wrong.source = Some(Ipv4Addr::new(192, 0, 2, 99).into());
+    wrong.source = Some(Ipv6Addr::LOCALHOST.into());
     let error = Bfd::bind(vec![wrong], ports()).unwrap_err().to_string();
-    assert!(
-        error.contains("127.0.0.2") && error.contains("192.0.2.99"),
-        "{error}"
-    );
+    assert!(error.contains("127.0.0.2") && error.contains("::1"), "{error}");
     let mut wrong = target(PEER, Hops::Single);
     wrong.interface = Some("no-such-thing".to_owned());
     let error = Bfd::bind(vec![wrong], ports()).unwrap_err().to_string();

@@ -111,6 +111,8 @@ struct Entry {
     queued: Option<Instant>,
     heard: Option<Instant>,
     sent: Option<Instant>,
+    /// The last packet could not be sent, and the log has it.
+    mute: bool,
 }
 
 impl Worker {
@@ -276,6 +278,7 @@ impl Worker {
             queued: None,
             heard: None,
             sent: None,
+            mute: false,
             target,
         };
         let peer = (door.kind, entry.target.peer);
@@ -477,12 +480,16 @@ impl Entry {
     fn send(&mut self, octets: &Octets) {
         let counts = &self.shared.counts;
         let now = Instant::now();
-        if self.sender.send(octets).is_err() {
-            // No route, or a full queue: the peer sees silence, as it should, and the next packet tries again.
+        if let Err(error) = self.sender.send(octets) {
+            // No route, no such source address: the peer sees silence, as it should, and the next packet tries again.
             Counts::add(&counts.send_errors);
             counter!("steer_anycast_bfd_send_errors_total", "peer" => self.label.clone()).increment(1);
+            if !std::mem::replace(&mut self.mute, true) {
+                warn!(peer = self.label, %error, "BFD: cannot send");
+            }
             return;
         }
+        self.mute = false;
         Counts::add(&counts.packets_out);
         self.packets_out.increment(1);
         let up = self.session.state() == State::Up;

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use steer_topology::GracefulRestart;
 
 use super::*;
-use crate::wire::Kind;
 use crate::wire::tests::any_message;
+use crate::wire::{Families, Kind, RestartCapability};
 
 /// What a driver may be told, in any order.
 #[derive(Debug, Clone)]
 enum Step {
     Start,
-    Stop,
+    Stop(Reason),
+    Restart,
+    Recovered,
     Accept,
     Connected(u64),
     Lost(u64),
@@ -20,27 +23,80 @@ enum Step {
     GoodOpen(u64),
     Keepalive(u64),
     Garbage(u64),
+    TooManyPrefixes(u64),
+    Blocked(u64),
+    Progress(u64),
+    Path(PathState),
     Pass(u64),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let id = 0..4_u64; // counted back from the newest
-    prop_oneof![
-        1 => Just(Step::Start),
-        1 => Just(Step::Stop),
-        3 => Just(Step::Accept),
+    let reasons = vec![Reason::AdministrativeShutdown, Reason::AdministrativeReset];
+    let paths = vec![
+        PathState::Up,
+        PathState::Up,
+        PathState::Down,
+        PathState::AdminDown,
+    ];
+    let of_session = prop_oneof![
         4 => id.clone().prop_map(Step::Connected),
         2 => id.clone().prop_map(Step::Lost),
         3 => (id.clone(), any_message()).prop_map(|(id, message)| Step::Message(id, message)),
         6 => id.clone().prop_map(Step::GoodOpen),
         6 => id.clone().prop_map(Step::Keepalive),
-        1 => id.prop_map(Step::Garbage),
+        1 => id.clone().prop_map(Step::Garbage),
+        1 => id.clone().prop_map(Step::TooManyPrefixes),
+        3 => id.clone().prop_map(Step::Blocked),
+        1 => id.prop_map(Step::Progress),
+    ];
+    prop_oneof![
+        1 => Just(Step::Start),
+        1 => prop::sample::select(reasons).prop_map(Step::Stop),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Recovered),
+        4 => Just(Step::Accept),
+        3 => prop::sample::select(paths).prop_map(Step::Path),
+        25 => of_session,
         4 => (0..20_000_u64).prop_map(Step::Pass),
+        1 => (0..900_000_u64).prop_map(Step::Pass), // longer than any timer
     ]
 }
 
+/// The configuration, and whether the peer's OPEN offers graceful restart with the N bit.
+fn any_setting() -> impl Strategy<Value = (Config, bool)> {
+    any::<[bool; 6]>().prop_map(|[passive, strict_bfd, graceful, ours, theirs, no_hold]| {
+        let offer = GracefulRestart {
+            restart_time: Duration::from_secs(30),
+            notification: ours,
+        };
+        let hold_time = if no_hold {
+            Duration::ZERO
+        } else {
+            config(1).hold_time
+        };
+        let config = Config {
+            passive,
+            strict_bfd,
+            hold_time,
+            graceful_restart: graceful.then_some(offer),
+            ..config(1)
+        };
+        (config, theirs)
+    })
+}
+
+fn good_open(notification: bool) -> Open {
+    let mut open = their_open();
+    open.capabilities.graceful_restart = Some(RestartCapability {
+        notification,
+        families: Families::ALL,
+        ..RestartCapability::default()
+    });
+    open
+}
+
 /// What was heard and said on each connection, and whether it may still be used.
-#[derive(Default)]
 struct Ledger {
     opened: BTreeSet<SessionId>,
     closed: BTreeSet<SessionId>,
@@ -48,13 +104,43 @@ struct Ledger {
     said_keepalive: BTreeSet<SessionId>,
     heard: BTreeMap<SessionId, Vec<Kind>>,
     up: Option<SessionId>,
+    path: PathState,
+    strict: bool,
+    /// Both sides may have set the N bit.
+    hard: bool,
 }
 
 impl Ledger {
+    fn new(config: &Config, theirs: bool) -> Self {
+        Self {
+            opened: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            said_open: BTreeSet::new(),
+            said_keepalive: BTreeSet::new(),
+            heard: BTreeMap::new(),
+            up: None,
+            path: PathState::Unknown,
+            strict: config.strict_bfd,
+            hard: theirs && config.graceful_restart.is_some_and(|offer| offer.notification),
+        }
+    }
+
+    fn open(&mut self, id: SessionId) {
+        assert!(self.opened.insert(id), "a number twice");
+        assert!(
+            !self.strict || self.path == PathState::Up,
+            "a connection before BFD is up"
+        );
+    }
+
+    fn live(&self) -> impl Iterator<Item = &SessionId> {
+        self.opened.difference(&self.closed)
+    }
+
     fn check(&mut self, action: &Action) {
         let open = |id: &SessionId| self.opened.contains(id) && !self.closed.contains(id);
         match action {
-            Action::Dial(id) => assert!(self.opened.insert(*id), "a number twice"),
+            Action::Dial(id) => self.open(*id),
             Action::SendOpen(id, _) => {
                 assert!(open(id) && self.said_open.insert(*id), "one OPEN per connection");
             }
@@ -64,6 +150,10 @@ impl Ledger {
             }
             Action::SendNotification(id, notification) => {
                 assert!(open(id) && self.said_open.contains(id) && notification.name().is_some());
+                assert!(
+                    self.hard || notification.enclosed().is_none(),
+                    "a Hard Reset not agreed on"
+                );
             }
             Action::Close(id) => assert!(
                 self.opened.contains(id) && self.closed.insert(*id),
@@ -82,60 +172,111 @@ impl Ledger {
                 }
             }
             Action::Refresh(id, _) | Action::Demarcation(id, ..) | Action::Inbound(id, _) => {
-                assert_eq!(self.up, Some(*id))
+                assert_eq!(self.up, Some(*id));
             }
         }
     }
+
+    /// What must hold between two steps.
+    fn check_rest(&self, machine: &Peer, passive: bool) {
+        assert_eq!(self.up.is_some(), machine.state() == State::Established);
+        if self.strict && matches!(self.path, PathState::Unknown | PathState::Down) {
+            assert_eq!(self.live().count(), 0, "a connection while BFD is down");
+        }
+        for side in [Side::Outgoing, Side::Incoming] {
+            let slot = machine.slot(side);
+            let runs = |timer| slot.timers.runs(timer);
+            let running: Vec<Timer> = Timer::ALL.into_iter().filter(|timer| runs(*timer)).collect();
+            if slot.state == State::Idle {
+                let rests = running.is_empty() || running == [Timer::Restart] && side == Side::Outgoing;
+                assert!(rests, "{running:?} in Idle");
+            }
+            assert!(!runs(Timer::SendHold) || slot.state == State::Established);
+        }
+        if machine.stopped {
+            assert_eq!((machine.state(), machine.next_deadline()), (State::Idle, None));
+            assert_eq!(self.live().count(), 0);
+        } else if !passive && !machine.waits_for_path() {
+            let moves = machine.state() == State::Established || machine.next_deadline().is_some();
+            assert!(moves, "nothing would ever happen again");
+        }
+    }
+}
+
+fn take(step: Step, bench: &mut Bench, ledger: &mut Ledger, open: &Open) -> Vec<Action> {
+    let newest = ledger.opened.last().map_or(0, |id| id.0);
+    let id = |back: u64| SessionId(newest.saturating_sub(back));
+    let mut hear = |id: SessionId, message: &[u8]| {
+        let frame = frame(message);
+        ledger.heard.entry(id).or_default().push(frame.kind);
+        Event::Frame(id, frame)
+    };
+    let event = match step {
+        Step::Accept => {
+            if let Ok(id) = bench.machine.accept(bench.now) {
+                ledger.open(id);
+            }
+            return bench.actions();
+        }
+        Step::Pass(milliseconds) => return bench.pass(Duration::from_millis(milliseconds)),
+        Step::Start => Event::Start,
+        Step::Stop(reason) => {
+            let text = String::new();
+            Event::Stop { reason, text }
+        }
+        Step::Restart => Event::Restart { text: String::new() },
+        Step::Recovered => Event::Recovered,
+        Step::Connected(back) => Event::Connected(id(back)),
+        Step::Lost(back) => Event::Lost(id(back), "cut".to_owned()),
+        Step::Message(back, message) => hear(id(back), &message),
+        Step::GoodOpen(back) => hear(id(back), &wire::encode_open(open)),
+        Step::Keepalive(back) => hear(id(back), &wire::encode_keepalive()),
+        Step::Garbage(back) => {
+            let malformed = Malformed::new(Reason::ConnectionNotSynchronized, &[], "garbage");
+            Event::Malformed(id(back), malformed)
+        }
+        Step::TooManyPrefixes(back) => Event::TooManyPrefixes {
+            id: id(back),
+            family: Family::Ipv4Unicast,
+            limit: 10,
+        },
+        Step::Blocked(back) => Event::Blocked(id(back)),
+        Step::Progress(back) => Event::Progress(id(back)),
+        Step::Path(path) => {
+            ledger.path = path;
+            match path {
+                PathState::Up => Event::PathUp,
+                PathState::AdminDown => Event::PathAdminDown,
+                PathState::Down | PathState::Unknown => Event::PathDown,
+            }
+        }
+    };
+    bench.give(event)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_048))]
 
     #[test]
-    fn no_order_of_events_breaks_the_rules(steps in prop::collection::vec(any_step(), 1..120), passive: bool) {
-        let mut bench = Bench::new(Config { passive, ..config(1) });
-        let mut ledger = Ledger::default();
-        let mut newest = 0_u64;
-        let open = wire::encode_open(&their_open());
+    fn no_order_of_events_breaks_the_rules(
+        steps in prop::collection::vec(any_step(), 1..120), (config, theirs) in any_setting(),
+    ) {
+        let (passive, open) = (config.passive, good_open(theirs));
+        let mut ledger = Ledger::new(&config, theirs);
+        let mut bench = Bench::new(config);
         for step in steps {
-            let id = |back: u64| SessionId(newest.saturating_sub(back));
-            let hear = |ledger: &mut Ledger, bench: &mut Bench, id: SessionId, message: &[u8]| {
-                let frame = frame(message);
-                ledger.heard.entry(id).or_default().push(frame.kind);
-                bench.give(Event::Frame(id, frame))
-            };
-            let actions = match step {
-                Step::Start => bench.give(Event::Start),
-                Step::Stop => bench.give(Event::Stop { reason: Reason::AdministrativeShutdown, text: String::new() }),
-                Step::Accept => {
-                    let accepted = bench.machine.accept(bench.now);
-                    ledger.opened.extend(accepted.ok());
-                    bench.actions()
-                }
-                Step::Connected(back) => bench.give(Event::Connected(id(back))),
-                Step::Lost(back) => bench.give(Event::Lost(id(back), "cut".to_owned())),
-                Step::Message(back, message) => hear(&mut ledger, &mut bench, id(back), &message),
-                Step::GoodOpen(back) => hear(&mut ledger, &mut bench, id(back), &open),
-                Step::Keepalive(back) => hear(&mut ledger, &mut bench, id(back), &wire::encode_keepalive()),
-                Step::Garbage(back) => {
-                    let malformed = Malformed::new(Reason::ConnectionNotSynchronized, &[], "garbage");
-                    bench.give(Event::Malformed(id(back), malformed))
-                }
-                Step::Pass(milliseconds) => bench.pass(Duration::from_millis(milliseconds)),
-            };
+            let went_down = matches!(step, Step::Path(PathState::Down)) && ledger.path != PathState::Down;
+            let actions = take(step, &mut bench, &mut ledger, &open);
+            let before: Vec<SessionId> = ledger.live().copied().collect();
             for action in &actions {
                 ledger.check(action);
             }
-            newest = newest.max(ledger.opened.last().map_or(0, |id| id.0));
-            prop_assert_eq!(ledger.up.is_some(), bench.machine.state() == State::Established);
-            // Nothing that is over is still waited for, and nothing waits for ever.
-            prop_assert!(bench.machine.next_deadline().is_none_or(|at| at > bench.now));
-            if bench.machine.stopped {
-                prop_assert_eq!(bench.machine.state(), State::Idle);
-                prop_assert_eq!(bench.machine.next_deadline(), None);
-            } else if !passive {
-                prop_assert!(bench.machine.state() == State::Established || bench.machine.next_deadline().is_some());
+            if went_down {
+                prop_assert!(before.iter().all(|id| ledger.closed.contains(id)), "BFD down drops all");
             }
+            ledger.check_rest(&bench.machine, passive);
+            // Nothing that is over is still waited for.
+            prop_assert!(bench.machine.next_deadline().is_none_or(|at| at > bench.now));
         }
     }
 }

@@ -253,14 +253,6 @@ pub(crate) fn any_message() -> impl Strategy<Value = Bytes> {
         Just(encode_keepalive()),
         notification.prop_map(|notification| encode_notification(&notification)),
         refresh.prop_map(encode_route_refresh),
-        any_announcement().prop_map(|(f, hop, path, prefixes)| encode_reach(
-            f,
-            &prefixes,
-            hop.into(),
-            &path,
-            &Outbound::PLAIN
-        )
-        .0),
         any_announcement().prop_map(|(family, next_hop, path, prefixes)| {
             encode_reach(family, &prefixes, next_hop, &path, &Outbound::PLAIN).0
         }),
