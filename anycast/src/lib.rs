@@ -19,6 +19,8 @@
 //! timer), 5882 and 9384 (what BFD does to a session), 1997, 4360, 5701 and 8092 (communities), 7606 (error
 //! handling), 7607 (AS 0), 8212 (nothing of a peer is kept). Where we fall short a comment says `Gap:`.
 
+mod address;
+pub mod announcer;
 pub mod bfd;
 mod connection;
 pub mod monitor;

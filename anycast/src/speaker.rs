@@ -1,8 +1,8 @@
 //! The driver: binds the listeners, compiles wanted routes once per snapshot, and runs one task per peer.
 //!
 //! ```text
-//! SnapshotCell ─► decide ─► watch<Wish> ─┬─► peer task: machine, reconciler, at most two connections
-//! listeners ─► by address ───────────────┴─► peer task ...
+//! SnapshotCell ─► announcer ─► watch<Wish> ─┬─► peer task: machine, reconciler, at most two connections
+//! listeners ─► by address ──────────────────┴─► peer task ...
 //! ```
 //!
 //! A `watch` holds only the newest wish: none waits behind older ones. A wish names what it changed, so that no
@@ -10,6 +10,7 @@
 //! slow or mad peer costs only itself.
 
 mod detection;
+mod followers;
 mod inbound;
 mod peer;
 mod status;
@@ -33,9 +34,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::announcer::{AnnouncerHandle, Driver, Ended, Request, Settings};
 use crate::reconcile::Encodings;
 use crate::transport::{self, Transport};
-use crate::wanted::{Wanted, decide};
+use followers::Followers;
 use inbound::Sample;
 use peer::{Common, PeerTask};
 use status::locked;
@@ -121,6 +123,8 @@ pub struct Speaker {
     hostname: Option<String>,
     status: Arc<SpeakerStatus>,
     stop: StopHandle,
+    announcer: AnnouncerHandle,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl Speaker {
@@ -146,6 +150,7 @@ impl Speaker {
         let detections = Arc::new(Detections::bind(bgp, &peers)?);
         let status = first_status(bgp, router_id, bound, &peers, &transports);
         let status = Arc::new(SpeakerStatus { detections, ..status });
+        let (announcer, requests) = AnnouncerHandle::new();
         Ok(Self {
             site,
             listeners,
@@ -154,6 +159,8 @@ impl Speaker {
             hostname: site.map(|site| fleet.site(site).name.clone()),
             status,
             stop: StopHandle::default(),
+            announcer,
+            requests,
         })
     }
 
@@ -175,37 +182,35 @@ impl Speaker {
         self.stop.clone()
     }
 
+    /// The way to the announcer once [`Speaker::run`] runs: leases, flaps, and what becomes of each prefix.
+    #[must_use]
+    pub fn announcer(&self) -> AnnouncerHandle {
+        self.announcer.clone()
+    }
+
     /// Speaks until `shutdown`. Returns after the orderly stop of every session: all withdrawn, Cease with a
-    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s. See [`StopKind`].
-    pub async fn run(self, snapshots: Arc<SnapshotCell>, seed: u64, shutdown: CancellationToken) {
-        let mut numbers = snapshots.subscribe();
-        let snapshot = snapshots.load();
-        let first = decide(&snapshot, self.site, &Wanted::default());
-        let wishes = watch::Sender::new(Arc::new(Wish::first(first, snapshot.settled)));
+    /// Shutdown Communication, closed; a peer that does not take it is left after 2 s. Service addresses go
+    /// last. See [`StopKind`].
+    pub async fn run(mut self, snapshots: Arc<SnapshotCell>, seed: u64, shutdown: CancellationToken) {
+        let requests = std::mem::replace(&mut self.requests, AnnouncerHandle::new().1); // peers are still to be spawned
+        let mut driver = Driver::new(self.site, snapshots, requests, Settings::default());
+        let stop = self.stop.clone();
+        let followers = Followers::new(&driver, Arc::clone(&self.status));
         let detections = self.detections();
         detections.start(seed);
-        let (doors, mut tasks) = self.spawn_peers(&wishes, seed, &shutdown);
+        let (doors, mut tasks) = self.spawn_peers(&followers.wishes, seed, &shutdown);
         let doors = Arc::new(doors);
         let mut listeners = JoinSet::new();
         for listener in self.listeners {
             listeners.spawn(accept(listener, Arc::clone(&doors), shutdown.clone()));
         }
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                changed = numbers.changed() => if changed.is_err() { break },
-                () = tokio::time::sleep(RESYNC) => {}
-            }
-            let (snapshot, stands) = (snapshots.load(), Arc::clone(&wishes.borrow()));
-            let next = decide(&snapshot, self.site, &stands.wanted);
-            if let Some(next) = stands.next(next, snapshot.settled) {
-                wishes.send_replace(Arc::new(next));
-            }
-        }
-        shutdown.cancelled().await;
+        driver.run(&followers, &shutdown).await;
         while tasks.join_next().await.is_some() {}
         detections.stop().await;
         while listeners.join_next().await.is_some() {}
+        if stop.kind() == StopKind::Orderly {
+            driver.release(&Ended).await; // else the peers still send traffic to the addresses
+        }
     }
 
     fn idle(site: Option<SiteId>) -> Self {
@@ -217,6 +222,7 @@ impl Speaker {
             samples: Vec::new(),
             detections: Arc::default(),
         };
+        let (announcer, requests) = AnnouncerHandle::new();
         Self {
             site,
             listeners: Vec::new(),
@@ -225,6 +231,8 @@ impl Speaker {
             hostname: None,
             status: Arc::new(status),
             stop: StopHandle::default(),
+            announcer,
+            requests,
         }
     }
 

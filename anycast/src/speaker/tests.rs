@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_health::{Judge, Snapshot, SnapshotCell, Verdict};
+use steer_health::{Judge, SnapshotCell, Verdict};
 use steer_topology::{Asn, EndpointId, Fleet, Prefix, Resolve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -342,17 +342,4 @@ async fn a_peer_that_never_reads_does_not_hold_the_stop() {
     speaker.end().await;
     assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
     drop(stream);
-}
-
-#[test]
-fn a_first_snapshot_wants_nothing_that_has_a_condition() {
-    let judge = Judge::new(three_prefixes(free()), Instant::now(), Timestamp::now());
-    let snapshot: Snapshot = judge.first_snapshot();
-    let wanted = crate::wanted::decide(&snapshot, None, &crate::wanted::Wanted::default());
-    let announced: Vec<_> = wanted
-        .prefixes
-        .iter()
-        .filter(|(_, decision)| decision.announce)
-        .collect();
-    assert_eq!(announced.len(), 2, "{announced:?}");
 }

@@ -16,27 +16,27 @@ pub(super) struct Wish {
     pub(super) wanted: Arc<Wanted>,
     /// What is decided otherwise than in the wish before.
     pub(super) changed: Arc<[Prefix]>,
-    /// The first full round of checks is over.
+    /// All that a start wants at first is wanted: the first full round of checks is over, and so is hold-down.
     pub(super) settled: bool,
 }
 
 impl Wish {
     /// The wish of a start: everything is new.
-    pub(super) fn first(wanted: Wanted, settled: bool) -> Self {
+    pub(super) fn first(wanted: Arc<Wanted>, settled: bool) -> Self {
         Self::default().after(wanted, settled)
     }
 
     /// The next one; `None` where it would change nothing.
-    pub(super) fn next(&self, wanted: Wanted, settled: bool) -> Option<Self> {
+    pub(super) fn next(&self, wanted: Arc<Wanted>, settled: bool) -> Option<Self> {
         let next = self.after(wanted, settled);
         (!next.changed.is_empty() || next.settled != self.settled).then_some(next)
     }
 
-    fn after(&self, wanted: Wanted, settled: bool) -> Self {
+    fn after(&self, wanted: Arc<Wanted>, settled: bool) -> Self {
         Self {
             number: self.number + 1,
             changed: changed(&self.wanted.prefixes, &wanted.prefixes).into(),
-            wanted: Arc::new(wanted),
+            wanted,
             settled,
         }
     }
@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    fn wanted(decisions: &BTreeMap<u8, u64>) -> Wanted {
+    fn wanted(decisions: &BTreeMap<u8, u64>) -> Arc<Wanted> {
         let prefixes = decisions.iter().map(|(number, by)| {
             let prefix = format!("192.0.2.{number}/32").parse().unwrap();
             (
@@ -81,10 +81,10 @@ mod tests {
                 },
             )
         });
-        Wanted {
+        Arc::new(Wanted {
             snapshot: 1,
             prefixes: prefixes.collect(),
-        }
+        })
     }
 
     fn decisions() -> impl Strategy<Value = BTreeMap<u8, u64>> {
