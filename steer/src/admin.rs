@@ -214,7 +214,7 @@ fn is_ours(headers: &HeaderMap, uri: &Uri) -> bool {
     let host = authority
         .as_ref()
         .or(uri.authority())
-        .map(|authority| authority.host());
+        .map(axum::http::uri::Authority::host);
     // HTTP/1.0 has no Host; no browser sends that.
     host.is_none_or(|host| {
         let bare = host.trim_start_matches('[').trim_end_matches(']');

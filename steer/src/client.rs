@@ -126,11 +126,16 @@ impl AdminClient {
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> Failure {
-        let doing = format!(
-            "no steer answers at {} (is it running with `[admin]` in its configuration? another address: --admin)",
+        // The layers above the cause only say that it failed.
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Failure::Runtime(format!(
+            "no steer answers at {}: {cause}; is it running, with `[admin]` in its configuration? \
+             another address: --admin",
             self.base
-        );
-        Failure::runtime(&doing, error)
+        ))
     }
 }
 

@@ -3,7 +3,9 @@
 use comfy_table::{Cell, Color, Table};
 use serde::de::DeserializeOwned;
 use steer_anycast::announcer::status::{BindStatus, FlapStatus, LeaseStatus};
-use steer_anycast::announcer::{DrainStatus, PrefixStatus, State};
+use steer_anycast::announcer::{ConditionStatus, DrainStatus, PrefixStatus, State, Why};
+use steer_anycast::session;
+use steer_health::Holds;
 
 use crate::admin::routes::{Carried, LeaseView, RouteView, RoutesView, SessionView};
 use crate::cli::{AnnounceArgs, ClearFlapsArgs, RouteArgs, RoutesArgs, WithdrawArgs};
@@ -97,52 +99,51 @@ fn say<T: DeserializeOwned>(
 
 /// The routes for a terminal: a row for each prefix, and one below it for each session.
 pub(crate) fn render(view: &RoutesView, color: bool, width: Option<u16>) -> String {
-    if view.routes.is_empty() {
-        return format!(
-            "snapshot {}: this steer has no prefix to announce\n",
-            view.snapshot
-        );
-    }
-    let head = [
-        "prefix, peer",
-        "site",
-        "wanted",
-        "announced",
-        "since",
-        "snapshot",
-        "note",
-    ];
+    let RoutesView { snapshot, routes } = view;
+    let Some(first) = routes.first() else {
+        return format!("snapshot {snapshot}: this steer has no prefix to announce\n");
+    };
+    // Only quickstart runs as several sites.
+    let is_one_site = routes.iter().all(|route| route.site == first.site);
+    let mut text = match &first.site {
+        Some(site) if is_one_site => format!("site {site}   snapshot {snapshot}\n"),
+        _ => format!("snapshot {snapshot}\n"),
+    };
+    let head = ["prefix, peer", "route", "sent", "since", "snapshot", "note"];
     let mut table = table::new(&head, color);
-    table::fit(&mut table, width);
-    for route in &view.routes {
-        add_route(&mut table, route);
+    for route in routes {
+        add_route(&mut table, route, is_one_site);
     }
-    format!("snapshot {}\n\n{table}\n", view.snapshot)
+    text.push_str(&format!("\n{}\n", table::text(table, width)));
+    text
 }
 
-fn add_route(table: &mut Table, route: &RouteView) {
+fn add_route(table: &mut Table, route: &RouteView, is_one_site: bool) {
     let RouteView {
         site,
         status,
         sessions,
     } = route;
-    let wanted = match status.state {
-        State::Announced => Cell::new("announced").fg(Color::Green),
-        State::Withdrawn => Cell::new("withdrawn").fg(Color::Red),
-        between @ (State::Binding
+    let prefix = match site {
+        Some(site) if !is_one_site => format!("{} at {site}", status.prefix),
+        _ => status.prefix.to_string(),
+    };
+    let color = match status.state {
+        State::Announced => Color::Green,
+        State::Withdrawn => Color::Red,
+        State::Binding
         | State::BindFailed
         | State::Bound
         | State::Withdrawing
         | State::Lingering
         | State::Unbinding
-        | State::UnbindFailed) => Cell::new(between.as_str()).fg(Color::Yellow),
+        | State::UnbindFailed => Color::Yellow,
     };
-    let up = sessions.iter().filter(|session| session.route.announced).count();
+    let has_it = sessions.iter().filter(|session| session.route.announced).count();
     table.add_row([
-        Cell::new(status.prefix),
-        Cell::new(site.as_deref().unwrap_or("-")),
-        wanted,
-        Cell::new(format!("{up} of {}", sessions.len())),
+        Cell::new(prefix),
+        Cell::new(status.state.as_str()).fg(color),
+        Cell::new(format!("{has_it} of {}", sessions.len())),
         Cell::new(ago(status.since)),
         Cell::new(status.snapshot),
         Cell::new(notes(status).join("\n")),
@@ -152,33 +153,30 @@ fn add_route(table: &mut Table, route: &RouteView) {
     }
 }
 
-fn session_cells(session: &SessionView) -> [Cell; 7] {
+fn session_cells(session: &SessionView) -> [Cell; 6] {
     let SessionView {
         peer,
         asn,
         state,
         route,
     } = session;
-    let acknowledged = if route.acknowledged {
-        ", acknowledged"
-    } else {
-        ", not yet acknowledged"
-    };
-    let announced = match (route.announced, route.wanted) {
-        (true, _) => Cell::new(format!("yes{acknowledged}")),
-        (false, true) => Cell::new("not yet").fg(Color::Yellow),
-        (false, false) => Cell::new("no"),
+    let is_up = *state == session::State::Established;
+    let sent = match (route.wanted, route.announced, route.acknowledged) {
+        (_, true, true) => Cell::new("acknowledged").fg(Color::Green),
+        (_, true, false) => Cell::new("on its way").fg(Color::Yellow),
+        (true, false, _) => Cell::new("not yet").fg(Color::Yellow),
+        (false, false, true) if is_up => Cell::new("acknowledged"),
+        (false, false, _) => Cell::new("-"),
     };
     let note = match &route.obstacle {
         Some(obstacle) => obstacle.to_string(),
-        None if state.name() == "Established" => String::new(),
+        None if is_up => String::new(),
         None => format!("session is {}", state.name()),
     };
     [
         Cell::new(format!("  {peer} as {}", asn.get())),
-        Cell::new(""),
-        Cell::new(if route.wanted { "yes" } else { "no" }),
-        announced,
+        Cell::new(if route.wanted { "wanted" } else { "not wanted" }),
+        sent,
         Cell::new(ago(route.since)),
         Cell::new(route.snapshot),
         Cell::new(note),
@@ -187,7 +185,14 @@ fn session_cells(session: &SessionView) -> [Cell; 7] {
 
 /// What is out of the ordinary with a prefix, a line for each.
 fn notes(status: &PrefixStatus) -> Vec<String> {
-    let mut notes: Vec<_> = status.reason.clone().into_iter().collect();
+    // Drain and lease tell it better below.
+    let told_below = [Why::Drained, Why::NoLease].map(|why| why.to_string());
+    let reason = status
+        .reason
+        .clone()
+        .filter(|reason| !told_below.contains(reason));
+    let mut notes: Vec<_> = reason.into_iter().collect();
+    notes.extend(status.conditions.iter().filter_map(condition_note));
     if let Some(until) = status.held_until {
         notes.push(format!("not before {}", moment::end(until)));
     }
@@ -196,6 +201,16 @@ fn notes(status: &PrefixStatus) -> Vec<String> {
     notes.extend(status.lease.as_ref().map(lease_note));
     notes.extend(status.bind.as_ref().map(bind_note));
     notes
+}
+
+/// "pool:web@local does not hold"
+fn condition_note(condition: &ConditionStatus) -> Option<String> {
+    let ConditionStatus { condition, holds } = condition;
+    match holds {
+        Holds::Yes => None,
+        Holds::No => Some(format!("{condition} does not hold")),
+        Holds::Unknown => Some(format!("{condition} is not decided yet")),
+    }
 }
 
 /// "drain step 2 of 4: wait 30s, next in 12s; 3 streams left"
@@ -228,7 +243,7 @@ fn lease_note(lease: &LeaseStatus) -> String {
         (Some(owner), _) if lease.expired => format!("lease of {owner} expired"),
         (Some(owner), Some(until)) => format!("lease of {owner} until {}", moment::end(until)),
         (Some(owner), None) => format!("lease of {owner}"),
-        (None, _) => "no lease".to_owned(),
+        (None, _) => "nobody holds a lease on it".to_owned(),
     }
 }
 

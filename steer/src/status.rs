@@ -130,7 +130,7 @@ impl Status {
             text.push_str("the first round of checks is not over: nothing is announced or withdrawn on a condition yet\n");
         }
         if !drains.is_empty() {
-            text.push_str(&format!("\n{}\n", fitted(drain_table(drains, color), width)));
+            text.push_str(&format!("\n{}\n", table::text(drain_table(drains, color), width)));
         }
         if let Some(why) = drains_kept
             .not_kept_because
@@ -142,19 +142,17 @@ impl Status {
         if !endpoints.is_empty() {
             text.push_str(&format!(
                 "\n{}\n",
-                fitted(endpoint_table(endpoints, color), width)
+                table::text(endpoint_table(endpoints, color), width)
             ));
         }
         for speaker in bgp {
-            text.push_str(&format!("\n{}\n", fitted(speaker_table(speaker, color), width)));
+            text.push_str(&format!(
+                "\n{}\n",
+                table::text(speaker_table(speaker, color), width)
+            ));
         }
         text
     }
-}
-
-fn fitted(mut table: Table, width: Option<u16>) -> Table {
-    table::fit(&mut table, width);
-    table
 }
 
 fn drain_table(rows: &[DrainView], color: bool) -> Table {
@@ -224,7 +222,9 @@ fn speaker_table(speaker: &SpeakerRow, color: bool) -> Table {
                     .chain(["-", "-", "-", note].map(Cell::new)),
             );
         }
-        for (prefix, route) in &peer.routes {
+        // Why a session is down is told once, not for each of its prefixes.
+        let notes = std::iter::once(note).chain(std::iter::repeat(""));
+        for ((prefix, route), note) in peer.routes.iter().zip(notes) {
             table.add_row(session.iter().cloned().chain(route_cells(*prefix, route, note)));
         }
     }

@@ -4,10 +4,12 @@
 
 #![expect(clippy::panic, reason = "a test that cannot be set up fails by panicking")]
 
+pub mod admin;
 pub mod dns;
 pub mod peers;
 pub mod process;
 
+pub use admin::Admin;
 pub use process::{Finished, Steer, steer_binary};
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use steer_tests::dns::Question;
-use steer_tests::process::Finished;
-use steer_tests::{Steer, free_port};
+use steer_tests::{Admin, Steer, free_port};
 
 const ZONE: &str =
     "@ 60 IN SOA ns1 hostmaster 1 7200 900 1209600 60\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.1\n";
@@ -23,7 +22,7 @@ const NRT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 struct Fleet {
     folder: tempfile::TempDir,
     dns: SocketAddr,
-    admin: SocketAddr,
+    admin: Admin,
     _endpoints: [TcpListener; 2],
 }
 
@@ -69,7 +68,7 @@ listen = "{admin}"
         Self {
             folder,
             dns,
-            admin,
+            admin: Admin(admin),
             _endpoints: endpoints,
         }
     }
@@ -100,22 +99,8 @@ listen = "{admin}"
         });
     }
 
-    /// `steer ARGS` against the admin address, in a folder of its own so that no log is overwritten.
-    fn command(&self, args: &[&str]) -> Finished {
-        let folder = tempfile::tempdir().unwrap();
-        let admin = self.admin.to_string();
-        Steer::finish(folder.path(), &[args, &["--admin", &admin]].concat())
-    }
-
-    fn done(&self, args: &[&str]) -> String {
-        let finished = self.command(args);
-        assert_eq!(finished.status.code(), Some(0), "{args:?}: {}", finished.stderr);
-        assert_eq!(finished.stderr, "", "{args:?}");
-        finished.stdout
-    }
-
     fn drains(&self) -> Vec<String> {
-        let status: serde_json::Value = serde_json::from_str(&self.done(&["status", "--json"])).unwrap();
+        let status = self.admin.json(&["status"]);
         let drains = status["drains"].as_array().unwrap().iter();
         drains
             .map(|drain| drain["target"].as_str().unwrap().to_owned())
@@ -132,7 +117,7 @@ fn a_drain_moves_clients_survives_kill_9_and_ends_at_its_time() {
     fleet.until_answer(&mut steer, FRA);
 
     let wished = Instant::now();
-    let said = fleet.done(&[
+    let said = fleet.admin.done(&[
         "drain",
         "fra",
         "--for",
@@ -147,12 +132,14 @@ fn a_drain_moves_clients_survives_kill_9_and_ends_at_its_time() {
         assert!(said.contains(part), "{said}");
     }
     fleet.until_answer(&mut steer, NRT);
-    let explained = fleet.done(&["explain", "--client", "192.0.2.7", "--name", "www.example.com"]);
+    let explained = fleet
+        .admin
+        .done(&["explain", "--client", "192.0.2.7", "--name", "www.example.com"]);
     assert!(
         explained.contains("drained: kernel update, by ana, until 2"),
         "{explained}"
     );
-    let status = fleet.done(&["status"]);
+    let status = fleet.admin.done(&["status"]);
     assert!(
         status.contains("kernel update") && status.contains("drained"),
         "{status}"
@@ -190,9 +177,9 @@ fn an_undrain_brings_clients_back_and_stays_after_kill_9() {
     let fleet = Fleet::new();
     let mut steer = fleet.start();
     fleet.until_settled(&mut steer);
-    fleet.done(&["drain", "fra"]);
+    fleet.admin.done(&["drain", "fra"]);
     fleet.until_answer(&mut steer, NRT);
-    let said = fleet.done(&["undrain", "fra"]);
+    let said = fleet.admin.done(&["undrain", "fra"]);
     assert!(said.starts_with("fra is drained no more"), "{said}");
     fleet.until_answer(&mut steer, FRA);
     steer.signal(Signal::SIGKILL);
@@ -209,40 +196,26 @@ fn what_the_guard_or_the_fleet_forbids_is_said_with_its_numbers_and_an_exit_code
     let fleet = Fleet::new();
     let mut steer = fleet.start();
     fleet.until_settled(&mut steer);
-    fleet.done(&["drain", "fra"]);
-    let refused = |args: &[&str], code: i32, parts: &[&str]| {
-        let finished = fleet.command(args);
-        assert_eq!(
-            finished.status.code(),
-            Some(code),
-            "{args:?}: {}",
-            finished.stderr
-        );
-        assert_eq!(finished.stdout, "");
-        for part in parts {
-            assert!(
-                finished.stderr.contains(part),
-                "no {part:?} in {}",
-                finished.stderr
-            );
-        }
-    };
+    fleet.admin.done(&["drain", "fra"]);
     let last = [
         "draining nrt would leave 0 of 2 sites of pool web",
         "keep_sites is 1",
         "--force",
     ];
-    refused(&["drain", "nrt"], 1, &last);
-    refused(&["drain", "frx"], 2, &["frx", "sites are fra, nrt"]);
-    refused(
+    fleet.admin.refused(&["drain", "nrt"], 1, &last);
+    fleet
+        .admin
+        .refused(&["drain", "frx"], 2, &["frx", "sites are fra, nrt"]);
+    fleet.admin.refused(
         &["drain", "fra", "--for", "2"],
         2,
         &["--for", "for example 30m or 2h"],
     );
-    refused(&["undrain", "nrt"], 2, &["nrt is not drained"]);
+    fleet
+        .admin
+        .refused(&["undrain", "nrt"], 2, &["nrt is not drained"]);
     fleet.until_answer(&mut steer, NRT);
-    let forced = fleet.done(&["drain", "nrt", "--force", "--json"]);
-    let forced: serde_json::Value = serde_json::from_str(&forced).unwrap();
+    let forced = fleet.admin.json(&["drain", "nrt", "--force"]);
     assert_eq!(forced["target"], "nrt");
     assert_eq!(forced["kept"], true);
     let finished = steer.stop();
@@ -281,7 +254,7 @@ fn a_second_steer_with_the_same_store_does_not_start() {
     let config = fs::read_to_string(fleet.folder.path().join("steer.toml")).unwrap();
     let config = config
         .replace(&fleet.dns.to_string(), &free_port().to_string())
-        .replace(&fleet.admin.to_string(), &free_port().to_string());
+        .replace(&fleet.admin.0.to_string(), &free_port().to_string());
     fs::write(fleet.folder.path().join("second.toml"), config).unwrap();
     let args = ["run", "--site", "fra", "--config", "../second.toml"];
     let folder = fleet.folder.path().join("second");

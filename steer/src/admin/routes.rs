@@ -100,7 +100,14 @@ pub(super) async fn list(State(admin): State<Admin>, Query(query): Query<ListQue
     let view = RoutesView::of(&admin).await;
     match query.format {
         Format::Json => Json(view).into_response(),
-        Format::Text => routes::render(&view, query.color, query.width).into_response(),
+        // Tens of thousands of rows take a while; the other answers must not wait for them.
+        Format::Text => {
+            let render = move || routes::render(&view, query.color, query.width);
+            match tokio::task::spawn_blocking(render).await {
+                Ok(text) => text.into_response(),
+                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
+        }
     }
 }
 

@@ -183,9 +183,7 @@ fn more(steer: &std::net::IpAddr, features: &Features) -> String {
     more.extend(ttl_security.then(|| line("ttl-security hops 1".to_owned())));
     more.extend(role.map(|role| line(format!("local-role {role}"))));
     more.extend(extended_next_hop.then(|| line("capability extended-nexthop".to_owned())));
-    more.extend(
-        bfd_ms.map(|_| line("bfd profile steer".to_owned())),
-    );
+    more.extend(bfd_ms.map(|_| line("bfd profile steer".to_owned())));
     more.extend(graceful_restart.then(|| line("graceful-restart-helper".to_owned())));
     more
 }
