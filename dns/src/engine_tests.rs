@@ -7,7 +7,7 @@ use rand::rngs::SmallRng;
 
 use super::*;
 use crate::subnet::truncate;
-use crate::testing::{CLIENTS, config, ip, tables, tables_of};
+use crate::testing::{CLIENTS, config, drained_tables, ip, tables, tables_of};
 
 /// One question, with OPT record when `options` is there.
 fn question(name: &str, rtype: u16, options: Option<&[u8]>) -> Vec<u8> {
@@ -329,6 +329,42 @@ fn all_down_follows_the_rule_of_the_name_per_family() {
         CLIENTS[1].0,
     );
     assert_eq!(addresses(&other_family), ["2001:db8::2"]);
+}
+
+#[test]
+fn a_drained_site_is_given_to_nobody_while_another_is_left() {
+    let chain = "[\"up\", \"nearest\", \"take 1\"]";
+    let query = question("www.example.com.", 1, None);
+    let of = |rest: &str, down: &[&str]| {
+        let engine = Engine::new(drained_tables(&config(chain, rest), down, "fra"));
+        let answer = ask(&engine, &query, CLIENTS[0].0);
+        addresses(&answer)
+    };
+    let next = of("", &[]);
+    assert_eq!(next.len(), 1);
+    assert_ne!(next, ["198.51.100.1"], "up, the nearest, and drained");
+    let others_down = ["198.51.100.2", "198.51.100.3"];
+    let nothing = of("if_all_down = \"nodata\"", &others_down);
+    assert_eq!(nothing, [""; 0], "drained counts as down");
+    let last = of("if_all_down = \"serve-all\"", &others_down);
+    assert_eq!(last, ["198.51.100.1"], "better than dead ones");
+}
+
+#[test]
+fn a_drain_is_explained_with_why_by_whom_and_until_when() {
+    let text = config("[\"up\"]", "if_all_down = \"serve-all\"");
+    let explain = |down: &[&str]| {
+        let tables = drained_tables(&text, down, "fra");
+        let name = "www.example.com".parse().unwrap();
+        tables.explain(ip(CLIENTS[0].0), &name).to_string()
+    };
+    let drained = "- fra 198.51.100.1:443  drained: kernel update, by ana, until 2026-01-01T14:00:00Z\n";
+    let explained = explain(&[]);
+    assert!(explained.contains(drained), "{explained}");
+    assert!(explained.contains("; drained\n"), "{explained}");
+    let explained = explain(&["198.51.100.2", "198.51.100.3"]);
+    let last = "until 2026-01-01T14:00:00Z; but nothing else is left: taken as up\n";
+    assert!(explained.contains(last), "{explained}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
-use steer_health::{EndpointState, Service, Snapshot, Verdict};
+use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Verdict};
 use steer_topology::{Classes, Fleet, Geography, Resolve};
 
 use crate::tables::Tables;
@@ -101,15 +101,32 @@ fn classes(fleet: &Fleet) -> Arc<Classes> {
 }
 
 pub(crate) fn tables_of(config: &str, down: &[&str]) -> Tables {
+    compile(snapshot(&fleet(config), down))
+}
+
+/// With one site drained by ana.
+pub(crate) fn drained_tables(config: &str, down: &[&str], site: &str) -> Tables {
     let fleet = fleet(config);
+    let mut snapshot = Arc::unwrap_or_clone(snapshot(&fleet, down));
+    let target = Target::find(&fleet, site).unwrap();
+    for id in target.endpoints(&fleet) {
+        snapshot.endpoints[id.0 as usize].service = Service::Drained;
+    }
+    snapshot.drains.push(Drain {
+        target,
+        reason: "kernel update".to_owned(),
+        author: "ana".to_owned(),
+        since: Timestamp::UNIX_EPOCH,
+        until: "2026-01-01T14:00:00Z".parse().ok(),
+    });
+    compile(Arc::new(snapshot))
+}
+
+fn compile(snapshot: Arc<Snapshot>) -> Tables {
+    let fleet = Arc::clone(&snapshot.fleet);
     let zones = Zones::load(&fleet).unwrap_or_else(|faults| panic!("{faults}"));
     let geography = Arc::clone(geography());
-    Tables::compile(
-        snapshot(&fleet, down),
-        Arc::new(zones),
-        classes(&fleet),
-        Some(geography),
-    )
+    Tables::compile(snapshot, Arc::new(zones), classes(&fleet), Some(geography))
 }
 
 pub(crate) fn tables(chain: &str, down: &[&str]) -> Tables {
