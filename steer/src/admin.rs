@@ -9,17 +9,22 @@
 //! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it |
 //! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
 //! | `POST /v1/mrt` | all that is sent and received in `{for}`, as MRT, when it is over |
+//! | `GET /v1/routes` | what becomes of each prefix, and what each session has of it |
+//! | `PUT /v1/routes/PREFIX?lease=30s&owner=NAME` | a lease on a prefix, or another term of it; 409 is somebody else's |
+//! | `DELETE /v1/routes/PREFIX?owner=NAME` | gives a lease back |
+//! | `POST /v1/routes/PREFIX/clear` | forgets its flaps |
 //! | `GET /metrics` | Prometheus text |
 //!
 //! What changes something is answered when the snapshot that carries it is published. The listener is on loopback
 //! (the configuration allows nothing else), and a browser on the same machine is kept out: nothing is answered that
 //! comes from a page (`Origin`), or that asks for us by another name than an address or `localhost` (`Host`).
 //!
-//! Status and explanation give text for a terminal with `&format=text` (status also with
+//! Status, routes and explanation give text for a terminal with `&format=text` (the first two also with
 //! `&color=true&width=COLUMNS`).
 
 pub(crate) mod drains;
 pub(crate) mod mrt;
+pub(crate) mod routes;
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -30,9 +35,10 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
+use steer_anycast::announcer::AnnouncerHandle;
 use steer_anycast::{ObserverStatus, SpeakerStatus, Tap};
 use steer_dns::Engine;
 use steer_health::{Operator, SnapshotCell};
@@ -57,6 +63,8 @@ pub(crate) struct Admin {
     /// What looks on at each of them, and the taps for those who want to.
     pub(crate) observers: Arc<[Arc<ObserverStatus>]>,
     pub(crate) taps: Arc<[Arc<Tap>]>,
+    /// By site, like the speakers.
+    pub(crate) announcers: Arc<[AnnouncerHandle]>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -88,6 +96,11 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
         .route("/v1/mrt", post(mrt::dump))
+        .route("/v1/routes", get(routes::list))
+        .route(
+            "/v1/routes/{*prefix}",
+            put(routes::lease).delete(routes::delete).post(routes::clear),
+        )
         .layer(middleware::from_fn(keep_browsers_out))
         .with_state(admin)
         .route("/metrics", get(move || render(metrics.clone())));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use steer_topology::Name;
+use steer_topology::{Name, Prefix};
 
 pub(crate) use watch::{DumpArgs, MonitorArgs};
 
@@ -56,6 +56,12 @@ pub(crate) enum Command {
     Monitor(MonitorArgs),
     /// Record all that a running steer sends to its peers and hears from them, as MRT.
     Dump(DumpArgs),
+    /// Announce a prefix for a while: take a lease on it, or another term. It ends by itself unless renewed.
+    Announce(AnnounceArgs),
+    /// Withdraw a prefix that was announced by a lease.
+    Withdraw(WithdrawArgs),
+    /// Forget the flaps of a prefix, so that nothing delays its next announcement.
+    ClearFlaps(ClearFlapsArgs),
     /// Rehearse failover in network namespaces (needs root).
     Lab(LabArgs),
     /// A small HTTP endpoint that answers 200 with its name. Used by quickstart and labs.
@@ -111,7 +117,10 @@ pub(crate) struct AdminArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct StatusArgs {
+    #[command(subcommand)]
+    pub(crate) part: Option<StatusPart>,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     /// Show it again on each change, until interrupted.
@@ -120,6 +129,87 @@ pub(crate) struct StatusArgs {
     /// Print the status document as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StatusPart {
+    /// Each prefix: wanted, announced, acknowledged by each session, since when, by which snapshot, drain step,
+    /// flap figure, lease.
+    Routes(RoutesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoutesArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print the routes as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RouteArgs {
+    /// As in the `[[anycast]]` of the configuration.
+    #[arg(value_name = "PREFIX")]
+    pub(crate) prefix: Prefix,
+    /// Which site, where the running steer is several (quickstart).
+    #[arg(long, value_name = "IATA")]
+    site: Option<String>,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl RouteArgs {
+    /// `more`, and the site where one is named.
+    pub(crate) fn query<const N: usize>(
+        &self,
+        more: [(&'static str, String); N],
+    ) -> Vec<(&'static str, String)> {
+        let site = self.site.clone().map(|site| ("site", site));
+        more.into_iter().chain(site).collect()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AnnounceArgs {
+    #[command(flatten)]
+    pub(crate) route: RouteArgs,
+    /// How long, such as 30s. Run it again before that: the new term begins then.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) lease: String,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WithdrawArgs {
+    #[command(flatten)]
+    pub(crate) route: RouteArgs,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClearFlapsArgs {
+    #[command(flatten)]
+    pub(crate) route: RouteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArgs {
+    /// Whose lease: nobody else can renew or withdraw it. Default: your user name on this machine.
+    #[arg(long, value_name = "NAME")]
+    owner: Option<String>,
+}
+
+impl OwnerArgs {
+    /// As given, or the user who runs this.
+    pub(crate) fn name(&self) -> String {
+        self.owner.clone().unwrap_or_else(user_name)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -185,20 +275,19 @@ pub(crate) struct AuthorArgs {
 }
 
 impl AuthorArgs {
-    /// As given; else the user who runs this, or who became root for it.
+    /// As given, or the user who runs this.
     pub(crate) fn name(&self) -> String {
-        let user = || {
-            let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
-            user.map(|user| user.name)
-        };
-        let asked = || {
-            std::env::var("SUDO_USER")
-                .ok()
-                .filter(|_| nix::unistd::getuid().is_root())
-        };
-        let name = self.author.clone().or_else(asked).or_else(user);
-        name.unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
+        self.author.clone().unwrap_or_else(user_name)
     }
+}
+
+/// The user who runs this, or who became root for it.
+fn user_name() -> String {
+    let uid = nix::unistd::getuid();
+    let asked = std::env::var("SUDO_USER").ok().filter(|_| uid.is_root());
+    let known = || nix::unistd::User::from_uid(uid).ok().flatten();
+    let name = asked.or_else(|| known().map(|user| user.name));
+    name.unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// A time goes to the server as it was written, once it is known to be one.

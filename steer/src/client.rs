@@ -58,6 +58,15 @@ impl AdminClient {
         self.change(request).await
     }
 
+    /// `PUT` to a path, in segments.
+    pub(crate) async fn put(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<serde_json::Value, Failure> {
+        self.change(self.http.put(self.url(path, query)?)).await
+    }
+
     /// `DELETE` of a path, in segments.
     pub(crate) async fn delete(
         &self,

@@ -25,6 +25,7 @@ mod moment;
 mod monitor;
 mod quickstart;
 mod resolve;
+mod routes;
 mod run;
 mod status;
 mod table;
@@ -55,6 +56,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Undrain(args) => drain::undrain(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Dump(args) => dump::dump(&args),
+        Command::Announce(args) => routes::announce(&args),
+        Command::Withdraw(args) => routes::withdraw(&args),
+        Command::ClearFlaps(args) => routes::clear_flaps(&args),
         Command::Lab(args) => lab::run(args),
         Command::Endpoint(args) => endpoint::run(&args),
     }

@@ -134,6 +134,7 @@ impl Bound {
         let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
         let observers: Vec<_> = speakers.iter().map(Speaker::observers).collect();
         let taps: Vec<_> = speakers.iter().map(Speaker::tap).collect();
+        let announcers: Vec<_> = speakers.iter().map(Speaker::announcer).collect();
         let stop_announcing = CancellationToken::new();
         let stop = CancellationToken::new();
         log_start(&loaded, &sites, server.as_ref(), admin.as_ref());
@@ -158,6 +159,7 @@ impl Bound {
                 speakers: statuses.into(),
                 observers: observers.into(),
                 taps: taps.into(),
+                announcers: announcers.into(),
                 stop: stop.clone(),
             };
             tasks.spawn(admin::serve(listener, admin, metrics));

@@ -12,11 +12,11 @@ use steer_topology::Prefix;
 
 use crate::admin::Admin;
 use crate::admin::drains::{DrainView, DrainsView, KeptView};
-use crate::cli::StatusArgs;
+use crate::cli::{StatusArgs, StatusPart};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
-use crate::{run, table};
+use crate::{routes, run, table};
 
 use observers::ObserverRows;
 
@@ -278,8 +278,11 @@ fn route_cells(prefix: Prefix, route: &RouteStatus, note: &str) -> [Cell; 4] {
     ]
 }
 
-/// Prints the status of a running steer, once or on each change.
+/// Prints the status of a running steer, once or on each change, or one part of it.
 pub(crate) fn show(args: &StatusArgs) -> Result<(), Failure> {
+    if let Some(StatusPart::Routes(routes)) = &args.part {
+        return routes::show(routes);
+    }
     run::runtime()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let mut after = None;
