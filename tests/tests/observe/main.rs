@@ -58,7 +58,7 @@ impl Stage {
             r#"
 [fleet]
 name = "example"
-guard = {{ keep_sites = 0, max_withdrawn = 9 }}
+guard = {{ keep_sites = 0, max_withdrawn = 1000 }}
 [[check]]
 name = "web"
 kind = "tcp"

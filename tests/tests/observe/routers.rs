@@ -22,8 +22,8 @@ const STEER: &str = "[bgp]\nasn = 64512\nrouter_id = \"10.0.0.1\"\n\
 
 const FRR: &str = "router bgp 64500\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n \
     no bgp default ipv4-unicast\n neighbor 10.0.0.1 remote-as 64512\n neighbor 10.0.0.1 passive\n \
-    address-family ipv4 unicast\n  neighbor 10.0.0.1 activate\n exit-address-family\n \
-    address-family ipv6 unicast\n  neighbor 10.0.0.1 activate\n exit-address-family\n \
+    address-family ipv4 unicast\n  neighbor 10.0.0.1 activate\n  neighbor 10.0.0.1 soft-reconfiguration inbound\n exit-address-family\n \
+    address-family ipv6 unicast\n  neighbor 10.0.0.1 activate\n  neighbor 10.0.0.1 soft-reconfiguration inbound\n exit-address-family\n \
     bmp targets monitor\n  bmp monitor ipv4 unicast pre-policy\n  bmp monitor ipv6 unicast pre-policy\n  \
     bmp connect 10.0.0.1 port 11019 min-retry 100 max-retry 1000\n exit\n";
 
