@@ -71,7 +71,8 @@ fn an_unknown_key_gets_the_nearest_known_one() {
 
 #[test]
 fn several_faults_come_in_one_run() {
-    let config = "[dns]\nlistem = []\n[[check]]\nname = \"a\"\nkind = \"tcp\"\ninterval = \"1ms\"\n[bgp]\nasn = 0\n";
+    let config =
+        "[dns]\nlistem = []\n[[check]]\nname = \"a\"\nkind = \"tcp\"\ninterval = \"1ms\"\n[bgp]\nasn = 0\n";
     let finished = run(&[("steer.toml", config)]);
     assert_refused(&finished, &["listem", "1ms", "asn"]);
 }
@@ -80,10 +81,7 @@ fn several_faults_come_in_one_run() {
 fn contradictory_figures_are_refused_with_both_values() {
     let config = "[bgp]\nasn = 64512\nrouter_id = \"10.0.0.1\"\n[[anycast]]\nprefix = \"192.0.2.1/32\"\n\
                   flap_budget = { penalty = 1000, suppress = 900 }\n";
-    assert_refused(
-        &run(&[("steer.toml", config)]),
-        &["steer.toml:6:", "1000", "900"],
-    );
+    assert_refused(&run(&[("steer.toml", config)]), &["steer.toml:6:", "1000", "900"]);
 }
 
 #[test]
