@@ -99,6 +99,12 @@ fn a_change_is_followed_through_a_router_and_a_zombie_is_told() {
     };
     let plus = "+  192.0.2.53/32      from AS64500 10.0.0.2  via 10.0.0.2  path 64500 64512";
     hears(&[plus]);
+    // The monitor asks steer every 200 ms: what came and went in between it cannot know.
+    wait::stable(PATIENCE, POLL, Duration::from_millis(600), || {
+        let text = fs::read_to_string(&printed).map_err(|error| error.to_string())?;
+        in_order(&text, &[plus])
+    })
+    .unwrap();
     endpoint.take();
     let spread = "ok withdrawal of 192.0.2.53/32";
     hears(&[plus, "-  192.0.2.53/32", spread, "1 of 1 vantages, 50 % in "]);
