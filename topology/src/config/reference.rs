@@ -6,6 +6,7 @@ mod dns;
 mod fleet;
 mod health;
 mod peer;
+mod policy;
 
 use std::fmt::Write as _;
 
