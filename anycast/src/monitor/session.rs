@@ -17,7 +17,7 @@ use super::{HOLD_TIME, Heard, MAX_PREFIXES, Monitor, MonitorEvent, Recorder, Sou
 use crate::connection::{Connection, any_ready};
 use crate::session::{Action, Event, Negotiated, Peer, SessionId, State};
 use crate::tap::{Direction, Ends, Tapped, What, whole};
-use crate::wire::{self, Reason, Update};
+use crate::wire::{self, Context, Frame, Kind, Message, Reason, Update};
 
 type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -144,6 +144,7 @@ impl Session {
             }
         };
         for frame in frames {
+            self.learn(&frame);
             if self.record.is_some() {
                 self.record(Direction::In, whole(&frame));
             }
@@ -154,6 +155,18 @@ impl Session {
             self.machine.handle(Event::Malformed(id, malformed), now);
         } else if let Err(error) = read {
             self.machine.handle(Event::Lost(id, error.to_string()), now);
+        }
+    }
+
+    /// An OPEN tells whose records these are, its own first: what follows may come in the same read.
+    fn learn(&mut self, frame: &Frame) {
+        if frame.kind != Kind::Open {
+            return;
+        }
+        if let (Ok(Message::Open(open)), Some(ends)) =
+            (wire::decode(frame, Context::default()), &mut self.ends)
+        {
+            ends.peer_asn = Some(open.asn);
         }
     }
 
@@ -240,10 +253,6 @@ impl Session {
             peer_id: negotiated.peer_id,
             bmp: None,
         };
-        self.ends = self.ends.map(|ends| Ends {
-            peer_asn: Some(from.asn),
-            ..ends
-        });
         self.up = Some((from, negotiated));
         self.logged = None;
         self.tell(Heard::SessionUp).await;

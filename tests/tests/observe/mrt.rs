@@ -84,7 +84,7 @@ fn what_a_monitor_saved_and_what_steer_dumped_are_read_by_bgpdump() {
     let saved = read(&stage.path("monitor/saved.mrt")).unwrap();
     let order = [
         "|STATE|127.0.0.1|0|1|4",
-        "|STATE|127.0.0.1|0|5|6",
+        "|STATE|127.0.0.1|64512|5|6",
         "|A|127.0.0.1|64512|192.0.2.1/32|64512|IGP|127.0.0.1|0|0|64512:7|",
         "|W|127.0.0.1|64512|192.0.2.53/32",
         "|STATE|127.0.0.1|64512|6|1",
