@@ -30,8 +30,9 @@ pub mod output;
 mod route;
 pub mod status;
 pub mod table;
+mod watchers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,7 @@ use lease::Tenancy;
 use output::Outputs;
 use route::{Common, Context, Route};
 use table::Trigger;
+use watchers::{Concerned, Watchers};
 
 use crate::wanted::Wanted;
 
@@ -123,10 +125,15 @@ pub struct Announcer {
     /// Addresses from before the start have been looked for.
     adopted: bool,
     routes: BTreeMap<Prefix, Route>,
+    watchers: Watchers,
+    /// Those that wait for something, time or an answer: few of many.
+    busy: BTreeSet<Prefix>,
     outputs: Outputs,
     wanted: Arc<Wanted>,
     /// What is not up to date in `wanted`; each prefix once or a few times.
     stale: Vec<Prefix>,
+    /// What changed in `wanted` since it was last asked for.
+    changed: BTreeSet<Prefix>,
 }
 
 impl Announcer {
@@ -147,9 +154,12 @@ impl Announcer {
             addresses: None,
             adopted: false,
             routes: BTreeMap::new(),
+            watchers: Watchers::default(),
+            busy: BTreeSet::new(),
             outputs: Outputs::new(),
             wanted: Arc::default(),
             stale: Vec::new(),
+            changed: BTreeSet::new(),
         }
     }
 
@@ -157,6 +167,12 @@ impl Announcer {
     #[must_use]
     pub fn wanted(&self) -> &Arc<Wanted> {
         &self.wanted
+    }
+
+    /// The prefixes on which [`Announcer::wanted`] says something else than at the last call of this, and perhaps a
+    /// few more.
+    pub fn take_changed(&mut self) -> BTreeSet<Prefix> {
+        std::mem::take(&mut self.changed)
     }
 
     /// What to do now; to be asked until it says `None`.
@@ -174,35 +190,43 @@ impl Announcer {
         deadlines.min()
     }
 
-    /// Those that wait for something.
     fn busy(&self) -> impl Iterator<Item = (&Prefix, &Route)> {
-        self.routes.iter().filter(|(_, route)| !route.quiet)
+        self.busy
+            .iter()
+            .filter_map(|prefix| self.routes.get_key_value(prefix))
     }
 
     /// A snapshot, the same or a newer one.
     pub fn on_snapshot(&mut self, snapshot: &Arc<Snapshot>, moment: Moment) {
         let known = self.snapshot.replace(Arc::clone(snapshot));
         self.common.snapshot = snapshot.number;
-        if known.is_none_or(|known| !Arc::ptr_eq(&known.fleet, &snapshot.fleet)) {
-            self.on_fleet(&snapshot.fleet, moment);
-        }
-        self.observe_all(moment);
+        let known = known.filter(|known| Arc::ptr_eq(&known.fleet, &snapshot.fleet));
+        let concerned = match known {
+            Some(known) => self.watchers.concerned(&known, snapshot),
+            None => {
+                self.on_fleet(&snapshot.fleet, moment);
+                Concerned::All
+            }
+        };
+        self.observe(concerned, moment);
     }
 
     fn on_fleet(&mut self, fleet: &Fleet, moment: Moment) {
         self.common.horizon = ladder::dns_horizon(fleet, self.local);
-        let ours = |anycast: &&Anycast| stands_at(anycast, self.local);
-        let mut configs: BTreeMap<Prefix, &Anycast> = fleet
-            .anycast
-            .iter()
-            .filter(ours)
-            .map(|anycast| (anycast.prefix, anycast))
-            .collect();
+        let local = self.local;
+        let ours = || fleet.anycast.iter().filter(|anycast| stands_at(anycast, local));
+        self.watchers = Watchers::new(fleet, ours());
+        let mut configs: BTreeMap<Prefix, &Anycast> =
+            ours().map(|anycast| (anycast.prefix, anycast)).collect();
         for (prefix, route) in &mut self.routes {
             route.reconfigure(configs.remove(prefix).cloned());
         }
+        let mut policies = HashMap::new();
         for (prefix, config) in configs {
-            self.routes.insert(prefix, Route::new(config.clone(), moment));
+            let policy = policies.entry(&config.policy);
+            let policy = Arc::clone(policy.or_insert_with(|| Arc::new(config.policy.clone())));
+            self.routes
+                .insert(prefix, Route::new(config.clone(), policy, moment));
             self.stale.push(prefix);
             self.adopt(prefix, moment);
         }
@@ -230,7 +254,7 @@ impl Announcer {
                 Some(true) | None => {}
             });
         }
-        self.observe_all(moment);
+        self.observe(Concerned::All, moment);
     }
 
     /// The answer to [`Output::Bind`]; an address that was there already is bound.
@@ -273,11 +297,9 @@ impl Announcer {
 
     /// The time came.
     pub fn on_deadline(&mut self, moment: Moment) {
-        self.each(moment, |route, context| {
-            if !route.quiet {
-                route.settle(context);
-            }
-        });
+        for prefix in self.busy.clone() {
+            self.with(prefix, moment, Route::settle);
+        }
         self.refresh();
     }
 
@@ -405,30 +427,44 @@ impl Announcer {
         Some(Facts::new(snapshot, self.local, self.addresses.as_ref()))
     }
 
-    fn observe_all(&mut self, moment: Moment) {
+    fn observe(&mut self, concerned: Concerned, moment: Moment) {
         let Some(snapshot) = self.snapshot.clone() else {
             return;
         };
         let addresses = self.addresses.take();
         let facts = Facts::new(&snapshot, self.local, addresses.as_ref());
-        self.each(moment, |route, context| {
+        let look = |route: &mut Route, context: &mut Context| {
             if route.observe(&facts, moment) || !route.quiet {
                 route.settle(context);
             }
-        });
+        };
+        match concerned {
+            Concerned::All => self.each(moment, look),
+            Concerned::Only(mut prefixes) => {
+                prefixes.extend(&self.busy);
+                for prefix in prefixes {
+                    self.with(prefix, moment, look);
+                }
+            }
+        }
         self.addresses = addresses;
         self.refresh();
     }
 
     fn each(&mut self, moment: Moment, mut act: impl FnMut(&mut Route, &mut Context)) {
-        let prefixes = self.routes.values_mut();
         let mut context = Context {
             moment,
             common: self.common,
             outputs: &mut self.outputs,
             changed: &mut self.stale,
         };
-        prefixes.for_each(|route| act(route, &mut context));
+        for (prefix, route) in &mut self.routes {
+            let was_quiet = route.quiet;
+            act(route, &mut context);
+            if !(was_quiet && route.quiet) {
+                note_busy(&mut self.busy, *prefix, route);
+            }
+        }
     }
 
     fn with<T>(
@@ -444,18 +480,14 @@ impl Announcer {
             outputs: &mut self.outputs,
             changed: &mut self.stale,
         };
-        Some(act(route, &mut context))
+        let answer = act(route, &mut context);
+        note_busy(&mut self.busy, prefix, route);
+        Some(answer)
     }
 
     /// Brings what is wanted up to date; the same stays the same `Arc`.
     fn refresh(&mut self) {
-        let stale = &mut self.stale;
-        self.routes.retain(|prefix, route| {
-            if route.is_over() {
-                stale.push(*prefix);
-            }
-            !route.is_over()
-        });
+        self.drop_retired();
         let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.settled);
         self.settled |= known && !self.busy().any(|(_, route)| route.is_starting());
         if self.stale.is_empty() {
@@ -468,7 +500,25 @@ impl Announcer {
                 Some(route) => drop(wanted.prefixes.insert(prefix, route.decision.clone())),
                 None => drop(wanted.prefixes.remove(&prefix)),
             }
+            self.changed.insert(prefix);
         }
+    }
+
+    fn drop_retired(&mut self) {
+        let retired = self.busy().filter(|(_, route)| route.is_over());
+        for prefix in retired.map(|(prefix, _)| *prefix).collect::<Vec<_>>() {
+            self.busy.remove(&prefix);
+            self.routes.remove(&prefix);
+            self.stale.push(prefix);
+        }
+    }
+}
+
+fn note_busy(busy: &mut BTreeSet<Prefix>, prefix: Prefix, route: &Route) {
+    if route.quiet {
+        busy.remove(&prefix);
+    } else {
+        busy.insert(prefix);
     }
 }
 

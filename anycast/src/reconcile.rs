@@ -232,16 +232,19 @@ impl Reconciler {
         }
         let mut difference = Difference::default();
         let mut groups = HashMap::new();
-        for prefix in std::mem::take(&mut self.pending) {
-            let target = self.target(wanted, &prefix).and_then(Result::ok);
-            match (self.announced.get(&prefix), target) {
-                (None, None) => continue,
-                (Some(_), None) => difference.surplus.push(prefix),
-                (Some(stands), Some(target)) if stands.is(&target) => continue,
-                (_, Some(target)) => difference.lack(prefix, target, &mut groups),
+        let mut pending = std::mem::take(&mut self.pending);
+        // What differs stays pending until it is in a message.
+        pending.retain(|prefix| {
+            let target = self.target(wanted, prefix).and_then(Result::ok);
+            match (self.announced.get(prefix), target) {
+                (None, None) => return false,
+                (Some(_), None) => difference.surplus.push(*prefix),
+                (Some(stands), Some(target)) if stands.is(&target) => return false,
+                (_, Some(target)) => difference.lack(*prefix, target, &mut groups),
             }
-            self.pending.insert(prefix); // until it is in a message
-        }
+            true
+        });
+        self.pending = pending;
         difference
     }
 

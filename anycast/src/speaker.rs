@@ -215,7 +215,7 @@ impl Speaker {
         let requests = std::mem::replace(&mut self.requests, AnnouncerHandle::new().1); // peers are still to be spawned
         let mut driver = Driver::new(self.site, snapshots, requests, Settings::default());
         let stop = self.stop.clone();
-        let followers = Followers::new(&driver, Arc::clone(&self.status));
+        let followers = Followers::new(&mut driver, Arc::clone(&self.status));
         let detections = self.detections();
         detections.start(seed);
         let (doors, mut tasks) = self.spawn_peers(&followers.wishes, seed, &shutdown);

@@ -1,9 +1,9 @@
 //! What this site wants announced; [`crate::announcer`] decides it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use steer_topology::{Policy, Prefix, ToPeer};
 
 /// What this site wants of every peer.
@@ -11,8 +11,9 @@ use steer_topology::{Policy, Prefix, ToPeer};
 pub struct Wanted {
     /// Number of the newest snapshot when something last changed; 0 before the first.
     pub snapshot: u64,
-    /// Every prefix that this site may announce.
-    pub prefixes: BTreeMap<Prefix, Decision>,
+    /// Every prefix that this site may announce. The next version shares with this one what it does not change:
+    /// a withdrawal does not wait for a copy of the rest.
+    pub prefixes: OrdMap<Prefix, Decision>,
 }
 
 /// The decision on one prefix.

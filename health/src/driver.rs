@@ -88,6 +88,10 @@ struct Driver<P: Prober> {
     /// What this turn of the loop came to.
     changes: Vec<Change>,
     to_send: Vec<Job>,
+    /// To be told once whoever obeys has gone first: what was published, and whether it was the newest.
+    published: Vec<(Arc<Snapshot>, bool)>,
+    /// And the verdicts that changed.
+    changed: Vec<(EndpointId, Verdict)>,
     warned_of_void: Option<Instant>,
 }
 
@@ -123,6 +127,8 @@ impl<P: Prober> Driver<P> {
             in_flight_max: IN_FLIGHT_MAX,
             changes: Vec::new(),
             to_send: Vec::new(),
+            published: Vec::new(),
+            changed: Vec::new(),
             warned_of_void: None,
         };
         driver.plan_first_round(&mut StdRng::seed_from_u64(seed), now());
@@ -158,6 +164,11 @@ impl<P: Prober> Driver<P> {
                 () = sleep_until(wake) => {}
             }
             self.turn();
+            if !self.published.is_empty() {
+                tokio::task::yield_now().await; // whoever obeys the snapshot goes first
+            }
+            self.tell();
+            self.send_probes(now());
         }
         self.in_flight.shutdown().await;
         self.wires.shutdown().await;
@@ -183,7 +194,6 @@ impl<P: Prober> Driver<P> {
         self.run_due(now);
         self.wires.run_due(now);
         self.decide(now);
-        self.send_probes(now);
     }
 
     fn next_wake(&self) -> Option<Instant> {
@@ -291,32 +301,39 @@ impl<P: Prober> Driver<P> {
         if changes.is_empty() && !due {
             return;
         }
-        let changed: Vec<_> = changes
-            .iter()
-            .map(|change| (change.endpoint, change.verdict))
-            .collect();
+        let changed = changes.iter().map(|change| (change.endpoint, change.verdict));
+        self.changed.extend(changed);
         if let Some(next) = self.judge.on_verdicts(changes, now, Timestamp::now()) {
             self.publish(next);
-        }
-        for (endpoint, verdict) in changed {
-            self.show_verdict(endpoint, verdict);
         }
     }
 
     /// Returns the snapshot's number.
     fn publish(&mut self, next: Arc<Snapshot>) -> u64 {
         let number = next.number;
-        self.show_drains(&next);
-        if self.cell.publish(next) {
-            tracing::info!(snapshot = number, "snapshot published");
-        } else {
-            tracing::error!(
-                snapshot = number,
-                "snapshot not published: somebody published a newer one"
-            );
-        }
-        metrics::gauge!("steer_health_snapshot").set(number as f64);
+        let is_newest = self.cell.publish(Arc::clone(&next));
+        self.published.push((next, is_newest));
         number
+    }
+
+    fn tell(&mut self) {
+        self.judge.tell();
+        for (snapshot, is_newest) in std::mem::take(&mut self.published) {
+            let number = snapshot.number;
+            if is_newest {
+                tracing::info!(snapshot = number, "snapshot published");
+            } else {
+                tracing::error!(
+                    snapshot = number,
+                    "snapshot not published: somebody published a newer one"
+                );
+            }
+            metrics::gauge!("steer_health_snapshot").set(number as f64);
+            self.show_drains(&snapshot);
+        }
+        for (endpoint, verdict) in std::mem::take(&mut self.changed) {
+            self.show_verdict(endpoint, verdict);
+        }
     }
 
     fn show_drains(&self, snapshot: &Snapshot) {

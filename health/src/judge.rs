@@ -17,6 +17,7 @@
 //! The operator's wishes stand above the verdicts: see [`drain`].
 
 mod drain;
+mod journal;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ use crate::guard::{Guard, Refusal};
 use crate::operator::Drain;
 use crate::snapshot::{Cause, EndpointState, Service, Snapshot, Verdict};
 use crate::units::Units;
+
+use journal::Journal;
 
 pub use drain::{DrainRefused, NotDrained};
 
@@ -77,6 +80,7 @@ pub struct Judge {
     window_slides: Option<Instant>,
     /// Whether `entries` differ from what was published.
     dirty: bool,
+    journal: Journal,
 }
 
 #[derive(Debug)]
@@ -106,6 +110,7 @@ impl Judge {
             waiting: Vec::new(),
             window_slides: None,
             dirty: false,
+            journal: Journal::default(),
             entries,
             fleet,
         };
@@ -135,6 +140,11 @@ impl Judge {
             endpoints,
             drains: self.drains.clone(),
         }
+    }
+
+    /// Logs what was decided; to be called when the snapshot is published. The next decision does it at the latest.
+    pub fn tell(&mut self) {
+        self.journal.tell();
     }
 
     /// The fleet that is judged.
@@ -245,6 +255,7 @@ impl Judge {
         now: Instant,
         at: Timestamp,
     ) -> Option<Arc<Snapshot>> {
+        self.tell();
         for change in changes {
             self.record(change, at);
         }
@@ -329,11 +340,9 @@ impl Judge {
             .iter()
             .filter(|entry| entry.verdict == Verdict::Unknown)
             .count();
-        tracing::info!(
-            snapshot = self.number + 1,
-            unknown,
-            "first round of checks is over"
-        );
+        let snapshot = self.number + 1;
+        self.journal
+            .add(move || tracing::info!(snapshot, unknown, "first round of checks is over"));
         for endpoint in self.fleet.endpoint_ids() {
             let drained = self.entries[endpoint.0 as usize].service == Service::Drained;
             if self.verdict(endpoint) == Verdict::Down && !drained {
@@ -436,51 +445,63 @@ impl Judge {
 
 /// What the log says, always with the number of the snapshot that will carry the change.
 impl Judge {
-    fn log_verdict(&self, endpoint: EndpointId, from: Verdict) {
-        let (pool, site) = self.place(endpoint);
-        let entry = &self.entries[endpoint.0 as usize];
-        tracing::info!(
-            snapshot = self.number + 1,
-            endpoint = %self.fleet.endpoint(endpoint).address,
-            pool,
-            site,
-            from = from.as_str(),
-            verdict = entry.verdict.as_str(),
-            cause = entry.cause,
-            "verdict changed"
-        );
+    fn log_verdict(&mut self, endpoint: EndpointId, from: Verdict) {
+        let (fleet, snapshot) = (Arc::clone(&self.fleet), self.number + 1);
+        let entry = self.entries[endpoint.0 as usize].clone();
+        self.journal.add(move || {
+            let (pool, site) = place(&fleet, endpoint);
+            tracing::info!(
+                snapshot,
+                endpoint = %fleet.endpoint(endpoint).address,
+                pool,
+                site,
+                from = from.as_str(),
+                verdict = entry.verdict.as_str(),
+                cause = entry.cause,
+                at = %entry.since,
+                "verdict changed"
+            );
+        });
     }
 
-    fn log_service(&self, endpoint: EndpointId) {
-        let (pool, site) = self.place(endpoint);
-        tracing::info!(
-            snapshot = self.number + 1,
-            endpoint = %self.fleet.endpoint(endpoint).address,
-            pool,
-            site,
-            service = self.entries[endpoint.0 as usize].service.as_str(),
-            "service changed"
-        );
+    fn log_service(&mut self, endpoint: EndpointId) {
+        let (fleet, snapshot) = (Arc::clone(&self.fleet), self.number + 1);
+        let service = self.entries[endpoint.0 as usize].service.clone();
+        self.journal.add(move || {
+            let (pool, site) = place(&fleet, endpoint);
+            tracing::info!(
+                snapshot,
+                endpoint = %fleet.endpoint(endpoint).address,
+                pool,
+                site,
+                service = service.as_str(),
+                "service changed"
+            );
+        });
     }
 
-    fn log_refusal(&self, endpoint: EndpointId, refusal: Refusal) {
+    fn log_refusal(&mut self, endpoint: EndpointId, refusal: Refusal) {
         metrics::counter!("steer_health_guard_refusals_total", "rule" => refusal.rule()).increment(1);
-        let (pool, site) = self.place(endpoint);
-        tracing::warn!(
-            snapshot = self.number + 1,
-            endpoint = %self.fleet.endpoint(endpoint).address,
-            pool,
-            site,
-            reason = %refusal,
-            "guard refused"
-        );
+        let (fleet, snapshot) = (Arc::clone(&self.fleet), self.number + 1);
+        self.journal.add(move || {
+            let (pool, site) = place(&fleet, endpoint);
+            tracing::warn!(
+                snapshot,
+                endpoint = %fleet.endpoint(endpoint).address,
+                pool,
+                site,
+                reason = %refusal,
+                "guard refused"
+            );
+        });
     }
+}
 
-    fn place(&self, endpoint: EndpointId) -> (&str, Option<&str>) {
-        let endpoint = self.fleet.endpoint(endpoint);
-        let site = endpoint.site.map(|site| self.fleet.site(site).name.as_str());
-        (&self.fleet.pool(endpoint.pool).name, site)
-    }
+/// The names of an endpoint's pool and site.
+fn place(fleet: &Fleet, endpoint: EndpointId) -> (&str, Option<&str>) {
+    let endpoint = fleet.endpoint(endpoint);
+    let site = endpoint.site.map(|site| fleet.site(site).name.as_str());
+    (&fleet.pool(endpoint.pool).name, site)
 }
 
 fn first_state(fleet: &Fleet, id: EndpointId, at: Timestamp) -> EndpointState {

@@ -23,9 +23,9 @@
 //! - A reload keeps all of it ([`Judge::reload`]).
 //!
 //! Log events at level info, with the number of the snapshot they belong to: `verdict changed` (fields `snapshot`,
-//! `endpoint`, `pool`, `site`, `from`, `verdict`, `cause`) when the judge decides, `service changed`, then
-//! `snapshot published` right after the pointer swap; `drain begins` and `drain ended` with who and why. At level
-//! warn: `guard refused`, `drain refused`, `guard overruled`.
+//! `endpoint`, `pool`, `site`, `from`, `verdict`, `cause`, and `at`: when the judge decided), `service changed`, then
+//! `snapshot published`; `drain begins` and `drain ended` with who and why. At level warn: `guard refused`,
+//! `drain refused`, `guard overruled`. All are written once the snapshot is out: whoever obeys does not wait for a log.
 //!
 //! Knows no DNS and no BGP.
 

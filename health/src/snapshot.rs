@@ -219,16 +219,19 @@ impl Snapshot {
 pub struct SnapshotCell {
     current: ArcSwap<Snapshot>,
     number: watch::Sender<u64>,
+    /// The same, for who must not wait for the others.
+    urgent: watch::Sender<u64>,
 }
 
 impl SnapshotCell {
     /// A cell that holds its first snapshot.
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
-        let number = watch::Sender::new(first.number);
+        let [number, urgent] = [(); 2].map(|()| watch::Sender::new(first.number));
         Self {
             current: ArcSwap::from_pointee(first),
             number,
+            urgent,
         }
     }
 
@@ -248,14 +251,25 @@ impl SnapshotCell {
     /// than the current one. Older snapshots never queue: only the newest matters.
     pub fn publish(&self, next: Arc<Snapshot>) -> bool {
         // Under the watch's lock, so that two publishers cannot cross. Readers of the snapshot do not take it.
-        self.number.send_if_modified(|number| {
-            let newer = next.number > *number;
+        let given = next.number;
+        let is_newest = self.number.send_if_modified(|number| {
+            let newer = given > *number;
             if newer {
-                *number = next.number;
+                *number = given;
                 self.current.store(next);
             }
             newer
-        })
+        });
+        if is_newest {
+            self.urgent.send_replace(given); // what a worker wakes last, it runs first
+        }
+        is_newest
+    }
+
+    /// As [`SnapshotCell::subscribe`], for whoever withdraws routes: it runs before the other subscribers.
+    #[must_use]
+    pub fn subscribe_first(&self) -> watch::Receiver<u64> {
+        self.urgent.subscribe()
     }
 
     /// Changes when a snapshot is published; read the snapshot itself with [`SnapshotCell::load`].

@@ -12,7 +12,7 @@
 //! sent, the sessions are looked at every [`SENT_POLL`]; while a drain waits for streams, they are counted every
 //! [`COUNT_EVERY`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ const RELEASE_SLACK: Duration = Duration::from_secs(1);
 pub(crate) struct Driver {
     announcer: Announcer,
     snapshots: Arc<SnapshotCell>,
-    /// What the sessions were last told.
-    told: (Arc<Wanted>, bool),
+    /// Whether the sessions were told that all of a start is wanted.
+    told_settled: bool,
     requests: mpsc::Receiver<Request>,
     kernel: Option<Kernel>,
     /// What the kernel's task has not taken yet: one for each prefix at most.
@@ -60,8 +60,9 @@ pub(crate) struct Driver {
 
 /// The other side: whoever obeys what is wanted.
 pub(crate) trait Sessions {
-    /// This is wanted from now on; `settled`: it is all that a start wants at first.
-    fn want(&self, wanted: &Arc<Wanted>, settled: bool);
+    /// This is wanted from now on, and differs from before in `changed` at most; `settled`: it is all that a start
+    /// wants at first.
+    fn want(&self, wanted: &Arc<Wanted>, changed: BTreeSet<Prefix>, settled: bool);
 
     /// Whether a session was given `prefix` and not yet its withdrawal.
     fn announce(&self, prefix: &Prefix) -> bool;
@@ -71,7 +72,7 @@ pub(crate) trait Sessions {
 pub(crate) struct Ended;
 
 impl Sessions for Ended {
-    fn want(&self, _: &Arc<Wanted>, _: bool) {}
+    fn want(&self, _: &Arc<Wanted>, _: BTreeSet<Prefix>, _: bool) {}
 
     fn announce(&self, _: &Prefix) -> bool {
         false
@@ -89,7 +90,7 @@ impl Driver {
         let mut driver = Self {
             announcer: Announcer::new(site, settings, now().now),
             snapshots,
-            told: (Arc::default(), false),
+            told_settled: false,
             requests,
             kernel: None,
             commands: VecDeque::new(),
@@ -100,22 +101,20 @@ impl Driver {
         driver
     }
 
-    /// What is wanted at this moment.
-    pub(crate) fn wanted(&self) -> &Arc<Wanted> {
-        self.announcer.wanted()
-    }
-
-    /// Whether that is all that a start wants at first.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.announcer.is_settled()
+    /// What is wanted at this moment, and whether that is all that a start wants at first: what the sessions begin
+    /// with.
+    pub(crate) fn begin(&mut self) -> (Arc<Wanted>, bool) {
+        self.announcer.take_changed();
+        self.told_settled = self.announcer.is_settled();
+        (Arc::clone(self.announcer.wanted()), self.told_settled)
     }
 
     /// Until `shutdown`, or until nobody publishes snapshots any more and `shutdown` comes.
     pub(crate) async fn run(&mut self, sessions: &impl Sessions, shutdown: &CancellationToken) {
-        let mut numbers = self.snapshots.subscribe();
+        let mut numbers = self.snapshots.subscribe_first();
         numbers.mark_changed(); // one may have come since we looked
         loop {
-            self.turn(sessions);
+            self.turn(sessions).await;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -133,11 +132,11 @@ impl Driver {
     pub(crate) async fn release(&mut self, sessions: &impl Sessions) {
         let limit = self.linger + RELEASE_SLACK;
         self.announcer.stop(now());
-        self.turn(sessions);
+        self.turn(sessions).await;
         let released = async {
             while !self.announcer.is_clear() {
                 self.something(sessions).await;
-                self.turn(sessions);
+                self.turn(sessions).await;
             }
         };
         if tokio::time::timeout(limit, released).await.is_err() {
@@ -165,11 +164,12 @@ impl Driver {
     }
 
     /// After every piece of news: the peers first, then the kernel, then the log.
-    fn turn(&mut self, sessions: &impl Sessions) {
-        let (wanted, settled) = (self.announcer.wanted(), self.announcer.is_settled());
-        if !Arc::ptr_eq(wanted, &self.told.0) || settled != self.told.1 {
-            sessions.want(wanted, settled);
-            self.told = (Arc::clone(wanted), settled);
+    async fn turn(&mut self, sessions: &impl Sessions) {
+        let (changed, settled) = (self.announcer.take_changed(), self.announcer.is_settled());
+        if !changed.is_empty() || settled != self.told_settled {
+            self.told_settled = settled;
+            sessions.want(self.announcer.wanted(), changed, settled);
+            tokio::task::yield_now().await;
         }
         self.obey();
         self.plan_count();

@@ -106,11 +106,12 @@ pub(super) struct Route {
 }
 
 impl Route {
-    pub(super) fn new(config: Anycast, moment: Moment) -> Self {
+    /// `policy`: that of `config`, shared by all prefixes that have the same.
+    pub(super) fn new(config: Anycast, policy: Arc<Policy>, moment: Moment) -> Self {
         Self {
             decision: Decision {
                 next_hop: config.next_hop,
-                policy: Arc::new(config.policy.clone()),
+                policy,
                 to: config.to.clone(),
                 ..Decision::default()
             },

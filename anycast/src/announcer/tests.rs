@@ -19,7 +19,7 @@ use steer_topology::{Fleet, Prefix, Resolve, SiteId};
 
 use super::table::State;
 use super::{Announcer, Moment, Output, PrefixStatus, Settings, What};
-use crate::wanted::Decision;
+use crate::wanted::{Decision, Wanted};
 
 struct NoNames;
 
@@ -106,6 +106,8 @@ struct World {
     settled: bool,
     health: [Health; 2],
     drains: Vec<Drain>,
+    /// What somebody wants who looks only at what the announcer calls changed.
+    followed: Wanted,
     /// What it said, and when.
     told: Vec<(Duration, What)>,
     /// What it asked of the kernel, in order.
@@ -143,6 +145,7 @@ impl World {
             settled: true,
             health,
             drains: Vec::new(),
+            followed: Wanted::default(),
             told: Vec::new(),
             asked: Vec::new(),
         }
@@ -258,6 +261,7 @@ impl World {
     }
 
     fn collect(&mut self) {
+        self.follow();
         while let Some(output) = self.announcer.poll_output() {
             match output {
                 Output::Bind(..) => self.asked.push((self.elapsed, Ask::Bind)),
@@ -265,6 +269,20 @@ impl World {
                 Output::Changed(change) => self.told.push((self.elapsed, change.what)),
             }
         }
+    }
+
+    fn follow(&mut self) {
+        for prefix in self.announcer.take_changed() {
+            match self.announcer.wanted().prefixes.get(&prefix) {
+                Some(decision) => drop(self.followed.prefixes.insert(prefix, decision.clone())),
+                None => drop(self.followed.prefixes.remove(&prefix)),
+            }
+        }
+        assert_eq!(
+            self.followed.prefixes,
+            self.announcer.wanted().prefixes,
+            "every change is named"
+        );
     }
 
     fn decision(&self, text: &str) -> &Decision {

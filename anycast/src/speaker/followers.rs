@@ -1,5 +1,6 @@
 //! The tasks of the peers, as the announcer's driver sees them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use steer_topology::Prefix;
@@ -18,21 +19,19 @@ pub(super) struct Followers {
 
 impl Followers {
     /// The first wish is the driver's of this moment.
-    pub(super) fn new(driver: &Driver, status: Arc<SpeakerStatus>) -> Self {
-        let first = Wish::first(Arc::clone(driver.wanted()), driver.is_settled());
+    pub(super) fn new(driver: &mut Driver, status: Arc<SpeakerStatus>) -> Self {
+        let (wanted, settled) = driver.begin();
         Self {
-            wishes: watch::Sender::new(Arc::new(first)),
+            wishes: watch::Sender::new(Arc::new(Wish::first(wanted, settled))),
             status,
         }
     }
 }
 
 impl Sessions for Followers {
-    fn want(&self, wanted: &Arc<Wanted>, settled: bool) {
-        let next = self.wishes.borrow().next(Arc::clone(wanted), settled);
-        if let Some(next) = next {
-            self.wishes.send_replace(Arc::new(next));
-        }
+    fn want(&self, wanted: &Arc<Wanted>, changed: BTreeSet<Prefix>, settled: bool) {
+        let next = self.wishes.borrow().next(Arc::clone(wanted), changed, settled);
+        self.wishes.send_replace(Arc::new(next));
     }
 
     fn announce(&self, prefix: &Prefix) -> bool {

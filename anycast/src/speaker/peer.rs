@@ -165,6 +165,7 @@ impl PeerTask {
             }
             let deadline = self.next_deadline();
             tokio::select! {
+                biased; // wishes are few, and none of the others is ready for ever
                 () = shutdown.cancelled() => break,
                 changed = wishes.changed() => {
                     if changed.is_err() { break }

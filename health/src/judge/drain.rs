@@ -108,6 +108,7 @@ impl Judge {
         now: Instant,
         at: Timestamp,
     ) -> Result<Option<Arc<Snapshot>>, DrainRefused> {
+        self.tell();
         self.end_drains(now, at);
         if !self.is_drained(drain.target) {
             let losses = self.losses(drain.target);
@@ -144,6 +145,7 @@ impl Judge {
         let Some(place) = self.drains.iter().position(|drain| drain.target == target) else {
             return Err(NotDrained(target.name(&self.fleet)));
         };
+        self.tell();
         let drain = self.drains.remove(place);
         self.end(&drain, &format!("undrained by {author}"));
         self.look_at_drains_later(now, at);
@@ -289,12 +291,10 @@ impl Judge {
 
     /// A drain is no more: what it alone kept from new clients goes where its verdict says.
     fn end(&mut self, drain: &Drain, cause: &str) {
-        tracing::info!(
-            snapshot = self.number + 1,
-            drained = drain.target.name(&self.fleet),
-            cause,
-            "drain ended"
-        );
+        let (snapshot, drained) = (self.number + 1, drain.target.name(&self.fleet));
+        let cause = cause.to_owned();
+        self.journal
+            .add(move || tracing::info!(snapshot, drained, cause, "drain ended"));
         self.dirty = true;
         let fleet = Arc::clone(&self.fleet);
         for endpoint in drain.target.endpoints(&fleet) {
@@ -341,38 +341,34 @@ struct Loss {
 
 /// What the log says of drains, with the number of the snapshot that will carry them.
 impl Judge {
-    fn log_drain(&self, drain: &Drain, forced: bool) {
+    fn log_drain(&mut self, drain: &Drain, forced: bool) {
+        let (snapshot, drained) = (self.number + 1, drain.target.name(&self.fleet));
         let Drain {
-            target,
+            target: _,
             reason,
             author,
             since: _,
             until,
-        } = drain;
-        tracing::info!(
-            snapshot = self.number + 1,
-            drained = target.name(&self.fleet),
-            reason,
-            author,
-            until = until.map(tracing::field::display),
-            forced,
-            "drain begins"
-        );
+        } = drain.clone();
+        self.journal.add(move || {
+            let until = until.map(tracing::field::display);
+            tracing::info!(snapshot, drained, reason, author, until, forced, "drain begins");
+        });
     }
 
-    fn log_refused(&self, drain: &Drain, refused: &DrainRefused) {
+    fn log_refused(&mut self, drain: &Drain, refused: &DrainRefused) {
         metrics::counter!("steer_health_drain_refusals_total", "rule" => refused.rule()).increment(1);
-        tracing::warn!(author = drain.author, reason = %refused, "drain refused");
+        let (author, reason) = (drain.author.clone(), refused.to_string());
+        self.journal
+            .add(move || tracing::warn!(author, reason, "drain refused"));
     }
 
-    fn log_forced(&self, drain: &Drain, refused: &DrainRefused) {
+    fn log_forced(&mut self, drain: &Drain, refused: &DrainRefused) {
         metrics::counter!("steer_health_drains_forced_total", "rule" => refused.rule()).increment(1);
-        tracing::warn!(
-            snapshot = self.number + 1,
-            author = drain.author,
-            overruled = %refused,
-            "guard overruled"
-        );
+        let (snapshot, author) = (self.number + 1, drain.author.clone());
+        let overruled = refused.to_string();
+        self.journal
+            .add(move || tracing::warn!(snapshot, author, overruled, "guard overruled"));
     }
 }
 

@@ -76,6 +76,7 @@ impl Bench {
     }
 
     pub(super) fn note(&mut self, next: Option<Arc<Snapshot>>) -> bool {
+        self.judge.tell();
         let came = next.is_some();
         if let Some(next) = next {
             assert_eq!(next.number, self.last.number + 1);
@@ -411,7 +412,7 @@ fn a_change_is_logged_once_with_the_number_of_the_snapshot_that_carries_it() {
     assert_eq!(told, want);
     let first = serde_json::json!({
         "message": "verdict changed", "snapshot": 3, "endpoint": "127.0.0.1:9", "pool": "pool-0", "site": "fra",
-        "from": "up", "verdict": "down", "cause": "test",
+        "from": "up", "verdict": "down", "cause": "test", "at": bench.at().to_string(),
     });
     assert_eq!(lines[0], first);
 }

@@ -46,7 +46,8 @@ impl Tail {
 /// The fields of steer's JSON log that labs read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Line {
-    timestamp: jiff::Timestamp,
+    /// When it was decided: the line is written later.
+    at: Option<jiff::Timestamp>,
     message: String,
     site: Option<String>,
     verdict: Option<String>,
@@ -62,9 +63,8 @@ impl Line {
         let is_down = self.message == "verdict changed"
             && self.site.as_deref() == Some(site)
             && self.verdict.as_deref() == Some("down");
-        is_down
-            .then(|| i64::try_from(self.timestamp.as_nanosecond()).ok())
-            .flatten()
+        let at = self.at.filter(|_| is_down)?;
+        i64::try_from(at.as_nanosecond()).ok()
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn only_the_verdict_on_the_asked_site_counts() {
-        let line = r#"{"timestamp":"2026-11-23T10:00:00.000123Z","level":"INFO","message":"verdict changed","snapshot":7,"endpoint":"203.0.113.2:80","site":"fra","verdict":"down","target":"x"}"#;
+        let line = r#"{"timestamp":"2026-11-23T10:00:00.000321Z","level":"INFO","at":"2026-11-23T10:00:00.000123Z","message":"verdict changed","snapshot":7,"endpoint":"203.0.113.2:80","site":"fra","verdict":"down","target":"x"}"#;
         let down = Line::of(line).unwrap();
         assert_eq!(down.down("fra").unwrap() % 1_000_000_000, 123_000);
         assert_eq!(down.down("nrt"), None);

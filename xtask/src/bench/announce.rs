@@ -2,7 +2,7 @@
 //! each, in turns, in one run.
 //!
 //! ```text
-//! steer  ◄─ a health check fails ─ endpoint   │ start: the time in the log line "verdict changed"
+//! steer  ◄─ a health check fails ─ endpoint   │ start: `at` in the log line "verdict changed"
 //! others ◄─ a command by their fastest way    │ start: the moment before it is written
 //!   └─► 20 UPDATEs ─► 20 peers (receiver)     │ end: when the kernel of the peer's socket had the segment
 //! ```

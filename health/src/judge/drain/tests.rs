@@ -32,6 +32,7 @@ impl Bench {
 
     fn drain_as(&mut self, drain: Drain, force: bool) -> Result<bool, String> {
         let next = self.judge.drain(drain, force, self.now, self.at());
+        self.judge.tell();
         next.map(|next| self.note(next))
             .map_err(|refused| refused.to_string())
     }

@@ -261,14 +261,14 @@ impl Speaker for Steer {
     }
 }
 
-/// The time of a log line that says that our endpoint's verdict is now `verdict`.
+/// When our endpoint's verdict became `verdict`, if that is what a log line says.
 fn verdict_at(line: &str, verdict: &str) -> Option<Result<Nanos, String>> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let about = line["message"] == "verdict changed" && line["endpoint"] == OWN_ENDPOINT;
     if !about || line["verdict"] != verdict {
         return None;
     }
-    let text = line["timestamp"].as_str().unwrap_or_default();
+    let text = line["at"].as_str().unwrap_or_default();
     let time = text.parse::<jiff::Timestamp>();
     Some(
         time.map(|time| time.as_nanosecond().unsigned_abs())
