@@ -193,6 +193,7 @@ impl Session {
         if due(self.timers.answer, now) {
             self.answer(now);
         }
+        self.schedule(now); // who is silent no longer asks us to be slow, and a packet may be due for long
         if due(self.timers.transmit, now) {
             self.send_periodic(now);
         }
