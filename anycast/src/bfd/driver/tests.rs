@@ -154,14 +154,20 @@ fn a_peer_that_speaks_is_up_and_one_that_falls_silent_is_down_in_time() {
 fn what_waits_in_the_socket_counts_before_the_clock() {
     let bench = Bench::new(Hops::Single);
     bench.come_up();
-    let end = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < end {
+    let mut said = Instant::now();
+    let (end, mut longest) = (said + Duration::from_secs(1), Duration::ZERO);
+    while said < end {
         // Two packets at a time, each pair just before the Detection Time would be over on a machine that is late.
         bench.say(State::Up);
         bench.say(State::Up);
         std::thread::sleep(INTERVAL);
+        longest = longest.max(said.elapsed());
+        said = Instant::now();
     }
     let status = bench.status();
+    if longest >= INTERVAL * 3 {
+        return println!("skipped: this thread itself was kept waiting for {longest:?}");
+    }
     assert_eq!((status.state, status.path.failures), (State::Up, 0));
     assert!(status.worst_gap_out_us > 0 && status.worst_gap_in_us > 0);
 }
