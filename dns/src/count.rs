@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 
 use crate::reply::{Reply, Transport};
+use crate::rrl::Judgement;
+use crate::server::End;
 use crate::wire::Malformed;
 
 /// A reply is on its way.
@@ -35,9 +37,84 @@ pub(crate) fn took(time: Duration) {
     histogram!("steer_dns_handling_seconds").record(time.as_secs_f64());
 }
 
-/// A reply could not be given to the transport.
-pub(crate) fn unsent() {
-    counter!("steer_dns_unsent_total").increment(1);
+/// Replies could not be given to the transport.
+pub(crate) fn unsent(replies: usize) {
+    counter!("steer_dns_unsent_total").increment(replies as u64);
+}
+
+/// What is dropped before the engine sees it. A label, so the set is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// A datagram from port 0.
+    PortZero,
+    /// A datagram longer than any query.
+    Long,
+    /// The kernel told an error in place of a datagram.
+    Receive,
+    /// The kernel told an error in place of a connection.
+    Accept,
+    /// A connection beyond the number in all.
+    Connections,
+    /// A connection beyond the number of one client network.
+    ConnectionsOfClient,
+}
+
+impl Dropped {
+    fn label(self) -> &'static str {
+        match self {
+            Self::PortZero => "port-zero",
+            Self::Long => "long",
+            Self::Receive => "receive",
+            Self::Accept => "accept",
+            Self::Connections => "connections",
+            Self::ConnectionsOfClient => "connections-of-client",
+        }
+    }
+}
+
+/// A datagram or a connection was dropped.
+pub(crate) fn dropped(why: Dropped) {
+    counter!("steer_dns_dropped_total", "cause" => why.label()).increment(1);
+}
+
+/// A reply was beyond its network's budget.
+pub(crate) fn limited(judgement: Judgement, is_log_only: bool) {
+    let action = match (judgement, is_log_only) {
+        (Judgement::Send, _) => return,
+        (Judgement::Slip | Judgement::Hold, true) => "logged",
+        (Judgement::Slip, false) => "slipped",
+        (Judgement::Hold, false) => "held",
+    };
+    counter!("steer_dns_rate_limited_total", "action" => action).increment(1);
+}
+
+/// Counts a connection as open while it lives.
+pub(crate) struct Open(Transport);
+
+impl Open {
+    pub(crate) fn new(transport: Transport) -> Self {
+        gauge!("steer_dns_connections", "transport" => transport.name()).increment(1.0);
+        Self(transport)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        gauge!("steer_dns_connections", "transport" => self.0.name()).decrement(1.0);
+    }
+}
+
+/// A connection ended.
+pub(crate) fn closed(transport: Transport, end: End) {
+    let end = match end {
+        End::Client => "client",
+        End::Idle => "idle",
+        End::Slow => "slow",
+        End::Nonsense => "nonsense",
+        End::Error => "error",
+        End::Shutdown => "shutdown",
+    };
+    counter!("steer_dns_closed_total", "transport" => transport.name(), "end" => end).increment(1);
 }
 
 #[expect(
@@ -80,6 +157,7 @@ pub(crate) fn rcode_label(rcode: ResponseCode) -> &'static str {
         ResponseCode::Refused => "REFUSED",
         ResponseCode::YXDomain => "YXDOMAIN",
         ResponseCode::BADVERS => "BADVERS",
+        ResponseCode::BADCOOKIE => "BADCOOKIE",
         _ => "other",
     }
 }

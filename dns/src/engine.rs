@@ -1,32 +1,56 @@
-//! From the octets of a query to its reply. No socket, no clock.
+//! From the octets of a query to its reply. No socket, and no clock but for [`Engine::answer`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, RecordType};
 use rand::Rng;
+use steer_topology::CookieUse;
 
+use crate::chaos;
+use crate::cookie::{self, Checked};
 use crate::count;
-use crate::lookup::{self, Steered, Steering};
-use crate::reply::{self, Frame, Reply, Transport};
+use crate::lookup::{self, Answer, Steered, Steering};
+use crate::reply::{self, Ede, Frame, Opt, Reply, Transport};
+use crate::settings::{Placed, Settings};
 use crate::subnet::Locate;
 use crate::tables::Tables;
-use crate::wire::{self, Edns, Malformed, Parsed, Query, Refusal};
+use crate::wire::{
+    self, CLIENT_SUBNET, COOKIE, Edns, Head, KEEPALIVE, Malformed, NSID, Options, Parsed, Query, Question,
+    Refusal,
+};
 
 /// Answers queries from the tables of the newest snapshot. Readers load a pointer and never wait.
 #[derive(Debug)]
 pub struct Engine {
     tables: ArcSwap<Tables>,
+    settings: Settings,
+}
+
+/// From whom a query came, how, and when.
+#[derive(Debug, Clone, Copy)]
+struct Sender {
+    address: IpAddr,
+    transport: Transport,
+    now: u32,
 }
 
 impl Engine {
-    /// An engine with its first tables.
+    /// An engine with its first tables and the default settings.
     #[must_use]
     pub fn new(tables: Tables) -> Self {
+        Self::with(tables, Settings::default())
+    }
+
+    /// An engine with its first tables.
+    #[must_use]
+    pub fn with(tables: Tables, settings: Settings) -> Self {
         Self {
             tables: ArcSwap::from_pointee(tables),
+            settings,
         }
     }
 
@@ -41,8 +65,7 @@ impl Engine {
         self.tables.load_full()
     }
 
-    /// Answers one message. `None`: no reply is due (not a query, or too short to be answered). `client` is the
-    /// sender's address; `rng` is asked only where a chain has `weighted`.
+    /// [`Engine::answer_at`] the time of the system's clock.
     pub fn answer<R: Rng>(
         &self,
         query: &[u8],
@@ -50,116 +73,256 @@ impl Engine {
         transport: Transport,
         rng: &mut R,
     ) -> Option<Reply> {
+        self.answer_at(query, client, transport, seconds(SystemTime::now()), rng)
+    }
+
+    /// Answers one message. `None`: no reply is due (not a query, or too short to be answered). `client` is the
+    /// sender's address; `now` is the time in [`seconds`], by which cookies age; `rng` is asked only where a
+    /// chain has `weighted`.
+    pub fn answer_at<R: Rng>(
+        &self,
+        query: &[u8],
+        client: IpAddr,
+        transport: Transport,
+        now: u32,
+        rng: &mut R,
+    ) -> Option<Reply> {
+        // A dual-stack socket shows IPv4 senders as mapped.
+        let sender = Sender {
+            address: client.to_canonical(),
+            transport,
+            now,
+        };
         let (reply, rtype) = match wire::parse(query) {
             Parsed::Drop(why) => {
                 count::malformed(why);
                 return None;
             }
             Parsed::Refuse(head, question, edns, why) => {
-                let frame = Frame {
-                    head,
-                    question: question.as_ref(),
-                    edns: opt(edns),
-                    limit: u16::MAX,
-                };
-                (
-                    Reply::bare(&frame, refusal(why)),
-                    question.map_or(0, |question| question.rtype),
-                )
+                let rtype = question.as_ref().map_or(0, |question| question.rtype);
+                (self.refuse(head, question.as_ref(), edns, why), rtype)
             }
-            Parsed::Query(query) => {
-                let tables = self.tables.load();
-                (
-                    answer(&tables, &query, client, transport, rng),
-                    query.question.rtype,
-                )
-            }
+            Parsed::CookieAlone(head, edns) => (self.give_cookie(head, edns, sender), 0),
+            Parsed::Query(query) => (self.answer_query(&query, sender, rng), query.question.rtype),
         };
         count::answered(RecordType::from(rtype), &reply, transport);
         Some(reply)
     }
-}
 
-/// The OPT record of a refusal: no client subnet in it.
-fn opt(edns: Option<Edns>) -> Option<(bool, Option<Vec<u8>>)> {
-    edns.map(|edns| (edns.dnssec_ok, None))
-}
+    /// The OPT record of a refusal: no options of the query's are looked at.
+    fn refuse(&self, head: Head, question: Option<&Question>, edns: Option<Edns>, why: Refusal) -> Reply {
+        let (rcode, ede) = match why {
+            Refusal::Malformed(why) => {
+                count::malformed(why);
+                (ResponseCode::FormErr, None)
+            }
+            Refusal::Opcode => (ResponseCode::NotImp, Some(Ede::NotSupported)),
+            Refusal::Version => (ResponseCode::BADVERS, None),
+        };
+        let frame = Frame {
+            head,
+            question,
+            edns: edns.map(|edns| self.opt(edns, ede.map(Ede::option).into_iter().collect())),
+            limit: u16::MAX,
+        };
+        Reply::bare(frame, rcode)
+    }
 
-fn refusal(why: Refusal) -> ResponseCode {
-    match why {
-        Refusal::Malformed(why) => {
-            count::malformed(why);
-            ResponseCode::FormErr
+    fn opt(&self, edns: Edns, options: Vec<(u16, Vec<u8>)>) -> Opt {
+        Opt {
+            payload: self.settings.max_udp_payload,
+            dnssec_ok: edns.dnssec_ok,
+            options,
         }
-        Refusal::Opcode => ResponseCode::NotImp,
-        Refusal::Version => ResponseCode::BADVERS,
+    }
+
+    /// RFC 7873 §5.4: the answer to a message without a question is a server cookie.
+    fn give_cookie(&self, head: Head, edns: Edns, sender: Sender) -> Reply {
+        let checked = self.check(edns.options, sender);
+        let is_bad = checked.as_ref().is_some_and(|checked| !checked.is_good)
+            && edns
+                .options
+                .cookie
+                .is_some_and(|cookie| cookie.server != cookie::Server::Absent);
+        // with cookies turned off this is a message without a question like any other
+        let rcode = match (&checked, is_bad) {
+            (None, _) => ResponseCode::FormErr,
+            (Some(_), true) => ResponseCode::BADCOOKIE,
+            (Some(_), false) => ResponseCode::NoError,
+        };
+        let mut options = Vec::new();
+        self.add_options(edns.options, sender, checked.as_ref(), &mut options);
+        let frame = Frame {
+            head,
+            question: None,
+            edns: Some(self.opt(edns, options)),
+            limit: u16::MAX,
+        };
+        let mut reply = Reply::bare(frame, rcode);
+        reply.is_verified = checked.is_some_and(|checked| checked.is_good);
+        reply
+    }
+
+    fn check(&self, options: Options, sender: Sender) -> Option<Checked> {
+        let cookie = options
+            .cookie
+            .filter(|_| self.settings.cookies != CookieUse::Off)?;
+        Some(self.settings.secrets.check(&cookie, sender.address, sender.now))
+    }
+
+    /// What is told to whoever asks for it.
+    fn add_options(
+        &self,
+        asked: Options,
+        sender: Sender,
+        cookie: Option<&Checked>,
+        options: &mut Vec<(u16, Vec<u8>)>,
+    ) {
+        if let Some(cookie) = cookie {
+            options.push((COOKIE, cookie.reply.to_vec()));
+        }
+        if let Some(identity) = self.settings.identity.as_deref().filter(|_| asked.nsid) {
+            options.push((NSID, identity.as_bytes().to_vec()));
+        }
+        // RFC 7828 §3.2.1: over UDP it is ignored
+        if asked.keepalive && sender.transport == Transport::Tcp {
+            options.push((KEEPALIVE, self.settings.keepalive.to_be_bytes().to_vec()));
+        }
+    }
+
+    fn answer_query<R: Rng>(&self, query: &Query, sender: Sender, rng: &mut R) -> Reply {
+        let asked = query.edns.map(|edns| edns.options).unwrap_or_default();
+        let checked = self.check(asked, sender);
+        let is_verified = checked.as_ref().is_some_and(|checked| checked.is_good);
+        // RFC 7873 §5.2.3: who cannot show where it is is asked to come again, with the cookie that it gets now
+        let is_unproven = checked.is_some()
+            && !is_verified
+            && sender.transport == Transport::Udp
+            && self.settings.cookies == CookieUse::Require;
+        let result = if is_unproven {
+            Told::of(ResponseCode::BADCOOKIE, None)
+        } else {
+            self.tell(query, asked, sender, rng)
+        };
+        let mut options = Vec::new();
+        // RFC 7871 §7.2.1 and §7.4: unsteered and negative answers hold for everybody, scope 0. The scope comes
+        // from the address as it was sent, so bits that we were not told play no part; where it is longer than
+        // SOURCE PREFIX-LENGTH, it tells the resolver which prefix would have decided (§7.2.1 allows that).
+        if let Some(subnet) = asked.subnet {
+            options.push((CLIENT_SUBNET, subnet.write(result.scope.unwrap_or(0))));
+        }
+        self.add_options(asked, sender, checked.as_ref(), &mut options);
+        options.extend(result.ede.map(Ede::option));
+        let payload = query.edns.map(|edns| edns.payload);
+        let frame = Frame {
+            head: query.head,
+            question: Some(&query.question),
+            edns: query.edns.map(|edns| self.opt(edns, options)),
+            limit: reply::limit(sender.transport, payload, self.settings.max_udp_payload),
+        };
+        let mut reply = match result.answer {
+            Ok(answer) => Reply::full(frame, answer),
+            Err(rcode) => Reply::bare(frame, rcode),
+        };
+        reply.is_verified = is_verified;
+        reply
+    }
+
+    /// What is said, before it is put into a message.
+    fn tell<R: Rng>(&self, query: &Query, asked: Options, sender: Sender, rng: &mut R) -> Told {
+        let Question {
+            name, rtype, class, ..
+        } = &query.question;
+        let rtype = RecordType::from(*rtype);
+        if *class == u16::from(DNSClass::CH) {
+            return match chaos::answer(&self.settings, &query.question) {
+                Some(answer) => Told {
+                    answer: Ok(answer),
+                    scope: None,
+                    ede: None,
+                },
+                None => Told::of(ResponseCode::Refused, None),
+            };
+        }
+        if *class != u16::from(DNSClass::IN) {
+            return Told::of(ResponseCode::Refused, None);
+        }
+        if let Some((rcode, ede)) = unserved(rtype) {
+            return Told::of(rcode, ede);
+        }
+        let tables = self.tables.load();
+        // RFC 7871 §7.2.1: the subnet stands in for the sender.
+        let client = asked
+            .subnet
+            .map_or(Locate::By(sender.address), |subnet| subnet.locate());
+        let (client, placed) = match client {
+            Locate::By(address) => {
+                let placed = Placed::new(address, &self.settings.nat64);
+                (Locate::By(placed.address), Some(placed))
+            }
+            Locate::Nobody => (Locate::Nobody, None),
+        };
+        let mut chooser = Chooser {
+            tables: &tables,
+            client,
+            rng,
+            scope: None,
+            ede: None,
+        };
+        let answer = lookup::answer(&tables.zones, name, rtype, &mut chooser);
+        let refused = (answer.rcode == ResponseCode::Refused).then_some(Ede::NotAuthoritative);
+        Told {
+            ede: chooser.ede.or(refused),
+            scope: chooser
+                .scope
+                .zip(placed)
+                .map(|(scope, placed)| placed.scope(scope)),
+            answer: Ok(answer),
+        }
     }
 }
 
-fn answer<R: Rng>(
-    tables: &Tables,
-    query: &Query,
-    sender: IpAddr,
-    transport: Transport,
-    rng: &mut R,
-) -> Reply {
-    let edns = query.edns;
-    let subnet = edns.and_then(|edns| edns.subnet);
-    // RFC 7871 §7.2.1: the subnet stands in for the sender. A dual-stack socket shows IPv4 senders as mapped.
-    let client = subnet.map_or(Locate::By(sender.to_canonical()), |subnet| subnet.locate());
-    let mut chooser = Chooser {
-        tables,
-        client,
-        rng,
-        scope: None,
-    };
-    let answer = match unserved(query) {
-        Some(rcode) => Err(rcode),
-        None => {
-            let rtype = RecordType::from(query.question.rtype);
-            Ok(lookup::answer(
-                &tables.zones,
-                &query.question.name,
-                rtype,
-                &mut chooser,
-            ))
+/// Seconds since 1970, modulo 2^32 (RFC 9018 §4.3).
+#[must_use]
+pub fn seconds(time: SystemTime) -> u32 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as u32)
+}
+
+/// What is said to a question.
+struct Told {
+    answer: Result<Answer, ResponseCode>,
+    /// Of the client subnet; absent where the answer holds for everybody.
+    scope: Option<u8>,
+    ede: Option<Ede>,
+}
+
+impl Told {
+    fn of(rcode: ResponseCode, ede: Option<Ede>) -> Self {
+        Self {
+            answer: Err(rcode),
+            scope: None,
+            ede,
         }
-    };
-    // RFC 7871 §7.2.1 and §7.4: unsteered and negative answers hold for everybody, scope 0. The scope comes from
-    // the address as it was sent, so bits that we were not told play no part; where it is longer than SOURCE
-    // PREFIX-LENGTH, it tells the resolver which prefix would have decided (§7.2.1 allows that).
-    let option = subnet.map(|subnet| subnet.write(chooser.scope.unwrap_or(0)));
-    let frame = Frame {
-        head: query.head,
-        question: Some(&query.question),
-        edns: edns.map(|edns| (edns.dnssec_ok, option)),
-        limit: reply::limit(transport, edns.map(|edns| edns.payload)),
-    };
-    match answer {
-        Ok(answer) => Reply::full(&frame, answer),
-        Err(rcode) => Reply::bare(&frame, rcode),
     }
 }
 
-/// Questions that no zone data can answer.
+/// Types that no zone data can answer.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "an open list of types; all others are looked up"
 )]
-fn unserved(query: &Query) -> Option<ResponseCode> {
-    // Gap: CHAOS id.server and version.bind are refused.
-    if query.question.class != u16::from(DNSClass::IN) {
-        return Some(ResponseCode::Refused);
-    }
-    match RecordType::from(query.question.rtype) {
+fn unserved(rtype: RecordType) -> Option<(ResponseCode, Option<Ede>)> {
+    let unsupported = Some(Ede::NotSupported);
+    match rtype {
         // Gap: RFC 5936, RFC 1995: zones are not transferred.
-        RecordType::AXFR | RecordType::IXFR => Some(ResponseCode::Refused),
+        RecordType::AXFR | RecordType::IXFR => Some((ResponseCode::Refused, unsupported)),
         // RFC 6891 §6.1.1: OPT is no data that could be asked for.
-        RecordType::OPT => Some(ResponseCode::FormErr),
+        RecordType::OPT => Some((ResponseCode::FormErr, None)),
         // RFC 8945, RFC 2930: TSIG and TKEY are no data either. Gap: signed queries are answered unsigned.
-        RecordType::TSIG | RecordType::Unknown(249) => Some(ResponseCode::NotImp),
+        RecordType::TSIG | RecordType::Unknown(249) => Some((ResponseCode::NotImp, unsupported)),
         // RFC 1035 §3.2.3: MAILB, MAILA
-        RecordType::Unknown(253 | 254) => Some(ResponseCode::NotImp),
+        RecordType::Unknown(253 | 254) => Some((ResponseCode::NotImp, unsupported)),
         _ => None,
     }
 }
@@ -171,6 +334,8 @@ struct Chooser<'t, R: Rng> {
     rng: &'t mut R,
     /// Absent as long as the answer holds for everybody.
     scope: Option<u8>,
+    /// Why what was picked is not what it could be.
+    ede: Option<Ede>,
 }
 
 impl<R: Rng> Steering for Chooser<'_, R> {
@@ -178,6 +343,11 @@ impl<R: Rng> Steering for Chooser<'_, R> {
         let (steered, scope) = self.tables.pick(key, rtype, self.client, self.rng)?;
         // Two steered sets in one reply (a CNAME between them): the longer scope holds for both.
         self.scope = self.scope.max(scope);
+        if steered == Steered::Fail {
+            self.ede = Some(Ede::AllDown);
+        } else if !self.tables.snapshot.settled {
+            self.ede = Some(Ede::Unsettled);
+        }
         Some(steered)
     }
 }
@@ -199,6 +369,7 @@ impl Malformed {
             Self::Opt => "opt",
             Self::Option => "option",
             Self::Subnet => "subnet",
+            Self::Cookie => "cookie",
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The reply to one query, cut to what its sender can take.
 
+use std::net::IpAddr;
+
 use hickory_proto::ProtoError;
-use hickory_proto::op::{Edns, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Record, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use crate::lookup::Answer;
-use crate::wire::{CLIENT_SUBNET, Head, Question};
+use crate::rrl::Class;
+use crate::wire::{EXTENDED_ERROR, Head, OPT, Question};
 
-/// The largest UDP payload we send and say that we take (RFC 9715 §3.1: fits every path without fragments).
+/// The largest UDP payload we send and say that we take, where nothing else is configured (RFC 9715 §3.1: fits
+/// every path without fragments).
 pub const MAX_UDP_PAYLOAD: u16 = 1232;
 /// RFC 1035 §4.2.1
 const MIN_UDP_PAYLOAD: u16 = 512;
@@ -41,31 +45,109 @@ pub struct Reply {
     pub(crate) answers: Vec<Record>,
     pub(crate) authorities: Vec<Record>,
     pub(crate) additionals: Vec<Record>,
-    pub(crate) edns: Option<Edns>,
+    pub(crate) edns: Option<Opt>,
+    /// The sender has shown a good cookie: it is no forged one.
+    pub(crate) is_verified: bool,
+}
+
+/// The OPT record of a reply, RFC 6891 §6.1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Opt {
+    /// The largest UDP payload that we take.
+    pub(crate) payload: u16,
+    /// RFC 3225 §3: the bit is copied.
+    pub(crate) dnssec_ok: bool,
+    /// Codes and values, in order.
+    pub(crate) options: Vec<(u16, Vec<u8>)>,
+}
+
+impl Opt {
+    /// Octets of the record without its options.
+    const FIXED: usize = 11;
+
+    fn length(&self) -> usize {
+        self.options.iter().map(|(_, value)| 4 + value.len()).sum()
+    }
+
+    fn emit(&self, rcode: ResponseCode, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
+        let flags = u8::from(self.dnssec_ok) << 7;
+        encoder.emit(0)?; // the root
+        encoder.emit_u16(OPT)?;
+        encoder.emit_u16(self.payload)?;
+        // upper bits of the code, version 0; RFC 6891 §6.1.4: other flags are zero
+        encoder.emit_vec(&[rcode.high(), 0, flags, 0])?;
+        encoder
+            .emit_u16(u16::try_from(self.length()).map_err(|_| ProtoError::Message("options too long"))?)?;
+        for (code, value) in &self.options {
+            encoder.emit_u16(*code)?;
+            encoder.emit_u16(u16::try_from(value.len()).unwrap_or(u16::MAX))?;
+            encoder.emit_vec(value)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a reply repeats from its query.
 pub(crate) struct Frame<'q> {
     pub(crate) head: Head,
     pub(crate) question: Option<&'q Question>,
-    /// DO bit and client subnet option; absent where the query had no OPT record.
-    pub(crate) edns: Option<(bool, Option<Vec<u8>>)>,
+    /// Absent where the query had no OPT record.
+    pub(crate) edns: Option<Opt>,
     /// Octets the sender takes.
     pub(crate) limit: u16,
 }
 
+/// An extended DNS error, RFC 8914: why an answer is what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ede {
+    /// Health has not been seen in full since the start: endpoints count as up until it has.
+    Unsettled,
+    /// Every endpoint is down: `if_all_down` decides.
+    AllDown,
+    /// The client is where the name is not served.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "set by a filter that is not there yet")
+    )]
+    Geofence,
+    /// The name lies in none of our zones.
+    NotAuthoritative,
+    /// Neither the opcode nor the type is one that we answer.
+    NotSupported,
+}
+
+impl Ede {
+    /// INFO-CODE and EXTRA-TEXT, RFC 8914 §4.
+    fn parts(self) -> (u16, &'static str) {
+        match self {
+            Self::Unsettled => (0, "health is not known yet"),
+            Self::AllDown => (0, "every endpoint is down"),
+            Self::Geofence => (18, "not served to this client's place"),
+            Self::NotAuthoritative => (20, ""),
+            Self::NotSupported => (21, ""),
+        }
+    }
+
+    /// The option, RFC 8914 §2.
+    pub(crate) fn option(self) -> (u16, Vec<u8>) {
+        let (code, text) = self.parts();
+        let value = code.to_be_bytes().into_iter().chain(text.bytes()).collect();
+        (EXTENDED_ERROR, value)
+    }
+}
+
 /// RFC 6891 §6.2.3 to §6.2.5: values below 512 count as 512.
-pub(crate) fn limit(transport: Transport, payload: Option<u16>) -> u16 {
+pub(crate) fn limit(transport: Transport, payload: Option<u16>, largest: u16) -> u16 {
     match (transport, payload) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
-        (Transport::Udp, Some(payload)) => payload.clamp(MIN_UDP_PAYLOAD, MAX_UDP_PAYLOAD),
+        (Transport::Udp, Some(payload)) => payload.clamp(MIN_UDP_PAYLOAD, largest.max(MIN_UDP_PAYLOAD)),
     }
 }
 
 impl Reply {
     /// A reply without records.
-    pub(crate) fn bare(frame: &Frame<'_>, rcode: ResponseCode) -> Self {
+    pub(crate) fn bare(frame: Frame<'_>, rcode: ResponseCode) -> Self {
         let mut metadata = Metadata::new(
             frame.head.id,
             MessageType::Response,
@@ -79,18 +161,6 @@ impl Reply {
             query.set_query_class(DNSClass::from(question.class));
             query
         });
-        let edns = frame.edns.as_ref().map(|(dnssec_ok, subnet)| {
-            let mut edns = Edns::new();
-            edns.set_max_payload(MAX_UDP_PAYLOAD);
-            edns.set_version(0);
-            // RFC 3225 §3: the bit is copied
-            edns.set_dnssec_ok(*dnssec_ok);
-            if let Some(subnet) = subnet {
-                edns.options_mut()
-                    .insert(EdnsOption::Unknown(CLIENT_SUBNET, subnet.clone()));
-            }
-            edns
-        });
         let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
         Self {
             metadata,
@@ -98,31 +168,53 @@ impl Reply {
             answers,
             authorities,
             additionals,
-            edns,
+            edns: frame.edns,
+            is_verified: false,
         }
     }
 
     /// A reply with records. What does not fit is left out, see [`Reply::fit`].
-    pub(crate) fn full(frame: &Frame<'_>, answer: Answer) -> Self {
+    pub(crate) fn full(frame: Frame<'_>, answer: Answer) -> Self {
+        let limit = frame.limit;
         let mut reply = Self::bare(frame, answer.rcode);
         reply.metadata.authoritative = answer.authoritative;
         reply.answers = answer.answers;
         reply.authorities = answer.authorities;
         reply.additionals = answer.needed_glue;
-        reply.fit(answer.glue, frame.limit);
+        reply.fit(answer.glue, limit);
         reply
     }
 
     /// The octets to send.
     pub fn encode(&self) -> Result<Vec<u8>, ProtoError> {
-        let mut message = Message::new(self.metadata.id, MessageType::Response, self.metadata.op_code);
-        message.metadata = self.metadata;
-        message.queries.extend(self.question.clone());
-        message.answers.clone_from(&self.answers);
-        message.authorities.clone_from(&self.authorities);
-        message.additionals.clone_from(&self.additionals);
-        message.edns.clone_from(&self.edns);
-        message.to_vec()
+        let mut octets = Vec::with_capacity(usize::from(MIN_UDP_PAYLOAD));
+        self.encode_into(&mut octets)?;
+        Ok(octets)
+    }
+
+    /// The octets to send, in place of what `octets` held. RFC 1035 §4.1.
+    pub fn encode_into(&self, octets: &mut Vec<u8>) -> Result<(), ProtoError> {
+        octets.clear();
+        let mut encoder = BinEncoder::new(octets);
+        let header = Header {
+            metadata: self.metadata,
+            counts: self.counts(),
+        };
+        header.emit(&mut encoder)?;
+        if let Some(question) = &self.question {
+            question.emit(&mut encoder)?;
+        }
+        let sections = self.answers.iter().chain(&self.authorities);
+        for record in sections.chain(&self.additionals) {
+            match self.asked_address(record) {
+                Some(address) => emit_address(record, address, &mut encoder)?,
+                None => record.emit(&mut encoder)?,
+            }
+        }
+        if let Some(edns) = &self.edns {
+            edns.emit(self.metadata.response_code, &mut encoder)?;
+        }
+        Ok(())
     }
 
     /// The code with its EDNS bits.
@@ -159,23 +251,76 @@ impl Reply {
         if self.fits(limit) {
             return;
         }
+        self.cut();
+    }
+
+    /// Leaves nothing but the question, and says that there is more over TCP.
+    pub(crate) fn cut(&mut self) {
         self.answers.clear();
         self.authorities.clear();
         self.additionals.clear();
         self.metadata.truncation = true;
     }
 
+    /// What it counts as where replies are limited.
+    pub(crate) fn class(&self) -> Class {
+        if self.metadata.response_code == ResponseCode::NXDomain {
+            Class::Nxdomain
+        } else if self.metadata.response_code != ResponseCode::NoError {
+            Class::Error
+        } else if !self.answers.is_empty() || self.metadata.truncation {
+            Class::Answer
+        } else if self.metadata.authoritative || self.authorities.is_empty() {
+            Class::Nodata
+        } else {
+            Class::Referral
+        }
+    }
+
     fn fits(&self, limit: u16) -> bool {
-        let count = self.answers.len() + self.authorities.len() + self.additionals.len();
-        let small = count <= 4 && self.additionals.is_empty() && self.answers.iter().all(is_address);
-        // four addresses under one name of at most 255 octets are far below the smallest limit
-        (small && self.authorities.is_empty())
-            || self
-                .encode()
-                .is_ok_and(|octets| octets.len() <= usize::from(limit))
+        let limit = usize::from(limit);
+        self.at_most().is_some_and(|octets| octets <= limit)
+            || self.encode().is_ok_and(|octets| octets.len() <= limit)
+    }
+
+    /// The address in a record of the name that was asked for: the usual reply has nothing else.
+    fn asked_address(&self, record: &Record) -> Option<IpAddr> {
+        let question = self.question.as_ref()?;
+        let address = record.data.ip_addr()?;
+        (record.name == question.name).then_some(address)
+    }
+
+    /// A bound on the length of the usual reply, which spares encoding it twice.
+    fn at_most(&self) -> Option<usize> {
+        const HEADER: usize = 12;
+        const LONGEST_NAME: usize = 255;
+        /// See [`emit_address`].
+        const ADDRESS: usize = 2 + 10 + 16;
+        let is_usual = |record: &Record| self.asked_address(record).is_some();
+        let others = self.authorities.len() + self.additionals.len();
+        let edns = self.edns.as_ref().map_or(0, |opt| Opt::FIXED + opt.length());
+        (others == 0 && self.answers.iter().all(is_usual))
+            .then_some(HEADER + LONGEST_NAME + 4 + self.answers.len() * ADDRESS + edns)
     }
 }
 
-fn is_address(record: &Record) -> bool {
-    matches!(record.record_type(), RecordType::A | RecordType::AAAA)
+/// An address record whose owner is a pointer to the question's name. The encoder would write the same, but
+/// searches for the name, and compresses only so many of them.
+fn emit_address(record: &Record, address: IpAddr, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
+    /// RFC 1035 §4.1.4: to octet 12, where the question begins.
+    const QUESTION: u16 = 0xc00c;
+    encoder.emit_u16(QUESTION)?;
+    record.record_type().emit(encoder)?;
+    record.dns_class.emit(encoder)?;
+    encoder.emit_u32(record.ttl)?;
+    match address {
+        IpAddr::V4(address) => {
+            encoder.emit_u16(4)?;
+            encoder.emit_vec(&address.octets())
+        }
+        IpAddr::V6(address) => {
+            encoder.emit_u16(16)?;
+            encoder.emit_vec(&address.octets())
+        }
+    }
 }

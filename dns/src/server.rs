@@ -1,49 +1,92 @@
-//! Sockets around the engine: hickory-server's listeners for UDP and TCP.
+//! Sockets around the engine.
 //!
-//! Bounds. UDP: one task per datagram, which ends without waiting for anything. TCP: queries of a connection
-//! are answered one after the other (RFC 7766 §6.2.1.1 asks clients to cope), at most [`TCP_BACKLOG`] replies
-//! wait for a slow reader, then further ones are dropped and counted; a connection without a query for
-//! [`TCP_IDLE`] is closed.
+//! ```text
+//! udp     threads, a socket each per address ─► mmsg: batches of datagrams
+//! tcp     a listener per address ─► gate: how many connections ─► stream: one of them ─► frames: its messages
+//! ```
 //!
-//! What hickory-server decides before the engine sees a message:
-//! Gap: RFC 6891 §7, RFC 8906 §8: a message that it cannot parse gets FORMERR without question and OPT record,
-//! and is in none of our counters; `Engine::answer` itself does it right.
-//! Gap: RFC 7766 §6.2.3: no limit on the number of connections, in all or per client, but that of file descriptors.
-//! Gap: replies of a wildcard socket leave from the address that routing picks; list concrete addresses in
-//! `[dns] listen` on a host with several.
+//! Bounds. UDP: a batch is answered before the next is read, and what the kernel does not take is lost and
+//! counted. Streams: the number of connections in all and per client network ([`Limits`]); one that is beyond is
+//! closed and counted; one without a whole query for [`Limits::tcp_idle`], or whose replies are not taken for as
+//! long, is closed and counted.
 
+mod frames;
+mod gate;
+mod mmsg;
+mod socket;
+mod stream;
+mod tcp;
+mod udp;
+
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Header, HeaderCounts, Metadata};
-use hickory_server::net::runtime::Time;
-use hickory_server::net::xfer::Protocol;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use rand::rngs::SmallRng;
-use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, UdpSocket};
+use steer_topology::{Dns, Rrl};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::gate::Gate;
+use self::socket::Sockets;
+pub(crate) use self::stream::End;
+use self::stream::Service;
+use self::udp::Worker;
 use crate::count;
 use crate::engine::Engine;
 use crate::reply::{Reply, Transport};
+use crate::rrl::Limiter;
 
-/// A TCP connection without a query for so long is closed. RFC 7766 §6.2.3 asks for "a few seconds".
-pub const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Replies that may wait in one TCP connection for a slow reader.
-pub const TCP_BACKLOG: usize = 32;
-/// Connections that the kernel keeps for us until we accept them.
-const LISTEN_BACKLOG: i32 = 1024;
-/// Tries to find a port that is free in both UDP and TCP, where port 0 leaves the choice to us.
-const PORT_TRIES: usize = 16;
+/// What the sockets may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Threads that answer over UDP.
+    pub udp_threads: NonZeroUsize,
+    /// TCP connections at a time, of all clients.
+    pub tcp_connections: usize,
+    /// TCP connections at a time of one client network: a /24 or a /56.
+    pub tcp_connections_per_client: usize,
+    /// A TCP connection without a query for so long is closed. RFC 7766 §6.2.3 asks for "a few seconds".
+    pub tcp_idle: Duration,
+    /// How many replies a client network gets over UDP.
+    pub rrl: Option<Rrl>,
+}
+
+impl Limits {
+    /// What `[dns]` asks for.
+    #[must_use]
+    pub fn of(dns: &Dns) -> Self {
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self {
+            udp_threads: dns.udp_threads.map_or_else(cores, NonZeroUsize::from),
+            tcp_connections: dns.tcp_connections as usize,
+            tcp_connections_per_client: dns.tcp_connections_per_client as usize,
+            tcp_idle: dns.tcp_idle,
+            rrl: dns.rrl.clone(),
+        }
+    }
+}
+
+/// What an empty `[dns]` asks for.
+impl Default for Limits {
+    fn default() -> Self {
+        Self::of(&Dns::default())
+    }
+}
 
 /// Bound sockets that do not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    sockets: Vec<(UdpSocket, TcpListener, SocketAddr)>,
+    limits: Limits,
+    sockets: Vec<Sockets>,
+    /// Wakes the threads when they shall end.
+    alarm: Arc<EventFd>,
 }
 
 impl Server {
@@ -55,141 +98,106 @@ impl Server {
         clippy::unused_async,
         reason = "tells callers that a runtime is needed, and leaves room to wait"
     )]
-    pub async fn bind(listen: &[SocketAddr]) -> io::Result<Self> {
+    pub async fn bind(listen: &[SocketAddr], limits: Limits) -> io::Result<Self> {
         let sockets = listen
             .iter()
-            .map(|address| bind_both(*address))
+            .map(|address| Sockets::open(*address, limits.udp_threads.get()))
             .collect::<io::Result<_>>()?;
-        Ok(Self { sockets })
+        let alarm = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self {
+            limits,
+            sockets,
+            alarm: Arc::new(alarm),
+        })
     }
 
     /// The addresses in the order of `bind`, with the port that was taken for port 0.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().map(|(_, _, address)| *address).collect()
+        self.sockets.iter().map(|sockets| sockets.address).collect()
     }
 
-    /// Answers until `shutdown`; queries under way get their reply.
+    /// Answers until `shutdown`; queries that have been received by then get their reply.
     pub async fn run(self, engine: Arc<Engine>, shutdown: CancellationToken) {
-        let mut server = hickory_server::Server::new(Handler { engine });
-        for (udp, tcp, address) in self.sockets {
+        let Self {
+            limits,
+            sockets,
+            alarm,
+        } = self;
+        let alarm = Alarm(alarm);
+        let service = Service {
+            engine: Arc::clone(&engine),
+            idle: limits.tcp_idle,
+            stop: shutdown.child_token(),
+        };
+        let limiter = limits.rrl.map(|rules| Arc::new(Limiter::new(rules)));
+        let gate = Gate::new(limits.tcp_connections, limits.tcp_connections_per_client);
+        let mut shares: Vec<Vec<_>> = (0..limits.udp_threads.get()).map(|_| Vec::new()).collect();
+        let mut parts = JoinSet::new();
+        for Sockets { address, udp, tcp } in sockets {
             tracing::info!(%address, "answering DNS over UDP and TCP");
-            server.register_socket(udp);
-            server.register_listener(tcp, TCP_IDLE, TCP_BACKLOG);
+            for (share, socket) in shares.iter_mut().zip(udp) {
+                share.push(socket);
+            }
+            parts.spawn(tcp::listen(tcp, Arc::clone(&gate), service.clone()));
+        }
+        for (number, sockets) in shares.into_iter().enumerate() {
+            let worker = Worker {
+                sockets,
+                engine: Arc::clone(&engine),
+                limiter: limiter.clone(),
+                stop: Arc::clone(&alarm.0),
+            };
+            parts.spawn(on_thread(number, worker));
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            result = server.block_until_done() => {
-                if let Err(error) = result {
-                    tracing::error!(%error, "a DNS listener ended");
-                }
-            }
+            Some(_) = parts.join_next() => tracing::error!("a part of the DNS server ended"),
         }
-        if let Err(error) = server.shutdown_gracefully().await {
-            tracing::warn!(%error, "a DNS listener did not end cleanly");
+        service.stop.cancel();
+        drop(alarm);
+        while parts.join_next().await.is_some() {}
+    }
+}
+
+/// Rings when dropped, so that the threads end also where [`Server::run`] is abandoned.
+struct Alarm(Arc<EventFd>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.write(1) {
+            tracing::error!(%error, "the DNS threads cannot be told to end");
         }
     }
 }
 
-fn bind_both(address: SocketAddr) -> io::Result<(UdpSocket, TcpListener, SocketAddr)> {
-    let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
-    loop {
-        tries -= 1;
-        let tcp = TcpListener::from_std(socket(address, Type::STREAM)?.into())?;
-        let bound = tcp.local_addr()?;
-        match socket(bound, Type::DGRAM) {
-            Ok(udp) => return Ok((UdpSocket::from_std(udp.into())?, tcp, bound)),
-            Err(error) if tries == 0 || error.kind() != io::ErrorKind::AddrInUse => return Err(error),
-            Err(_) => {}
-        }
-    }
-}
-
-fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
-    let open = || {
-        let socket = Socket::new(Domain::for_address(address), kind, None)?;
-        socket.set_nonblocking(true)?;
-        if address.is_ipv6() {
-            // `[::]` beside `0.0.0.0` on the same port
-            socket.set_only_v6(true)?;
-        }
-        if kind == Type::STREAM {
-            // a restart does not wait for connections of the last run
-            socket.set_reuse_address(true)?;
-        }
-        socket.bind(&address.into())?;
-        if kind == Type::STREAM {
-            socket.listen(LISTEN_BACKLOG)?;
-        }
-        Ok(socket)
+/// Runs a worker on a thread of its own and waits for it without holding up the runtime.
+async fn on_thread(number: usize, worker: Worker) {
+    let (tell, ended) = oneshot::channel();
+    let body = move || {
+        let _ = tell.send(worker.run());
     };
-    open().map_err(|error: io::Error| {
-        let protocol = if kind == Type::STREAM { "TCP" } else { "UDP" };
-        let is_held = error.kind() == io::ErrorKind::AddrInUse;
-        let holder = is_held
-            .then(|| crate::holder::of(address, kind == Type::STREAM))
-            .flatten();
-        let holder = holder.map_or_else(String::new, |holder| format!(" (held by {holder})"));
-        io::Error::new(
-            error.kind(),
-            format!("cannot listen on {protocol} {address}: {error}{holder}"),
-        )
-    })
-}
-
-/// hickory-server's view of the engine.
-struct Handler {
-    engine: Arc<Engine>,
+    let thread = thread::Builder::new()
+        .name(format!("dns-udp-{number}"))
+        .spawn(body);
+    let result = match thread {
+        // a thread that panicked has said so, and sends nothing
+        Ok(_) => ended.await.unwrap_or(Ok(())),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
+        tracing::error!(%error, "a DNS thread ended");
+    }
 }
 
 thread_local! {
-    static RNG: std::cell::RefCell<SmallRng> = std::cell::RefCell::new(rand::make_rng());
+    static RNG: RefCell<SmallRng> = RefCell::new(rand::make_rng());
 }
 
-impl Handler {
-    fn answer(&self, query: &[u8], client: IpAddr, transport: Transport) -> Option<Reply> {
-        let began = Instant::now();
-        let reply = RNG.with_borrow_mut(|rng| self.engine.answer(query, client, transport, rng));
-        count::took(began.elapsed());
-        reply
-    }
-}
-
-#[async_trait::async_trait]
-impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(
-        &self,
-        request: &Request,
-        mut sender: R,
-    ) -> ResponseInfo {
-        let transport = if request.protocol() == Protocol::Udp {
-            Transport::Udp
-        } else {
-            Transport::Tcp
-        };
-        let Some(reply) = self.answer(request.as_slice(), request.src().ip(), transport) else {
-            return info(request.metadata, HeaderCounts::default());
-        };
-        let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
-        let Reply {
-            metadata,
-            answers,
-            authorities,
-            additionals,
-            ..
-        } = &reply;
-        let response = builder.build(*metadata, answers, authorities, [], additionals);
-        match sender.send_response(response).await {
-            Ok(info) => info,
-            Err(error) => {
-                count::unsent();
-                tracing::debug!(%error, "reply not sent");
-                info(reply.metadata, reply.counts())
-            }
-        }
-    }
-}
-
-fn info(metadata: Metadata, counts: HeaderCounts) -> ResponseInfo {
-    ResponseInfo::from(Header { metadata, counts })
+/// The engine's reply, for those who have no random numbers of their own.
+fn answer(engine: &Engine, query: &[u8], client: IpAddr, transport: Transport) -> Option<Reply> {
+    let began = Instant::now();
+    let reply = RNG.with_borrow_mut(|rng| engine.answer(query, client, transport, rng));
+    count::took(began.elapsed());
+    reply
 }

@@ -6,20 +6,31 @@
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use crate::cookie::Cookie;
 use crate::subnet::{InvalidSubnet, Subnet};
 
 /// RFC 1035 §4.1.1: the header is always this long.
 const HEADER: usize = 12;
 /// RFC 6891 §6.1.1
-const OPT: u16 = 41;
+pub(crate) const OPT: u16 = 41;
+/// RFC 5001 §2.3
+pub(crate) const NSID: u16 = 3;
 /// RFC 7871 §6
 pub(crate) const CLIENT_SUBNET: u16 = 8;
+/// RFC 7873 §4
+pub(crate) const COOKIE: u16 = 10;
+/// RFC 7828 §3.1
+pub(crate) const KEEPALIVE: u16 = 11;
+/// RFC 8914 §2
+pub(crate) const EXTENDED_ERROR: u16 = 15;
 
 /// What became of the octets of a query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Parsed {
     /// A question that can be answered.
     Query(Query),
+    /// No question, but a client cookie: asks for a server cookie alone (RFC 7873 §5.4).
+    CookieAlone(Head, Edns),
     /// Not a query, or too short to be answered. No reply, so that two servers cannot be made to talk to each other.
     Drop(Malformed),
     /// To be refused; the reply carries what could be read.
@@ -58,6 +69,8 @@ pub(crate) enum Malformed {
     Option,
     #[error("bad client subnet option")]
     Subnet,
+    #[error("bad cookie option")]
+    Cookie,
 }
 
 /// The part of the header that a reply repeats.
@@ -87,8 +100,19 @@ pub(crate) struct Edns {
     pub(crate) payload: u16,
     pub(crate) version: u8,
     pub(crate) dnssec_ok: bool,
-    /// Absent when none was sent or when it is at fault.
+    /// None at all where one of them is at fault.
+    pub(crate) options: Options,
+}
+
+/// The options that we know. The first of a kind counts, and all others are ignored (RFC 6891 §6.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Options {
     pub(crate) subnet: Option<Subnet>,
+    pub(crate) cookie: Option<Cookie>,
+    /// NSID is asked for.
+    pub(crate) nsid: bool,
+    /// edns-tcp-keepalive was sent.
+    pub(crate) keepalive: bool,
 }
 
 /// A question that can be answered.
@@ -114,11 +138,24 @@ pub(crate) fn parse(message: &[u8]) -> Parsed {
     }
     let mut reader = Reader { message, at: HEADER };
     let question = (counts[0] == 1).then(|| reader.question()).flatten();
+    let mut edns = None;
     if head.opcode != 0 {
-        // Other opcodes give the sections another meaning: nothing behind the question is read.
-        return Parsed::Refuse(head, question, None, Refusal::Opcode);
+        // Other opcodes give the sections another meaning: what can be read of them only tells whether an OPT
+        // record is due (RFC 6891 §7).
+        let _ = reader.records(&counts, &mut edns);
+        return Parsed::Refuse(head, question, edns, Refusal::Opcode);
     }
     let refuse = |question, edns, what| Parsed::Refuse(head, question, edns, Refusal::Malformed(what));
+    if counts[0] == 0 {
+        return match (reader.records(&counts, &mut edns), edns) {
+            (Ok(()), Some(edns)) if edns.version > 0 => {
+                Parsed::Refuse(head, None, Some(edns), Refusal::Version)
+            }
+            (Ok(()), Some(edns)) if edns.options.cookie.is_some() => Parsed::CookieAlone(head, edns),
+            (Ok(()), edns) => refuse(None, edns, Malformed::QuestionCount),
+            (Err(what), edns) => refuse(None, edns, what),
+        };
+    }
     // RFC 9619 §4: a query has exactly one question.
     if counts[0] != 1 {
         return refuse(None, None, Malformed::QuestionCount);
@@ -126,7 +163,6 @@ pub(crate) fn parse(message: &[u8]) -> Parsed {
     let Some(question) = question else {
         return refuse(None, None, Malformed::Question);
     };
-    let mut edns = None;
     let result = reader.records(&counts, &mut edns);
     match (result, edns) {
         (Err(what), edns) => refuse(Some(question), edns, what),
@@ -248,11 +284,11 @@ impl<'m> Reader<'m> {
                 payload,
                 version,
                 dnssec_ok: flags & 0x80 != 0,
-                subnet: None,
+                options: Options::default(),
             });
             // RFC 6891 §6.1.3: what a higher version puts there is not ours to judge.
             if version == 0 {
-                parsed.subnet = options(data)?;
+                parsed.options = Options::read(data)?;
             }
         }
         if self.at == self.message.len() {
@@ -263,19 +299,29 @@ impl<'m> Reader<'m> {
     }
 }
 
-/// RFC 6891 §6.1.2: options that we do not know are ignored. The first client subnet counts.
-fn options(data: &[u8]) -> Result<Option<Subnet>, Malformed> {
-    let mut reader = Reader { message: data, at: 0 };
-    let mut subnet = None;
-    while reader.at < data.len() {
-        let code = reader.u16().ok_or(Malformed::Option)?;
-        let length = reader.u16().ok_or(Malformed::Option)?;
-        let value = reader.take(usize::from(length)).ok_or(Malformed::Option)?;
-        if code == CLIENT_SUBNET && subnet.is_none() {
-            subnet = Some(Subnet::read(value).map_err(|_: InvalidSubnet| Malformed::Subnet)?);
+impl Options {
+    fn read(data: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader { message: data, at: 0 };
+        let mut options = Self::default();
+        while reader.at < data.len() {
+            let code = reader.u16().ok_or(Malformed::Option)?;
+            let length = reader.u16().ok_or(Malformed::Option)?;
+            let value = reader.take(usize::from(length)).ok_or(Malformed::Option)?;
+            match code {
+                CLIENT_SUBNET if options.subnet.is_none() => {
+                    let subnet = Subnet::read(value).map_err(|_: InvalidSubnet| Malformed::Subnet)?;
+                    options.subnet = Some(subnet);
+                }
+                COOKIE if options.cookie.is_none() => {
+                    options.cookie = Some(Cookie::read(value).ok_or(Malformed::Cookie)?);
+                }
+                NSID => options.nsid = true,
+                KEEPALIVE => options.keepalive = true,
+                _ => {}
+            }
         }
+        Ok(options)
     }
-    Ok(subnet)
 }
 
 /// A name from its uncompressed octets. `None` above 255 octets.
@@ -322,7 +368,9 @@ mod tests {
     fn refusal(message: &[u8]) -> Option<Malformed> {
         match parse(message) {
             Parsed::Refuse(_, _, _, Refusal::Malformed(what)) | Parsed::Drop(what) => Some(what),
-            Parsed::Refuse(_, _, _, Refusal::Opcode | Refusal::Version) | Parsed::Query(_) => None,
+            Parsed::Refuse(_, _, _, Refusal::Opcode | Refusal::Version)
+            | Parsed::Query(_)
+            | Parsed::CookieAlone(..) => None,
         }
     }
 

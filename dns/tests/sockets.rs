@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use steer_dns::{Engine, Server, Tables, Zones};
+use steer_dns::{Engine, Limits, Server, Tables, Zones};
 use steer_health::{EndpointState, Service, Snapshot, Verdict};
-use steer_topology::{Classes, Fleet, Resolve};
+use steer_topology::{Classes, Fleet, Resolve, Rrl};
 use tokio_util::sync::CancellationToken;
 
 const CONFIG: &str = r#"
@@ -71,13 +71,17 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::with(Ipv4Addr::LOCALHOST, Limits::default())
+    }
+
+    fn with(listen: Ipv4Addr, limits: Limits) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let listen = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-        let server = runtime.block_on(Server::bind(&listen)).unwrap();
+        let listen = [SocketAddr::from((listen, 0))];
+        let server = runtime.block_on(Server::bind(&listen, limits)).unwrap();
         let address = server.local_addrs()[0];
         let engine = Arc::new(Engine::new(tables(1)));
         let shutdown = CancellationToken::new();
@@ -199,6 +203,206 @@ fn responses_and_short_messages_get_no_reply_and_the_server_goes_on() {
 }
 
 #[test]
+fn a_malformed_message_gets_formerr_with_its_question_and_opt_record() {
+    let server = Running::start();
+    let mut message = query(5);
+    message[11] = 1;
+    message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0, 7]); // an OPT record and one octet more
+    let reply = exchange(&udp(server.address), &message);
+    assert_eq!((&reply[..2], reply[3] & 0xf), (&[0, 5][..], 1));
+    assert_eq!(
+        (reply[5], reply[7], reply[11]),
+        (1, 0, 1),
+        "question, no answer, OPT"
+    );
+    assert_eq!(reply[12..33], query(5)[12..33]);
+}
+
+#[test]
+fn replies_leave_from_the_address_that_was_asked_also_where_all_are_listened_on() {
+    let server = Running::with(Ipv4Addr::UNSPECIFIED, Limits::default());
+    for host in [1, 9, 200] {
+        // a connected socket takes replies of its peer's address alone
+        let asked = SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), server.address.port()));
+        assert_eq!(exchange(&udp(asked), &query(1))[..2], [0, 1], "{asked}");
+    }
+}
+
+#[test]
+fn what_was_received_before_the_end_is_answered() {
+    let server = Running::start();
+    let sockets: Vec<_> = (0..8).map(|_| udp(server.address)).collect();
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(&[&[0, 33][..], &query(1)].concat()).unwrap();
+    let mut first = [0; 2];
+    stream.read_exact(&mut first).unwrap();
+    for id in 0..20 {
+        for socket in &sockets {
+            socket.send(&query(id)).unwrap();
+        }
+    }
+    stream.write_all(&[&[0, 33][..], &query(2)].concat()).unwrap();
+    server.shutdown.cancel();
+    for socket in &sockets {
+        for _ in 0..20 {
+            assert_eq!(socket.recv(&mut [0; 512]).unwrap(), 49);
+        }
+    }
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), 49 + 2 + 49, "both replies, then the end");
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_the_others_go_on() {
+    let limits = Limits {
+        tcp_connections_per_client: 2,
+        ..Limits::default()
+    };
+    let server = Running::with(Ipv4Addr::LOCALHOST, limits);
+    let ask = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(&[&[0, 33][..], &query(1)].concat())?;
+        let mut reply = [0; 2 + 49];
+        stream.read_exact(&mut reply)
+    };
+    let connect = || TcpStream::connect(server.address).unwrap();
+    let (mut first, mut second) = (connect(), connect());
+    ask(&mut first).unwrap();
+    ask(&mut second).unwrap();
+    assert!(ask(&mut connect()).is_err(), "closed at once");
+    ask(&mut first).unwrap();
+    drop(second);
+    // the place is given back as soon as the server has seen the end
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while ask(&mut connect()).is_err() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_network_beyond_its_rate_is_sent_to_tcp_and_a_good_cookie_lifts_the_limit() {
+    let limits = Limits {
+        rrl: Some(Rrl {
+            rate: 1,
+            slip: 1,
+            v4_prefix: 24,
+            v6_prefix: 56,
+            table: 1024,
+            log_only: false,
+        }),
+        ..Limits::default()
+    };
+    let server = Running::with(Ipv4Addr::LOCALHOST, limits);
+    let socket = udp(server.address);
+    let with_cookie = |cookie: &[u8]| {
+        let mut message = query(1);
+        message[11] = 1;
+        let length = cookie.len() as u8;
+        message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4 + length, 0, 10, 0, length]);
+        message.extend(cookie);
+        message
+    };
+    let is_cut = |reply: &[u8]| reply[2] & 2 != 0;
+    let first = exchange(&socket, &with_cookie(&[7; 8]));
+    assert!(!is_cut(&first));
+    let cookie = &first[first.len() - 24..];
+    // within one second at most one more is due
+    let cut = (0..20).filter(|_| is_cut(&exchange(&socket, &query(1)))).count();
+    assert!(cut >= 15, "{cut}");
+    for _ in 0..20 {
+        assert!(!is_cut(&exchange(&socket, &with_cookie(cookie))));
+    }
+}
+
+/// What a tool prints, or nothing where it is not installed.
+fn tool(name: &str, args: &[&str]) -> Option<String> {
+    match Command::new(name).args(args).output() {
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Err(error) => {
+            println!("skipped: {name} does not run: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn other_clients_read_the_replies_too() {
+    let server = Running::start();
+    let port = server.address.port().to_string();
+    let name = "www.example.com";
+    for transport in ["+notcp", "+tcp"] {
+        let args = [
+            "@127.0.0.1",
+            "-p",
+            &port,
+            transport,
+            "+cookie",
+            "+keepopen",
+            name,
+            name,
+        ];
+        if let Some(text) = tool("kdig", &args) {
+            assert_eq!(text.matches("198.51.100.1").count(), 2, "{text}");
+            assert!(!text.contains("WARNING") && !text.contains("malformed"), "{text}");
+        }
+    }
+    for transport in ["-u", "-t"] {
+        if let Some(text) = tool("drill", &[transport, "-p", &port, "@127.0.0.1", name]) {
+            assert!(
+                text.contains("rcode: NOERROR") && text.contains("198.51.100.1"),
+                "{text}"
+            );
+        }
+    }
+    for transport in ["+notcp", "+tcp"] {
+        if let Some(text) = tool("delv", &["@127.0.0.1", "-p", &port, "-i", transport, name]) {
+            assert!(text.contains("198.51.100.1"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn many_queries_at_once_are_all_answered() {
+    let server = Running::start();
+    let port = server.address.port().to_string();
+    let queries = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        queries.path(),
+        "www.example.com A\nwww.example.com AAAA\nno.example.com A\n",
+    )
+    .unwrap();
+    let file = queries.path().to_string_lossy().into_owned();
+    for mode in ["udp", "tcp"] {
+        let args = [
+            "-s",
+            "127.0.0.1",
+            "-p",
+            &port,
+            "-d",
+            &file,
+            "-n",
+            "2000",
+            "-m",
+            mode,
+            "-c",
+            "8",
+            "-q",
+            "64",
+        ];
+        if let Some(text) = tool("dnsperf", &args) {
+            let completed = text
+                .lines()
+                .find(|line| line.contains("Queries completed"))
+                .unwrap_or(&text);
+            assert!(completed.contains("6000 (100.00%)"), "{mode}\n{text}");
+        }
+    }
+}
+
+#[test]
 fn new_tables_come_in_without_losing_a_query() {
     let server = Running::start();
     let done = AtomicBool::new(false);
@@ -251,7 +455,7 @@ fn a_port_in_use_is_told_with_address_and_holder_and_nothing_stays_bound() {
     );
     drop(free);
     let error = runtime
-        .block_on(Server::bind(&[free_address, held.1]))
+        .block_on(Server::bind(&[free_address, held.1], Limits::default()))
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     let text = error.to_string();

@@ -27,8 +27,7 @@ pub(crate) struct Log {
 
 /// Installs the global subscriber. Times are UTC, RFC 3339, with microseconds.
 pub(crate) fn install(args: &LogArgs) -> Result<Log, Failure> {
-    // hickory-server writes two lines per query at info; whoever wants them says `hickory_server=info`.
-    let filter = EnvFilter::try_new(format!("hickory_server=warn,{}", args.log)).map_err(|error| {
+    let filter = EnvFilter::try_new(&args.log).map_err(|error| {
         Failure::Usage(format!(
             "--log {:?} is no log filter: {error}; write a level such as \"info\"",
             args.log

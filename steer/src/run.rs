@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
-use steer_dns::{Engine, Server};
+use steer_dns::{Engine, Limits, Server, Settings};
 use steer_health::store::Store;
 use steer_health::store::keeper::Keeper;
 use steer_health::{Judge, Operator, SnapshotCell};
-use steer_topology::{Fault, Faults, Fleet, SiteId};
+use steer_topology::{Dns, Fault, Faults, Fleet, SiteId};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -78,6 +78,7 @@ pub(crate) struct Bound {
     sites: Vec<Option<SiteId>>,
     keeper: Keeper,
     server: Option<Server>,
+    talk: Settings,
     speakers: Vec<Speaker>,
     admin: Option<TcpListener>,
 }
@@ -90,9 +91,10 @@ impl Bound {
             .and_then(Keeper::new)
             .map_err(|error| Failure::Runtime(error.to_string()))?;
         let server = match &fleet.dns {
-            Some(dns) => Some(bind_dns(&dns.listen).await?),
+            Some(dns) => Some(bind_dns(dns).await?),
             None => None,
         };
+        let talk = talk(&fleet, sites)?;
         let mut speakers = Vec::new();
         if fleet.bgp.is_some() {
             for site in sites {
@@ -109,6 +111,7 @@ impl Bound {
             sites: sites.to_vec(),
             keeper,
             server,
+            talk,
             speakers,
             admin,
         })
@@ -121,6 +124,7 @@ impl Bound {
             sites,
             mut keeper,
             server,
+            talk,
             speakers,
             admin,
         } = self;
@@ -130,7 +134,7 @@ impl Bound {
         keeper.restore(&mut judge, Instant::now(), Timestamp::now());
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
         let (operator, commands) = Operator::new(Arc::clone(&cell), &keeper);
-        let engine = Arc::new(Engine::new(loaded.tables(cell.load())));
+        let engine = Arc::new(Engine::with(loaded.tables(cell.load()), talk));
         let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
         let observers: Vec<_> = speakers.iter().map(Speaker::observers).collect();
         let taps: Vec<_> = speakers.iter().map(Speaker::tap).collect();
@@ -259,10 +263,22 @@ async fn compile_each_snapshot(
     }
 }
 
-async fn bind_dns(listen: &[SocketAddr]) -> Result<Server, Failure> {
-    Server::bind(listen)
+async fn bind_dns(dns: &Dns) -> Result<Server, Failure> {
+    Server::bind(&dns.listen, Limits::of(dns))
         .await
         .map_err(|error| Failure::runtime("cannot start DNS", &error))
+}
+
+/// How the name server talks. A process that stands for several sites has the name of none.
+fn talk(fleet: &Fleet, sites: &[Option<SiteId>]) -> Result<Settings, Failure> {
+    let Some(dns) = &fleet.dns else {
+        return Ok(Settings::default());
+    };
+    let site = match sites {
+        [Some(site)] => Some(fleet.site(*site).name.as_str()),
+        _ => None,
+    };
+    Settings::load(dns, site).map_err(|error| Failure::Runtime(error.to_string()))
 }
 
 async fn bind_admin(listen: SocketAddr) -> Result<TcpListener, Failure> {

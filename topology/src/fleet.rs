@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Anycast, Bgp, Name};
+use crate::{Anycast, Bgp, Dns, Name};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -166,13 +166,6 @@ pub struct Endpoint {
     pub weight: u32,
     /// Tier for `failover`, lowest first. Without any `tier` in a pool: the order in the file.
     pub tier: u16,
-}
-
-/// `[dns]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Dns {
-    /// UDP and TCP on each. Default `0.0.0.0:53` and `[::]:53`.
-    pub listen: Vec<SocketAddr>,
 }
 
 /// An ordinary RFC 1035 master file.

@@ -6,6 +6,7 @@ mod bgp;
 mod condition;
 mod context;
 mod dns;
+mod dns_server;
 mod drain;
 mod health;
 mod names;
@@ -68,7 +69,7 @@ pub(super) fn fleet(
         .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), sites.as_deref().ok(), raw))
         .collect();
     let places: Vec<Option<HashSet<SiteId>>> = drafts.iter().map(health::places).collect();
-    let dns = dns::server(&cx, dns, zone.span.is_some());
+    let dns = dns_server::server(&cx, dns, zone.span.is_some());
     let zones = dns::zones(&cx, zone);
     let steers = dns::steers(&cx, &zones, steer);
     let missing_bgp = matches!(bgp, Ok(None)).then(|| anycast.items.first().map(|first| first.span.clone()));

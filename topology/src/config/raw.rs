@@ -94,6 +94,27 @@ pub(super) struct RawEndpoint<'d> {
 #[derive(Debug)]
 pub(super) struct RawDns<'d> {
     pub(super) listen: Field<OneOrMany<&'d str>>,
+    pub(super) udp_threads: Field<i128>,
+    pub(super) max_udp_payload: Field<i128>,
+    pub(super) tcp_connections: Field<i128>,
+    pub(super) tcp_connections_per_client: Field<i128>,
+    pub(super) tcp_idle: Field<Duration>,
+    pub(super) nat64: Field<OneOrMany<&'d str>>,
+    pub(super) identity: Field<&'d str>,
+    pub(super) version: Field<&'d str>,
+    pub(super) cookies: Field<&'d str>,
+    pub(super) cookie_secrets: Field<OneOrMany<&'d str>>,
+    pub(super) rrl: Maybe<RawRrl>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawRrl {
+    pub(super) rate: Field<i128>,
+    pub(super) slip: Field<i128>,
+    pub(super) v4_prefix: Field<i128>,
+    pub(super) v6_prefix: Field<i128>,
+    pub(super) table: Field<i128>,
+    pub(super) log_only: Field<bool>,
 }
 
 #[derive(Debug)]
@@ -239,9 +260,7 @@ impl<'d> RawFile<'d> {
             site: file.tables("site", &section::SITE, RawSite::read),
             check: file.tables("check", &section::CHECK, RawCheck::read),
             pool: file.tables("pool", &section::POOL, RawPool::read),
-            dns: file.table("dns", &section::DNS, |table| RawDns {
-                listen: table.get("listen"),
-            }),
+            dns: file.table("dns", &section::DNS, RawDns::read),
             zone: file.tables("zone", &section::ZONE, |table| RawZone {
                 name: table.need("name"),
                 file: table.need("file"),
@@ -323,6 +342,32 @@ impl<'d> RawEndpoint<'d> {
             probe: table.get("probe"),
             weight: table.get("weight"),
             tier: table.get("tier"),
+        }
+    }
+}
+
+impl<'d> RawDns<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            listen: table.get("listen"),
+            udp_threads: table.get("udp_threads"),
+            max_udp_payload: table.get("max_udp_payload"),
+            tcp_connections: table.get("tcp_connections"),
+            tcp_connections_per_client: table.get("tcp_connections_per_client"),
+            tcp_idle: table.get("tcp_idle"),
+            nat64: table.get("nat64"),
+            identity: table.get("identity"),
+            version: table.get("version"),
+            cookies: table.get("cookies"),
+            cookie_secrets: table.get("cookie_secrets"),
+            rrl: table.table("rrl", &section::RRL, |table| RawRrl {
+                rate: table.get("rate"),
+                slip: table.get("slip"),
+                v4_prefix: table.get("v4_prefix"),
+                v6_prefix: table.get("v6_prefix"),
+                table: table.get("table"),
+                log_only: table.get("log_only"),
+            }),
         }
     }
 }

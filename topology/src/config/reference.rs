@@ -3,6 +3,7 @@
 mod anycast;
 mod bgp;
 mod dns;
+mod dns_server;
 mod fleet;
 mod health;
 mod peer;
@@ -12,7 +13,8 @@ use std::fmt::Write as _;
 
 pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
 pub(super) use bgp::{BGP, BMP};
-pub(super) use dns::{DNS, STEER, ZONE};
+pub(super) use dns::{STEER, ZONE};
+pub(super) use dns_server::{DNS, RRL};
 pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, SITE};
 pub(super) use health::{CHECK, ENDPOINT, POOL};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER};
@@ -144,7 +146,7 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 21] = [
+static SECTIONS: [&Section; 22] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -153,6 +155,7 @@ static SECTIONS: [&Section; 21] = [
     &POOL,
     &ENDPOINT,
     &DNS,
+    &RRL,
     &ZONE,
     &STEER,
     &ANYCAST,
@@ -255,6 +258,7 @@ mod tests {
             "[fleet] geo" => "[fleet.geo]\n".to_owned(),
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
+            "[dns] rrl" => "[dns.rrl]\n".to_owned(),
             "[[anycast]] to" => "[[anycast]]\n[[anycast.to]]\n".to_owned(),
             "[[anycast]] flap_budget" => "[[anycast]]\n[anycast.flap_budget]\n".to_owned(),
             "[[anycast]] bind" => "[[anycast]]\n[anycast.bind]\n".to_owned(),

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use steer_topology::{
-    AllDown, At, Condition, EndpointId, Filter, Fleet, InService, PoolId, SiteId, Subject, UnknownSite,
-    report,
+    AllDown, At, Condition, CookieUse, Dns, EndpointId, Filter, Fleet, InService, PoolId, Rrl, SiteId,
+    Subject, UnknownSite, report,
 };
 use support::{Hosts, folder, load, parse};
 
@@ -45,6 +45,53 @@ fn the_minimal_speaker_loads() {
     );
     assert_eq!(fleet.anycast[0].while_up, []);
     assert_eq!(fleet.anycast[0].sites, []);
+}
+
+#[test]
+fn the_name_server_has_every_key_and_every_default() {
+    let dns = load("fleet.toml").unwrap().dns.unwrap();
+    assert_eq!(dns.udp_threads.map(NonZeroU16::get), Some(4));
+    assert_eq!(
+        (
+            dns.max_udp_payload,
+            dns.tcp_connections,
+            dns.tcp_connections_per_client
+        ),
+        (1400, 1000, 10)
+    );
+    assert_eq!(
+        (dns.tcp_idle, dns.cookies),
+        (Duration::from_secs(5), CookieUse::Require)
+    );
+    let prefixes: Vec<_> = dns.nat64.iter().map(|nat64| nat64.prefix().to_string()).collect();
+    assert_eq!(prefixes, ["2001:db8:64::/96", "2001:db8:6464::/48"]);
+    assert_eq!(
+        (dns.identity.as_deref(), dns.version.as_deref()),
+        (Some("edge-7"), Some("steer"))
+    );
+    assert_eq!(dns.cookie_secrets, [folder("valid").join("cookie.secret")]);
+    let rrl = dns.rrl.unwrap();
+    assert_eq!(
+        (rrl.rate, rrl.slip, rrl.v4_prefix, rrl.v6_prefix),
+        (50, 0, 32, 64)
+    );
+    assert_eq!((rrl.table, rrl.log_only), (4096, true));
+    let bare = parse("[dns]\nrrl = {}\n").unwrap().dns.unwrap();
+    let rrl = Rrl {
+        rate: 20,
+        slip: 2,
+        v4_prefix: 24,
+        v6_prefix: 56,
+        table: 131_072,
+        log_only: false,
+    };
+    assert_eq!(
+        bare,
+        Dns {
+            rrl: Some(rrl),
+            ..Dns::default()
+        }
+    );
 }
 
 #[test]

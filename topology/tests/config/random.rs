@@ -99,6 +99,7 @@ fn good() -> String {
         .replace("\"country.mmdb\"", "\"tests/valid/country.mmdb\"")
         .replace("\"peer.md5\"", "\"tests/valid/peer.md5\"")
         .replace("\"bfd.key\"", "\"tests/valid/bfd.key\"")
+        .replace("\"cookie.secret\"", "\"tests/valid/cookie.secret\"")
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! `[dns]`, `[[zone]]`, `[[steer]]`.
+//! `[[zone]]`, `[[steer]]`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
 use std::ops::Range;
 use std::time::Duration;
@@ -11,45 +10,11 @@ use toml::Spanned;
 
 use super::context::Context;
 use super::values;
-use crate::config::raw::{Maybe, Needed, RawDns, RawSteer, RawZone};
+use crate::config::raw::{Needed, RawSteer, RawZone};
 use crate::config::read::{Field, List, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::{did_you_mean, list};
-use crate::{AllDown, Dns, Filter, Name, PoolId, Steer, ZoneFile};
-
-pub(super) fn server(
-    cx: &Context<'_, '_>,
-    raw: Maybe<RawDns<'_>>,
-    has_zones: bool,
-) -> Result<Option<Dns>, Reported> {
-    let Some(RawDns { listen }) = raw? else {
-        return Ok(has_zones.then(|| Dns {
-            listen: default_listen(),
-        }));
-    };
-    let Some(written) = listen? else {
-        return Ok(Some(Dns {
-            listen: default_listen(),
-        }));
-    };
-    let listen = &written.get_ref().0;
-    if listen.is_empty() {
-        let remedy = "write an address, or remove `listen` for all addresses at port 53";
-        return Err(cx.sink.fault(written.span(), "[dns] listens nowhere", remedy));
-    }
-    let listen = all(listen
-        .iter()
-        .map(|written| cx.listen("listen", written))
-        .collect())?;
-    Ok(Some(Dns { listen }))
-}
-
-fn default_listen() -> Vec<SocketAddr> {
-    vec![
-        (Ipv4Addr::UNSPECIFIED, 53).into(),
-        (Ipv6Addr::UNSPECIFIED, 53).into(),
-    ]
-}
+use crate::{AllDown, Filter, Name, PoolId, Steer, ZoneFile};
 
 /// The zones, and finding the one that holds a name.
 #[derive(Debug)]

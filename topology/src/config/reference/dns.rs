@@ -1,23 +1,6 @@
-//! `[dns]`, `[[zone]]`, `[[steer]]`.
+//! `[[zone]]`, `[[steer]]`.
 
 use super::{Key, REQUIRED, Section};
-
-pub(in crate::config) static DNS: Section = Section {
-    title: "[dns]",
-    written: "[dns]",
-    about: "The name server. Runs when this table or a `[[zone]]` is written.",
-    sample: "[dns]\nlisten = [\"192.0.2.53:53\", \"[2001:db8::53]:53\"]\n",
-    keys: &[Key {
-        name: "listen",
-        value: "string or list of strings",
-        example: "[\"0.0.0.0:53\"]",
-        default: "`[\"0.0.0.0:53\", \"[::]:53\"]`",
-        range: "`IP:PORT`; no address and port twice in the file",
-        about: "Addresses to serve UDP and TCP on.",
-        cost: "",
-        relation: "",
-    }],
-};
 
 pub(in crate::config) static ZONE: Section = Section {
     title: "[[zone]]",

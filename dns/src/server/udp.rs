@@ -1,0 +1,189 @@
+//! UDP: one thread per core, each with a socket of its own for every address (`SO_REUSEPORT`).
+//!
+//! A thread reads a batch, answers it and sends the replies in one call. It never waits for anything but the next
+//! query: what the kernel cannot take at once is lost and counted, for the client asks again.
+
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use rand::rngs::SmallRng;
+
+use super::mmsg::{Envelope, Inbox, Outbox};
+use crate::count::{self, Dropped};
+use crate::engine::{Engine, seconds};
+use crate::reply::{Reply, Transport};
+use crate::rrl::{Judgement, Limiter};
+
+/// Batches that one socket may take before the others of its thread are looked at.
+const TURN: usize = 16;
+/// At the end, so long a thread goes on with what has been received.
+const LAST_TURN: Duration = Duration::from_millis(500);
+
+/// A thread's share.
+pub(super) struct Worker {
+    /// One per address.
+    pub(super) sockets: Vec<UdpSocket>,
+    pub(super) engine: Arc<Engine>,
+    /// Shared by all threads, since the kernel spreads a network over them.
+    pub(super) limiter: Option<Arc<Limiter>>,
+    /// Readable as soon as the thread shall end; nobody reads it.
+    pub(super) stop: Arc<EventFd>,
+}
+
+impl Worker {
+    /// Answers until `stop`, and then what was received before it.
+    pub(super) fn run(self) -> io::Result<()> {
+        let Self {
+            sockets,
+            engine,
+            limiter,
+            stop,
+        } = self;
+        let mut desk = Desk::new(engine, limiter);
+        let mut watched: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        watched.push(PollFd::new(stop.as_fd(), PollFlags::POLLIN));
+        loop {
+            match poll(&mut watched, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if watched.last().is_some_and(is_ready) {
+                break;
+            }
+            for (socket, watched) in sockets.iter().zip(&watched) {
+                if is_ready(watched) {
+                    desk.turn(socket);
+                }
+            }
+        }
+        let deadline = Instant::now() + LAST_TURN;
+        while Instant::now() < deadline {
+            // every socket gets its turn, so no `any`, which stops early
+            let busy = sockets.iter().filter(|socket| desk.turn(socket)).count();
+            if busy == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_ready(watched: &PollFd<'_>) -> bool {
+    watched.any().unwrap_or(true)
+}
+
+/// Where one thread works: its buffers and its random numbers.
+struct Desk {
+    engine: Arc<Engine>,
+    limiter: Option<Arc<Limiter>>,
+    rng: SmallRng,
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+impl Desk {
+    fn new(engine: Arc<Engine>, limiter: Option<Arc<Limiter>>) -> Self {
+        Self {
+            engine,
+            limiter,
+            rng: rand::make_rng(),
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+        }
+    }
+
+    /// Answers what waits in a socket, up to a bound. Whether there was anything.
+    fn turn(&mut self, socket: &UdpSocket) -> bool {
+        for round in 0..TURN {
+            match self.inbox.receive(socket) {
+                Ok(0) => return round > 0,
+                Ok(_) => self.answer_all(socket),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return round > 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // The kernel clears it with the call; the socket itself is fine.
+                    count::dropped(Dropped::Receive);
+                    tracing::debug!(%error, "a UDP socket told an error");
+                    return round > 0;
+                }
+            }
+        }
+        true
+    }
+
+    fn answer_all(&mut self, socket: &UdpSocket) {
+        let Self {
+            engine,
+            limiter,
+            rng,
+            inbox,
+            outbox,
+        } = self;
+        let now = SystemTime::now();
+        for (query, envelope) in inbox.datagrams() {
+            if let Some(why) = unanswerable(envelope) {
+                count::dropped(why);
+                continue;
+            }
+            let began = Instant::now();
+            let client = envelope.peer.ip();
+            let reply = engine
+                .answer_at(query, client, Transport::Udp, seconds(now), rng)
+                .and_then(|reply| limit(limiter.as_deref(), reply, client, now));
+            if let Some(reply) = reply {
+                outbox.add(envelope, |octets| reply.encode_into(octets).is_ok());
+            }
+            count::took(began.elapsed());
+        }
+        let sent = outbox.send(socket);
+        if let Some(error) = sent.error {
+            count::unsent(sent.lost);
+            tracing::debug!(%error, lost = sent.lost, "replies not sent");
+        }
+    }
+}
+
+/// The reply, what slips through of it, or nothing. Who has shown a good cookie is not forged, and not limited.
+fn limit(limiter: Option<&Limiter>, mut reply: Reply, client: IpAddr, now: SystemTime) -> Option<Reply> {
+    let Some(limiter) = limiter.filter(|_| !reply.is_verified) else {
+        return Some(reply);
+    };
+    let judgement = limiter.judge(client, reply.class(), milliseconds(now));
+    count::limited(judgement, limiter.is_log_only());
+    if judgement != Judgement::Send {
+        let (network, length) = limiter.network(client);
+        tracing::debug!(%network, length, class = ?reply.class(), ?judgement, "rate limit reached");
+    }
+    match judgement {
+        Judgement::Slip if !limiter.is_log_only() => {
+            reply.cut();
+            Some(reply)
+        }
+        Judgement::Hold if !limiter.is_log_only() => None,
+        Judgement::Send | Judgement::Slip | Judgement::Hold => Some(reply),
+    }
+}
+
+/// Milliseconds, modulo 2^32.
+fn milliseconds(time: SystemTime) -> u32 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u32)
+}
+
+/// Port 0 can be nobody's: such a query is forged, and its reply would go nowhere.
+fn unanswerable(envelope: Envelope) -> Option<Dropped> {
+    if envelope.peer.port() == 0 {
+        Some(Dropped::PortZero)
+    } else {
+        envelope.is_cut.then_some(Dropped::Long)
+    }
+}
