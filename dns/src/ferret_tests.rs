@@ -91,8 +91,11 @@ fn read(lines: &[&str], apex: &str) -> Vec<String> {
     let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
     let master = Master::of_text(Path::new("expected"), &text, &Name::from_ascii(apex).unwrap());
     assert_eq!(master.faults, []);
-    let record =
-        |w: &crate::master::Written| Record::from_rdata(w.name.clone(), w.ttl.unwrap(), w.data.clone());
+    let record = |written: &crate::master::Written| {
+        let data = std::iter::once(&*written.data);
+        let set = RrSet::new(written.rtype, written.ttl.unwrap(), data).unwrap();
+        set.records(&wire::name_of(&written.owner).unwrap()).next().unwrap()
+    };
     set(&master.records.iter().map(record).collect::<Vec<_>>())
 }
 

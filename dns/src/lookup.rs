@@ -7,7 +7,7 @@ use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::wire;
-use crate::zone::{Node, RrSet, Zone};
+use crate::zone::{Node, RrSet, Zone, is_within, target};
 use crate::zones::Zones;
 
 /// CNAME and DNAME steps followed inside our zones for one question. Resolvers stop at a similar number.
@@ -78,11 +78,26 @@ enum Place<'z> {
     /// It exists, or a wildcard stands in for it; the key is that of the node.
     Node(&'z Node, &'z [u8]),
     /// At or below a zone cut.
-    Cut(&'z RrSet),
+    Cut(Found<'z>),
     /// Below a DNAME.
-    Renamed(&'z Record),
+    Renamed(Found<'z>),
     /// It does not exist.
     Nowhere,
+}
+
+/// A set on the way down to a name.
+struct Found<'z> {
+    key: &'z [u8],
+    node: &'z Node,
+    set: &'z RrSet,
+}
+
+impl Found<'_> {
+    /// The records as the zone has them.
+    fn records(&self) -> impl Iterator<Item = Record> {
+        let name = self.node.name(self.key);
+        self.set.records(&name).collect::<Vec<_>>().into_iter()
+    }
 }
 
 struct Search<'s> {
@@ -126,8 +141,8 @@ impl Search<'_> {
     fn step(&mut self, zone: &Zone, name: &Name, key: &[u8]) -> Option<Name> {
         match locate(zone, key, self.rtype) {
             Place::Node(node, at) => self.node(zone, node, at, name),
-            Place::Cut(cut) => self.refer(zone, cut),
-            Place::Renamed(dname) => self.rename(name, dname),
+            Place::Cut(cut) => self.refer(zone, &cut),
+            Place::Renamed(dname) => self.rename(name, &dname),
             Place::Nowhere => {
                 // RFC 6604 §3: the code is that of the last name in a chain.
                 self.answer.rcode = ResponseCode::NXDomain;
@@ -150,8 +165,7 @@ impl Search<'_> {
             && self.rtype != RecordType::CNAME
         {
             self.push(cname, name);
-            let target = cname.records.first()?;
-            return cname_target(target);
+            return wire::name_of(cname.first());
         }
         match node.set(self.rtype) {
             Some(set) => self.push(set, name),
@@ -188,41 +202,37 @@ impl Search<'_> {
 
     /// Takes a set into the answer, under the name that was asked (RFC 4592 §3.3.1, RFC 4343 §4.1).
     fn push(&mut self, set: &RrSet, name: &Name) {
-        self.answer
-            .answers
-            .extend(set.records.iter().map(|record| renamed(record, name)));
+        self.answer.answers.extend(set.records(name));
     }
 
     /// RFC 1034 §4.3.2 step 3b. AA stays only where a chain of ours led here.
-    fn refer(&mut self, zone: &Zone, cut: &RrSet) -> Option<Name> {
+    fn refer(&mut self, zone: &Zone, cut: &Found<'_>) -> Option<Name> {
         self.answer.authoritative &= !self.answer.answers.is_empty();
-        self.answer.authorities.extend(cut.records.iter().cloned());
-        for record in &cut.records {
-            let RData::NS(target) = &record.data else { continue };
-            let target = wire::key(target);
-            let Some(node) = zone.nodes.get(&target) else {
+        self.answer.authorities.extend(cut.records());
+        for data in cut.set.data() {
+            let Some((key, node)) = target(RecordType::NS, data).and_then(|key| zone.node(&key)) else {
                 continue;
             };
-            let owner = wire::key(&record.name);
-            let needed = crate::zone::is_within(&target, &owner);
-            let sets = [RecordType::A, RecordType::AAAA]
-                .into_iter()
-                .filter_map(|rtype| node.set(rtype));
-            let addresses = sets.flat_map(|set| set.records.iter().cloned());
-            if needed {
-                self.answer.needed_glue.extend(addresses);
+            let name = node.name(key);
+            let needed = is_within(key, cut.key);
+            let glue = if needed {
+                &mut self.answer.needed_glue
             } else {
-                self.answer.glue.extend(addresses);
+                &mut self.answer.glue
+            };
+            for set in [RecordType::A, RecordType::AAAA] {
+                glue.extend(node.set(set).into_iter().flat_map(|set| set.records(&name)));
             }
         }
         None
     }
 
     /// RFC 6672 §3.1 and §3.2: the DNAME, a CNAME made from it with the same TTL, and on from there.
-    fn rename(&mut self, name: &Name, dname: &Record) -> Option<Name> {
+    fn rename(&mut self, name: &Name, dname: &Found<'_>) -> Option<Name> {
+        let record = dname.records().next()?;
         // RFC 2181 §5: a chain that comes through twice tells it once.
-        if !self.answer.answers.contains(dname) {
-            self.answer.answers.push(dname.clone());
+        if !self.answer.answers.contains(&record) {
+            self.answer.answers.push(record);
         }
         let Some(target) = substitute(name, dname) else {
             self.answer.rcode = ResponseCode::YXDomain;
@@ -231,7 +241,7 @@ impl Search<'_> {
         let cname = RData::CNAME(CNAME(target.clone()));
         self.answer
             .answers
-            .push(Record::from_rdata(name.clone(), dname.ttl, cname));
+            .push(Record::from_rdata(name.clone(), dname.set.ttl, cname));
         let wants_cname = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
         // A DNAME to a name below itself applies again to what it made, until the name is too long. Nobody is
         // helped by that: one round is told, as NSD does.
@@ -247,8 +257,13 @@ fn locate<'z>(zone: &'z Zone, key: &[u8], rtype: RecordType) -> Place<'z> {
         .collect();
     let mut encloser: &[u8] = &zone.apex;
     for name in path.into_iter().rev() {
-        let Some((at, node)) = zone.nodes.get_key_value(name) else {
+        let Some((key_here, node)) = zone.node(name) else {
             return beside(zone, encloser);
+        };
+        let found = |set| Found {
+            key: key_here,
+            node,
+            set,
         };
         let is_apex = *name == *zone.apex;
         let is_end = name.len() == key.len();
@@ -257,13 +272,13 @@ fn locate<'z>(zone: &'z Zone, key: &[u8], rtype: RecordType) -> Place<'z> {
             // RFC 4035 §3.1.4.1: DS belongs to the upper side of the cut.
             && !(is_end && rtype == RecordType::DS)
         {
-            return Place::Cut(cut);
+            return Place::Cut(found(cut));
         }
         if is_end {
-            return Place::Node(node, at);
+            return Place::Node(node, key_here);
         }
-        if let Some(dname) = node.set(RecordType::DNAME).and_then(|set| set.records.first()) {
-            return Place::Renamed(dname);
+        if let Some(dname) = node.set(RecordType::DNAME) {
+            return Place::Renamed(found(dname));
         }
         encloser = name;
     }
@@ -273,47 +288,29 @@ fn locate<'z>(zone: &'z Zone, key: &[u8], rtype: RecordType) -> Place<'z> {
 /// RFC 4592 §3.3.1: the source of synthesis is the wildcard right below the closest encloser.
 fn beside<'z>(zone: &'z Zone, encloser: &[u8]) -> Place<'z> {
     let wildcard = [b"\x01*", encloser].concat();
-    match zone.nodes.get_key_value(&*wildcard) {
+    match zone.node(&wildcard) {
         Some((at, node)) => Place::Node(node, at),
         None => Place::Nowhere,
     }
 }
 
 /// Whether the target of a DNAME lies below its owner.
-fn keeps_growing(dname: &Record) -> bool {
-    let RData::Unknown { rdata, .. } = &dname.data else {
-        return false;
-    };
-    crate::zone::is_within(&rdata.anything.to_ascii_lowercase(), &wire::key(&dname.name))
+fn keeps_growing(dname: &Found<'_>) -> bool {
+    target(RecordType::DNAME, dname.set.first()).is_some_and(|target| is_within(&target, dname.key))
 }
 
 /// RFC 6672 §2.2: the owner part of `name` replaced by the target. `None` above 255 octets.
-fn substitute(name: &Name, dname: &Record) -> Option<Name> {
-    let RData::Unknown { rdata, .. } = &dname.data else {
-        return None;
-    };
+fn substitute(name: &Name, dname: &Found<'_>) -> Option<Name> {
     // `num_labels` of hickory does not count a leading asterisk
-    let keep = name.iter().count().checked_sub(dname.name.iter().count())?;
+    let keep = name.iter().count().checked_sub(wire::upwards(dname.key).count() - 1)?;
     let mut octets = Vec::new();
     for label in name.iter().take(keep) {
         octets.push(label.len() as u8); // a label has at most 63 octets
         octets.extend(label);
     }
-    octets.extend(&rdata.anything);
+    octets.extend(dname.set.first());
     // hickory reads a name up to 255 octets and refuses a longer one
     wire::name_of(&octets)
-}
-
-fn renamed(record: &Record, name: &Name) -> Record {
-    Record::from_rdata(name.clone(), record.ttl, record.data.clone())
-}
-
-fn cname_target(record: &Record) -> Option<Name> {
-    if let RData::CNAME(CNAME(target)) = &record.data {
-        Some(target.clone())
-    } else {
-        None
-    }
 }
 
 fn is_address(rtype: RecordType) -> bool {

@@ -1,60 +1,100 @@
 //! Master files, RFC 1035 §5, RFC 2308 §4 (`$TTL`), RFC 3597 §5 (`TYPEnnn`, `\#`).
 //!
 //! ```text
-//! text ─► entries (parentheses joined, comments blanked, same length) ─► owner, TTL, class, type ─► `domain` reads the data
+//! text ─► entries (parentheses joined, comments blanked, same length) ─► owner, TTL, class, type ─► data in octets
 //! ```
 //!
 //! An entry is one record or directive. Each is read on its own, so one typo costs one entry and a run reports
-//! them all. Record data is left to the `domain` crate, which knows every type's text form.
+//! them all. Record data is left to the `domain` crate, which knows every type's text form, except for the plain
+//! form of the most common types: that is read here (`plain`), several times as fast.
 
 mod entry;
+mod plain;
+mod source;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::base::iana::Rtype;
 use domain::base::name::{Name as WireName, ToName};
 use domain::base::rdata::ComposeRecordData;
 use domain::zonefile::inplace::{Entry as Scanned, Zonefile};
-use hickory_proto::rr::rdata::NULL;
-use hickory_proto::rr::{Name, RData, RecordType};
-use hickory_proto::serialize::binary::{BinDecoder, Restrict};
+use hickory_proto::rr::{Name, RecordType};
 use steer_topology::{Fault, fault::Place};
 
 use self::entry::{Entry, Token, entries, is_blank};
+pub(crate) use self::source::Source;
 use crate::wire;
+use crate::zone::is_sound;
 
 /// Faults reported per file; a file that is no master file at all would fill the screen otherwise.
 const MAX_FAULTS: usize = 20;
+/// Warnings reported per zone.
+const MAX_WARNINGS: usize = 20;
+/// Octets of a file: places in it are kept in 32 bits.
+const MAX_FILE: usize = u32::MAX as usize;
 /// How deep `$INCLUDE` may nest; a file that includes itself ends there.
 const MAX_DEPTH: usize = 8;
 
 /// One record as it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub(crate) name: Name,
-    /// See [`wire::key`].
-    pub(crate) key: Box<[u8]>,
+    /// The octets of the name, in the case in which it was written.
+    pub(crate) owner: Box<[u8]>,
     /// Absent where neither the record nor a `$TTL` nor an earlier record gave one.
     pub(crate) ttl: Option<u32>,
-    pub(crate) data: RData,
+    pub(crate) rtype: RecordType,
+    /// Uncompressed.
+    pub(crate) data: Box<[u8]>,
     pub(crate) at: At,
+}
+
+impl Written {
+    /// Whether it stands at the name with this key, see [`wire::key`].
+    pub(crate) fn is_at(&self, key: &[u8]) -> bool {
+        self.owner.eq_ignore_ascii_case(key)
+    }
 }
 
 /// Where a record was written.
 #[derive(Debug, Clone)]
 pub(crate) struct At {
-    file: usize,
-    span: Range<usize>,
+    file: u32,
+    start: u32,
+    end: u32,
+}
+
+impl At {
+    /// A file has at most [`MAX_FILE`] octets, and so many files are never included.
+    fn new(file: usize, span: &Range<usize>) -> Self {
+        let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            file: small(file),
+            start: small(span.start),
+            end: small(span.end),
+        }
+    }
+
+    fn span(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// The files of one zone and what they say.
 #[derive(Debug, Default)]
 pub(crate) struct Master {
-    texts: Vec<(PathBuf, String)>,
+    texts: Vec<(PathBuf, Arc<str>)>,
     pub(crate) records: Vec<Written>,
+    /// Every file that was read, the zone's own first.
+    pub(crate) sources: Vec<Source>,
+    /// These refuse the zone.
     pub(crate) faults: Vec<Fault>,
+    /// These do not.
+    pub(crate) warnings: Vec<Fault>,
+    /// Beyond [`MAX_WARNINGS`].
+    untold: usize,
 }
 
 impl Master {
@@ -69,15 +109,37 @@ impl Master {
     #[cfg(test)]
     pub(crate) fn of_text(path: &Path, text: &str, origin: &Name) -> Self {
         let mut master = Self::default();
-        master.text(path, text, &origin_of(origin), 0);
+        master.text(path, text.to_owned(), &origin_of(origin), 0);
         master
     }
 
     /// A fault of the record at `at`.
     pub(crate) fn fault(&mut self, at: &At, message: impl Into<String>, remedy: impl Into<String>) {
-        if let Some((path, text)) = self.texts.get(at.file) {
-            self.faults
-                .push(Fault::at(path, Place::of(text, at.span.clone()), message, remedy));
+        self.faults.extend(self.told(at, message, remedy));
+    }
+
+    /// Something about the record at `at` that is served as it stands, and is hardly meant.
+    pub(crate) fn warn(&mut self, at: &At, message: impl Into<String>, remedy: impl Into<String>) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.extend(self.told(at, message, remedy));
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn told(&self, at: &At, message: impl Into<String>, remedy: impl Into<String>) -> Option<Fault> {
+        let (path, text) = self.texts.get(at.file as usize)?;
+        Some(Fault::at(path, Place::of(text, at.span()), message, remedy))
+    }
+
+    /// Puts faults and warnings in the order of the file, and says how many warnings were left out.
+    pub(crate) fn sort(&mut self) {
+        for list in [&mut self.faults, &mut self.warnings] {
+            list.sort_by_key(|fault| fault.place.as_ref().map(|place| place.line));
+        }
+        if let (Some((path, _)), 1..) = (self.texts.first(), self.untold) {
+            let message = format!("{} more warnings", self.untold);
+            self.warnings.push(Fault::of_file(path, message, "correct those above first"));
         }
     }
 
@@ -91,13 +153,16 @@ impl Master {
     /// Line number of a record, for a message about another one.
     pub(crate) fn line(&self, at: &At) -> usize {
         self.texts
-            .get(at.file)
-            .map_or(0, |(_, text)| Place::of(text, at.span.clone()).line)
+            .get(at.file as usize)
+            .map_or(0, |(_, text)| Place::of(text, at.span()).line)
     }
 
     fn file(&mut self, path: &Path, origin: &WireName<Bytes>, depth: usize) {
-        let octets = match std::fs::read(path) {
-            Ok(octets) => octets,
+        let octets = match Source::read(path) {
+            Ok((octets, source)) => {
+                self.sources.push(source);
+                octets
+            }
             Err(error) => {
                 let remedy = "name a master file that this user may read";
                 self.faults
@@ -105,8 +170,14 @@ impl Master {
                 return;
             }
         };
+        if octets.len() > MAX_FILE {
+            let message = format!("has {} octets, and at most {MAX_FILE} are read", octets.len());
+            let remedy = "split it by $INCLUDE";
+            self.faults.push(Fault::of_file(path, message, remedy));
+            return;
+        }
         match String::from_utf8(octets) {
-            Ok(text) => self.text(path, &text, origin, depth),
+            Ok(text) => self.text(path, text, origin, depth),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let octet = error.as_bytes().get(at).copied().unwrap_or_default();
@@ -119,9 +190,10 @@ impl Master {
         }
     }
 
-    fn text(&mut self, path: &Path, text: &str, origin: &WireName<Bytes>, depth: usize) {
+    fn text(&mut self, path: &Path, text: String, origin: &WireName<Bytes>, depth: usize) {
         let file = self.texts.len();
-        self.texts.push((path.to_owned(), text.to_owned()));
+        let text: Arc<str> = text.into();
+        self.texts.push((path.to_owned(), Arc::clone(&text)));
         let mut scan = Scan {
             origin: origin.clone(),
             owner: None,
@@ -129,23 +201,23 @@ impl Master {
             last_ttl: None,
         };
         let mut found = 0;
-        for entry in entries(text) {
+        for entry in entries(&text) {
             let outcome = entry.and_then(|entry| scan.entry(&entry));
             match outcome {
                 Ok(Said::Nothing) => {}
                 Ok(Said::Record {
-                    name,
-                    key,
+                    owner,
                     ttl,
+                    rtype,
                     data,
                     span,
                 }) => {
                     self.records.push(Written {
-                        name,
-                        key,
+                        owner,
                         ttl,
+                        rtype,
                         data,
-                        at: At { file, span },
+                        at: At::new(file, &span),
                     });
                 }
                 Ok(Said::Include {
@@ -159,7 +231,7 @@ impl Master {
                     } else {
                         let message = format!("$INCLUDE {} nests deeper than {MAX_DEPTH}", target.display());
                         self.fault(
-                            &At { file, span },
+                            &At::new(file, &span),
                             message,
                             "include each file from the zone's own file",
                         );
@@ -171,7 +243,7 @@ impl Master {
                     remedy,
                 }) => {
                     found += 1;
-                    self.fault(&At { file, span }, message, remedy);
+                    self.fault(&At::new(file, &span), message, remedy);
                 }
             }
             if found == MAX_FAULTS {
@@ -209,17 +281,13 @@ impl Typo {
 }
 
 /// What an entry says.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the common one, and none is kept"
-)]
 enum Said {
     Nothing,
     Record {
-        name: Name,
-        key: Box<[u8]>,
+        owner: Box<[u8]>,
         ttl: Option<u32>,
-        data: RData,
+        rtype: RecordType,
+        data: Box<[u8]>,
         span: Range<usize>,
     },
     Include {
@@ -232,13 +300,14 @@ enum Said {
 /// What carries over from one entry to the next.
 struct Scan {
     origin: WireName<Bytes>,
-    owner: Option<Vec<u8>>,
+    /// Absent before the first one.
+    owner: Option<Box<[u8]>>,
     default_ttl: Option<u32>,
     last_ttl: Option<u32>,
 }
 
 impl Scan {
-    fn entry(&mut self, entry: &Entry) -> Result<Said, Typo> {
+    fn entry(&mut self, entry: &Entry<'_>) -> Result<Said, Typo> {
         let Some(first) = entry.token(0) else {
             return Ok(Said::Nothing);
         };
@@ -255,15 +324,15 @@ impl Scan {
                     remedy,
                 ));
             };
-            self.record(entry, 0, &owner)
+            self.record(entry, 0, owner)
         } else {
-            let owner = self.name(&first)?;
+            let owner: Box<[u8]> = self.name(&first)?.into();
             self.owner = Some(owner.clone());
-            self.record(entry, first.end, &owner)
+            self.record(entry, first.end, owner)
         }
     }
 
-    fn directive(&mut self, entry: &Entry, first: &Token<'_>) -> Result<Said, Typo> {
+    fn directive(&mut self, entry: &Entry<'_>, first: &Token<'_>) -> Result<Said, Typo> {
         let words: Vec<Token<'_>> = entry.tokens(first.end).collect();
         let directive = first.text.to_ascii_uppercase();
         match (directive.as_str(), words.as_slice()) {
@@ -322,7 +391,7 @@ impl Scan {
     }
 
     /// `[TTL] [class] type data`, TTL and class in either order.
-    fn record(&mut self, entry: &Entry, mut from: usize, owner: &[u8]) -> Result<Said, Typo> {
+    fn record(&mut self, entry: &Entry<'_>, mut from: usize, owner: Box<[u8]>) -> Result<Said, Typo> {
         let mut ttl = None;
         let (rtype, data_at) = loop {
             let Some(word) = entry.token(from) else {
@@ -363,24 +432,16 @@ impl Scan {
         // RFC 2308 §4: $TTL; else RFC 1035 §5.1: the last one stated.
         let ttl = ttl.or(self.default_ttl).or(self.last_ttl);
         let data = self.data(entry, rtype, data_at)?;
-        let name = wire::name_of(owner).ok_or_else(|| {
-            Typo::new(
-                entry.span(),
-                "the owner name is too long",
-                "a name has at most 255 octets",
-            )
-        })?;
-        let key = owner.to_ascii_lowercase().into();
         Ok(Said::Record {
-            name,
-            key,
+            owner,
             ttl,
+            rtype: RecordType::from(rtype.to_int()),
             data,
             span: entry.span(),
         })
     }
 
-    fn data(&self, entry: &Entry, rtype: Rtype, from: usize) -> Result<RData, Typo> {
+    fn data(&self, entry: &Entry<'_>, rtype: Rtype, from: usize) -> Result<Box<[u8]>, Typo> {
         let text = entry.flat.get(from..).unwrap_or_default();
         let begin = entry.start + from + (text.len() - text.trim_start().len());
         let text = text.trim();
@@ -392,14 +453,24 @@ impl Scan {
         if text.is_empty() {
             return Err(fault("there is none"));
         }
+        if let Some(octets) = plain::data(rtype, text, self.origin.as_slice()) {
+            return Ok(octets.into());
+        }
         let (_, octets) = self.scan(". 0 IN", rtype, text).map_err(|why| fault(&why))?;
-        rdata(rtype, octets).ok_or_else(|| fault("its length does not fit the type"))
+        if is_sound(RecordType::from(rtype.to_int()), &octets) {
+            Ok(octets.into())
+        } else {
+            Err(fault("its length does not fit the type"))
+        }
     }
 
     /// The octets of a name relative to the origin.
     fn name(&self, word: &Token<'_>) -> Result<Vec<u8>, Typo> {
         if word.text == "@" {
             return Ok(self.origin.as_slice().to_vec());
+        }
+        if let Some(octets) = plain::name(word.text, self.origin.as_slice()) {
+            return Ok(octets);
         }
         let read = self.scan(&format!("{} 0 IN", word.text), Rtype::TXT, "x");
         read.map(|(owner, _)| owner).map_err(|why| {
@@ -497,6 +568,9 @@ fn duration(text: &str) -> Option<u32> {
 }
 
 fn is_class(text: &str) -> bool {
+    if text.eq_ignore_ascii_case("IN") {
+        return true;
+    }
     let upper = text.to_ascii_uppercase();
     matches!(upper.as_str(), "IN" | "CH" | "CS" | "HS")
         || upper
@@ -507,33 +581,6 @@ fn is_class(text: &str) -> bool {
 /// RFC 6895 §3.1: 0, OPT, and the range of query and meta types are no data.
 fn may_be_stored(rtype: Rtype) -> bool {
     !matches!(rtype.to_int(), 0 | 41 | 128..=255)
-}
-
-/// RFC 3597 §4: only types of RFC 1035 may have their names compressed, so only those (and the addresses) are
-/// kept by field; all others are kept as octets.
-fn rdata(rtype: Rtype, octets: Vec<u8>) -> Option<RData> {
-    let known = RecordType::from(rtype.to_int());
-    if is_by_field(known) {
-        let length = u16::try_from(octets.len()).ok()?;
-        return RData::read(&mut BinDecoder::new(&octets), known, Restrict::new(length)).ok();
-    }
-    Some(RData::Unknown {
-        code: known,
-        rdata: NULL::with(octets),
-    })
-}
-
-fn is_by_field(rtype: RecordType) -> bool {
-    matches!(
-        rtype,
-        RecordType::A
-            | RecordType::AAAA
-            | RecordType::NS
-            | RecordType::CNAME
-            | RecordType::SOA
-            | RecordType::PTR
-            | RecordType::MX
-    )
 }
 
 fn data_remedy(rtype: Rtype) -> String {

@@ -31,6 +31,8 @@ const NEEDED: &[Needed] = &[
     needed("/usr/sbin/unbound", "unbound"),
     needed("/usr/bin/dig", "bind9-dnsutils"),
     needed("/usr/bin/kdig", "knot-dnsutils"),
+    needed("/usr/sbin/knotd", "knot"),
+    needed("/usr/sbin/nsd", "nsd"),
     needed("/usr/sbin/ip", "iproute2"),
     needed("/usr/sbin/nft", "nftables"),
     needed("/usr/bin/curl", "curl"),
