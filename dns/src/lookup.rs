@@ -33,6 +33,8 @@ pub(crate) enum Steered {
     Addresses { addresses: Vec<IpAddr>, ttl: u32 },
     /// The all-down rule asks for SERVFAIL.
     Fail,
+    /// A geofence leaves nothing that the client may be sent to: REFUSED.
+    Refused,
 }
 
 /// Who decides the A and AAAA records of steered names.
@@ -178,6 +180,8 @@ impl Search<'_> {
     fn steer(&mut self, zone: &Zone, at: &[u8], name: &Name, rtype: RecordType) {
         match self.steering.pick(at, rtype) {
             Some(Steered::Fail) => self.answer = Answer::of(ResponseCode::ServFail),
+            // Gap: RFC 8914 has no code for it that fits better than 18 (Prohibited); no extended error is sent.
+            Some(Steered::Refused) => self.answer = Answer::of(ResponseCode::Refused),
             Some(Steered::Addresses { addresses, ttl }) if !addresses.is_empty() => {
                 let record = |address| Record::from_rdata(name.clone(), ttl, address_data(address));
                 self.answer.answers.extend(addresses.into_iter().map(record));
