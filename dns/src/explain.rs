@@ -1,5 +1,6 @@
 //! Why a client gets what it gets. Runs the server's own code, with notes.
 
+mod reason;
 mod show;
 
 use std::net::IpAddr;
@@ -9,14 +10,13 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::Serialize;
 use steer_health::{Service, Verdict};
-use steer_topology::{
-    AllDown, ClassId, EndpointId, Filter, Name, Place, Position, Prefix, Steer, distance_km,
-};
+use steer_topology::{ClassId, EndpointId, Filter, Name, Place, Prefix, Steer, Ttl};
 
-use crate::filter::{Candidate, Step};
+use self::reason::Reasons;
+use crate::filter::{self, Candidate, Step};
 use crate::lookup::{self, Answer, Steered, Steering};
 use crate::subnet::Locate;
-use crate::tables::{Rule, Run, Tables, addresses, candidates, decide};
+use crate::tables::{Deciding, Field, Left, Run, Tables, addresses};
 
 /// The reasons for the A and AAAA answers that one client gets for one name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,6 +59,10 @@ pub struct ClassView {
     pub distance_known: bool,
     /// Sites, nearest first.
     pub nearest: Vec<String>,
+    /// Sites, shortest round trip first; empty where no chain asks or it is not known.
+    pub quickest: Vec<String>,
+    /// What chains tell it by besides: country, continent, AS, network.
+    pub traits: Vec<String>,
 }
 
 /// One answer.
@@ -87,13 +91,15 @@ pub struct ChainView {
     pub chain: Vec<String>,
     /// Seconds.
     pub ttl: u64,
+    /// Why, where the TTL is not fixed.
+    pub ttl_reason: Option<String>,
     /// Which rule decided, in words.
     pub rule: String,
-    /// The pool's endpoints of this family, before the first filter.
+    /// The pool's endpoints of this family, as the checks see them.
     pub candidates: Vec<CandidateView>,
     /// What each filter did.
     pub steps: Vec<StepView>,
-    /// What is left, in order; absent: SERVFAIL.
+    /// What is left, in order; absent: SERVFAIL or REFUSED.
     pub answer: Option<Vec<IpAddr>>,
 }
 
@@ -117,6 +123,8 @@ pub struct CandidateView {
 pub struct StepView {
     /// As the configuration writes it.
     pub filter: String,
+    /// What it was given, in order.
+    pub before: Vec<String>,
     /// What it left, in order, each with the reason.
     pub kept: Vec<Note>,
     /// What it took out, each with the reason.
@@ -149,7 +157,6 @@ impl Tables {
             }
         });
         let site = |id: &steer_topology::SiteId| self.snapshot.fleet.site(*id).name.clone();
-        let position = location.as_ref().and_then(|location| location.place.position);
         let asked = hickory_proto::rr::Name::from_ascii(name.as_str())
             .unwrap_or_else(|_| hickory_proto::rr::Name::root());
         let key = crate::wire::key(&asked);
@@ -157,12 +164,16 @@ impl Tables {
             .zones
             .closest(&key, false)
             .and_then(|zone| crate::wire::name_of(&zone.apex));
+        let place = location
+            .as_ref()
+            .map(|location| location.place)
+            .unwrap_or_default();
         let view = |rtype| {
             let mut notes = Notes {
                 tables: self,
                 client,
+                place,
                 class: found.class,
-                position,
                 scope: None,
                 chains: Vec::new(),
             };
@@ -179,6 +190,8 @@ impl Tables {
                 scope: found.scope,
                 distance_known: class.distance_known,
                 nearest: class.nearest.iter().map(site).collect(),
+                quickest: class.quickest.iter().map(site).collect(),
+                traits: traits(class),
             },
             zone: zone.map(|zone| zone.to_string()),
             answers: [RecordType::A, RecordType::AAAA].map(view).into(),
@@ -190,8 +203,8 @@ impl Tables {
 struct Notes<'t> {
     tables: &'t Tables,
     client: IpAddr,
+    place: Place,
     class: ClassId,
-    position: Option<Position>,
     scope: Option<u8>,
     chains: Vec<ChainView>,
 }
@@ -199,28 +212,35 @@ struct Notes<'t> {
 impl Steering for Notes<'_> {
     fn pick(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered> {
         let Tables {
-            snapshot, classes, ..
+            snapshot,
+            classes,
+            eyes,
+            ..
         } = self.tables;
         let steer = self.tables.steer(key)?;
         let mut rng = SmallRng::seed_from_u64(0);
         let (_, scope) = self.tables.pick(key, rtype, Locate::By(self.client), &mut rng)?;
         self.scope = self.scope.max(scope);
-        let list = candidates(snapshot, steer, classes, Some(self.class), rtype);
-        let run = decide(
+        let field = Field::new(snapshot, steer, rtype);
+        let mut own = field.seen_by(steer, classes, eyes, Some(self.class));
+        let fallback = own.split_off(field.own);
+        let deciding = Deciding {
             snapshot,
             steer,
-            list,
-            &steer.chain,
-            &mut SmallRng::seed_from_u64(0),
-            true,
-        );
-        let answer = run.left.as_deref().map(addresses);
-        self.chains.push(self.chain_view(steer, &run, answer.clone()));
-        Some(match answer {
-            None => Steered::Fail,
-            Some(addresses) => Steered::Addresses {
-                addresses,
-                ttl: self.tables.ttl(key)?,
+            good: self.tables.good(key, rtype),
+            chain: &steer.chain,
+            network: Some(filter::network(self.client)),
+            take_notes: true,
+        };
+        let run = deciding.decide(own, fallback, &mut SmallRng::seed_from_u64(0));
+        let ttl = self.tables.ttl(key, rtype)?;
+        self.chains.push(self.chain_view(steer, deciding.good, &run, ttl));
+        Some(match &run.left {
+            Left::Fail => Steered::Fail,
+            Left::Refused => Steered::Refused,
+            Left::List(list) => Steered::Addresses {
+                addresses: addresses(list),
+                ttl,
             },
         })
     }
@@ -237,10 +257,22 @@ impl Notes<'_> {
         }
     }
 
-    fn chain_view(&self, steer: &Steer, run: &Run, answer: Option<Vec<IpAddr>>) -> ChainView {
-        let fleet = &self.tables.snapshot.fleet;
+    fn chain_view(&self, steer: &Steer, good: &[EndpointId], run: &Run, ttl: u32) -> ChainView {
+        let Tables {
+            snapshot, classes, ..
+        } = self.tables;
+        let fleet = &snapshot.fleet;
+        let reasons = Reasons {
+            snapshot,
+            steer,
+            good,
+            class: classes.class(self.class),
+            place: self.place,
+            latency: classes.latency(),
+            rule: run.rule,
+        };
         let candidate = |candidate: &Candidate| {
-            let state = self.tables.snapshot.endpoint(candidate.endpoint);
+            let state = snapshot.endpoint(candidate.endpoint);
             CandidateView {
                 endpoint: self.endpoint(candidate.endpoint),
                 verdict: state.verdict,
@@ -249,31 +281,41 @@ impl Notes<'_> {
                 since: state.since,
             }
         };
+        let answer = match &run.left {
+            Left::List(list) => Some(addresses(list)),
+            Left::Refused | Left::Fail => None,
+        };
         ChainView {
             name: steer.name.to_string(),
             pool: fleet.pool(steer.pool).name.clone(),
-            chain: steer.chain.iter().map(|filter| filter_text(*filter)).collect(),
-            ttl: steer.ttl.as_secs(),
-            rule: rule_text(run.rule).to_owned(),
+            chain: steer.chain.iter().map(Filter::to_string).collect(),
+            ttl: ttl.into(),
+            ttl_reason: ttl_reason(steer.ttl, ttl),
+            rule: reasons.rule_text(&run.left),
             candidates: run.candidates.iter().map(candidate).collect(),
             steps: run
                 .steps
                 .iter()
-                .map(|step| self.step_view(step, run.rule))
+                .map(|step| self.step_view(step, &reasons))
                 .collect(),
             answer,
         }
     }
 
-    fn step_view(&self, step: &Step, rule: Rule) -> StepView {
+    fn step_view(&self, step: &Step, reasons: &Reasons<'_>) -> StepView {
         let note = |candidate: &Candidate, kept| Note {
             endpoint: self.endpoint(candidate.endpoint),
-            reason: self.reason(step, candidate, kept, rule),
+            reason: reasons.of(step, candidate, kept),
         };
         let is_left =
             |candidate: &&Candidate| step.after.iter().any(|left| left.endpoint == candidate.endpoint);
         StepView {
-            filter: filter_text(step.filter),
+            filter: step.filter.to_string(),
+            before: step
+                .before
+                .iter()
+                .map(|candidate| self.endpoint(candidate.endpoint))
+                .collect(),
             kept: step.after.iter().map(|candidate| note(candidate, true)).collect(),
             dropped: step
                 .before
@@ -281,67 +323,6 @@ impl Notes<'_> {
                 .filter(|c| !is_left(c))
                 .map(|candidate| note(candidate, false))
                 .collect(),
-        }
-    }
-
-    fn reason(&self, step: &Step, candidate: &Candidate, kept: bool, rule: Rule) -> String {
-        match step.filter {
-            Filter::Up => self.up_reason(candidate, rule),
-            Filter::Nearest => self.distance(candidate.endpoint),
-            Filter::Weighted => {
-                let total: u64 = step.before.iter().map(|other| u64::from(other.weight)).sum();
-                match (u64::from(candidate.weight) * 100).checked_div(total) {
-                    Some(percent) if kept => {
-                        format!("weight {}, first in {percent} % of the draws", candidate.weight)
-                    }
-                    Some(_) => "weight 0, and others have more".to_owned(),
-                    None => "all weights are 0: equal chances".to_owned(),
-                }
-            }
-            Filter::Failover if kept => format!("tier {}, the lowest here", candidate.tier),
-            Filter::Failover => format!("tier {}, and a lower one is there", candidate.tier),
-            Filter::Take(n) if kept => format!("among the first {n}"),
-            Filter::Take(n) => format!("behind the first {n}"),
-        }
-    }
-
-    fn up_reason(&self, candidate: &Candidate, rule: Rule) -> String {
-        let state = self.tables.snapshot.endpoint(candidate.endpoint);
-        match (&state.service, state.verdict) {
-            (_, Verdict::Down) if matches!(rule, Rule::AllDown(_)) => {
-                format!("down ({}), but so are all: taken as up", state.cause)
-            }
-            (Service::Drained, Verdict::Up | Verdict::Unknown) if matches!(rule, Rule::AllDown(_)) => {
-                let drained = self.drained(candidate.endpoint);
-                format!("{drained}; but nothing else is left: taken as up")
-            }
-            (Service::Drained, _) => self.drained(candidate.endpoint),
-            (Service::Held { reason }, _) => {
-                format!("down ({}), held in service by the guard: {reason}", state.cause)
-            }
-            (Service::Out, Verdict::Down) => format!("down: {}", state.cause),
-            (Service::Out, Verdict::Up | Verdict::Unknown) => "taken out of service".to_owned(),
-            (Service::In, Verdict::Up) => "up".to_owned(),
-            (Service::In, Verdict::Unknown) => "unknown, which counts as serving".to_owned(),
-            (Service::In, Verdict::Down) => format!("down ({}), still in service", state.cause),
-        }
-    }
-
-    /// "drained: kernel update, by ana, until 2026-01-01T14:00:00Z"
-    fn drained(&self, id: EndpointId) -> String {
-        match self.tables.snapshot.endpoint_drain(id) {
-            Some(drain) => drain.to_string(),
-            None => "drained".to_owned(),
-        }
-    }
-
-    fn distance(&self, id: EndpointId) -> String {
-        let fleet = &self.tables.snapshot.fleet;
-        let site = fleet.endpoint(id).site.map(|site| fleet.site(site));
-        let place = site.and_then(|site| Position::new(site.latitude, site.longitude));
-        match self.position.zip(place) {
-            Some((client, site)) => format!("{:.0} km", distance_km(client, site)),
-            None => "distance unknown: order kept".to_owned(),
         }
     }
 
@@ -355,24 +336,30 @@ impl Notes<'_> {
     }
 }
 
-fn filter_text(filter: Filter) -> String {
-    match filter {
-        Filter::Up => "up".to_owned(),
-        Filter::Nearest => "nearest".to_owned(),
-        Filter::Weighted => "weighted".to_owned(),
-        Filter::Failover => "failover".to_owned(),
-        Filter::Take(n) => format!("take {n}"),
-    }
+fn traits(class: &steer_topology::Class) -> Vec<String> {
+    let country = class.country.map(|country| format!("country {country}"));
+    let continent = class.continent.map(|continent| format!("continent {continent}"));
+    let asn = class.asn.map(|asn| asn.to_string());
+    let network = class.network.map(|network| format!("network {network}"));
+    [country, continent, asn, network].into_iter().flatten().collect()
 }
 
-fn rule_text(rule: Rule) -> &'static str {
-    match rule {
-        Rule::Chain => "the chain",
-        Rule::NoEndpoints => "no endpoint of this family: an empty answer",
-        Rule::AllDown(AllDown::ServeAll) => {
-            "all are down or drained, if_all_down = serve-all: the chain, with all taken as up"
-        }
-        Rule::AllDown(AllDown::Nodata) => "all are down or drained, if_all_down = nodata: an empty answer",
-        Rule::AllDown(AllDown::Servfail) => "all are down or drained, if_all_down = servfail",
-    }
+fn ttl_reason(rule: Ttl, ttl: u32) -> Option<String> {
+    let Ttl::Auto { min: _, max } = rule else {
+        return None;
+    };
+    Some(if u64::from(ttl) == max.as_secs() {
+        format!(
+            "auto: all up for {} s, and every address is announced",
+            max.as_secs()
+        )
+    } else {
+        format!(
+            "auto: not all up for {} s yet, or an address lies in no announced prefix",
+            max.as_secs()
+        )
+    })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,112 @@
 //! The filters of a chain: each takes a list of candidates and leaves a list. None of them knows DNS, clocks or
-//! sockets; chance comes in through the caller.
+//! sockets; what they need to know of the client is written on the candidates beforehand, and chance comes in through
+//! the caller. So a chain can be cut anywhere and gone on with later.
+
+mod overflow;
+mod simple;
+mod sticky;
+mod tiers;
 
 use std::net::IpAddr;
 
-use rand::{Rng, RngExt};
-use steer_topology::{EndpointId, Filter};
+use rand::Rng;
+use steer_topology::{EndpointId, Fence, Filter, SiteId};
+
+pub(crate) use self::overflow::shares;
+pub(crate) use self::sticky::{Network, network};
+pub(crate) use self::tiers::next_tier;
 
 /// An endpoint on its way through a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) endpoint: EndpointId,
+    /// Its place among the candidates of the name.
+    pub(crate) index: u32,
     pub(crate) address: IpAddr,
-    /// Relative share for `weighted`.
-    pub(crate) weight: u32,
-    /// For `failover`, lowest first.
+    pub(crate) site: Option<SiteId>,
+    /// Relative share for `weighted` and `sticky`.
+    pub(crate) weight: u64,
+    /// For `failover` and `trickle`, lowest first.
     pub(crate) tier: u16,
     /// For `up`: in service, held there by the guard, or taken so by the all-down rule.
     pub(crate) serving: bool,
-    /// For `nearest`: place of its site in the order of the client's class, 0 the nearest.
+    /// For `overflow`: requests per second of its site.
+    pub(crate) room: Room,
+    /// What follows from the class of the client.
+    pub(crate) seen: Seen,
+}
+
+/// What a site can serve, and what its own clients ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Room {
+    /// `None`: whatever comes.
+    pub(crate) capacity: Option<u64>,
+    pub(crate) load: u64,
+}
+
+/// How a client class looks at a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Seen {
+    /// For `nearest`: place of its site in the order by distance, 0 the nearest.
     pub(crate) rank: u16,
+    /// For `latency`: place of its site in the order by round-trip time.
+    pub(crate) trip: u16,
+    /// For the maps and fences: which of them keep it.
+    pub(crate) marks: Marks,
+    /// For `overflow`: its site is where the client would go if all were up.
+    pub(crate) home: bool,
+}
+
+impl Seen {
+    /// By a client of whom nothing is known.
+    pub(crate) const BLIND: Self = Self {
+        rank: u16::MAX,
+        trip: u16::MAX,
+        marks: Marks(0),
+        home: false,
+    };
+}
+
+/// One bit for each filter that keeps some candidates by what the client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// The bit of a filter; 0 for filters that go by something else.
+    fn bit(filter: Filter) -> u8 {
+        match filter {
+            Filter::Country => 1,
+            Filter::Continent => 2,
+            Filter::Asn => 4,
+            Filter::Cidr => 8,
+            Filter::Geofence(Fence::Country) => 16,
+            Filter::Geofence(Fence::Continent) => 32,
+            Filter::Up
+            | Filter::Nearest
+            | Filter::Latency
+            | Filter::Weighted
+            | Filter::Shuffle
+            | Filter::Sticky(_)
+            | Filter::Overflow
+            | Filter::Failover
+            | Filter::Trickle(_)
+            | Filter::Take(_) => 0,
+        }
+    }
+
+    pub(crate) fn set(&mut self, filter: Filter) {
+        self.0 |= Self::bit(filter);
+    }
+
+    pub(crate) fn has(self, filter: Filter) -> bool {
+        self.0 & Self::bit(filter) != 0
+    }
+
+    /// Only the bits of these filters.
+    pub(crate) fn only(self, filters: &[Filter]) -> Self {
+        let mask = filters.iter().fold(0, |mask, filter| mask | Self::bit(*filter));
+        Self(self.0 & mask)
+    }
 }
 
 /// One filter of a run, for people.
@@ -29,80 +117,61 @@ pub(crate) struct Step {
     pub(crate) after: Vec<Candidate>,
 }
 
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// What is left is the answer.
+    Answer,
+    /// A fence stood around nothing.
+    Refused,
+}
+
 /// Runs a chain. Compiling, answering and explaining all come through here; only the last takes notes.
+/// `network` is what `sticky` hashes; without one it draws.
 pub(crate) fn run<R: Rng + ?Sized>(
     chain: &[Filter],
     list: &mut Vec<Candidate>,
+    network: Option<Network>,
     rng: &mut R,
     mut notes: Option<&mut Vec<Step>>,
-) {
+) -> Outcome {
     for filter in chain {
-        match &mut notes {
-            None => apply(*filter, list, rng),
-            Some(notes) => {
-                let before = list.clone();
-                apply(*filter, list, rng);
-                notes.push(Step {
-                    filter: *filter,
-                    before,
-                    after: list.clone(),
-                });
-            }
+        let before = notes.as_ref().map(|_| list.clone());
+        let had = !list.is_empty();
+        apply(*filter, list, network, rng);
+        if let (Some(notes), Some(before)) = (&mut notes, before) {
+            notes.push(Step {
+                filter: *filter,
+                before,
+                after: list.clone(),
+            });
+        }
+        if had && list.is_empty() && matches!(filter, Filter::Geofence(_)) {
+            return Outcome::Refused;
         }
     }
+    Outcome::Answer
 }
 
-fn apply<R: Rng + ?Sized>(filter: Filter, list: &mut Vec<Candidate>, rng: &mut R) {
+fn apply<R: Rng + ?Sized>(filter: Filter, list: &mut Vec<Candidate>, network: Option<Network>, rng: &mut R) {
     match filter {
-        Filter::Up => up(list),
-        Filter::Nearest => nearest(list),
-        Filter::Weighted => weighted(list, rng),
-        Filter::Failover => failover(list),
+        Filter::Up => simple::up(list),
+        Filter::Nearest => simple::nearest(list),
+        Filter::Latency => simple::latency(list),
+        Filter::Country | Filter::Continent | Filter::Asn | Filter::Cidr => simple::prefer(list, filter),
+        Filter::Geofence(_) => simple::fence(list, filter),
+        Filter::Weighted => simple::weighted(list, rng),
+        Filter::Shuffle => simple::shuffle(list, rng),
+        Filter::Sticky(lengths) => match network {
+            Some(network) => sticky::sticky(list, network, lengths),
+            None => simple::weighted(list, rng),
+        },
+        Filter::Overflow => overflow::overflow(list, rng),
+        Filter::Failover => tiers::failover(list),
+        Filter::Trickle(percent) => tiers::trickle(list, percent, rng),
         Filter::Take(n) => list.truncate(usize::from(n.get())),
     }
 }
 
-/// Keeps what serves.
-fn up(list: &mut Vec<Candidate>) {
-    list.retain(|candidate| candidate.serving);
-}
-
-/// Nearest first; the sort is stable, so ties keep their order.
-fn nearest(list: &mut [Candidate]) {
-    list.sort_by_key(|candidate| candidate.rank);
-}
-
-/// Keeps only the lowest tier that has a candidate.
-fn failover(list: &mut Vec<Candidate>) {
-    if let Some(lowest) = list.iter().map(|candidate| candidate.tier).min() {
-        list.retain(|candidate| candidate.tier == lowest);
-    }
-}
-
-/// Draws one after the other without putting back, each with a chance in proportion to its weight among those
-/// left. Weight 0 is left out while another weight is there; when all weights are 0 each has the same chance.
-fn weighted<R: Rng + ?Sized>(list: &mut Vec<Candidate>, rng: &mut R) {
-    let all_zero = list.iter().all(|candidate| candidate.weight == 0);
-    list.retain(|candidate| all_zero || candidate.weight > 0);
-    let weight = |candidate: &Candidate| if all_zero { 1 } else { u64::from(candidate.weight) };
-    let mut left: u64 = list.iter().map(weight).sum();
-    for drawn in 0..list.len() {
-        let mut mark = rng.random_range(0..left.max(1));
-        let tail = list.get_mut(drawn..).unwrap_or_default();
-        let hit = tail.iter().position(|candidate| {
-            let hit = mark < weight(candidate);
-            mark = mark.saturating_sub(weight(candidate));
-            hit
-        });
-        let hit = hit.unwrap_or_default();
-        left -= tail.get(hit).map_or(0, weight);
-        // the rest keeps its order, so that a seed gives the same draw whatever the standard library does
-        if let Some(span) = tail.get_mut(..=hit) {
-            span.rotate_right(1);
-        }
-    }
-}
-
 #[cfg(test)]
-#[path = "filter_tests.rs"]
 mod tests;

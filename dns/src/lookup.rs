@@ -33,6 +33,8 @@ pub(crate) enum Steered {
     Addresses { addresses: Vec<IpAddr>, ttl: u32 },
     /// The all-down rule asks for SERVFAIL.
     Fail,
+    /// A geofence leaves nothing that the client may be sent to: REFUSED.
+    Refused,
 }
 
 /// Who decides the A and AAAA records of steered names.
@@ -192,6 +194,8 @@ impl Search<'_> {
     fn steer(&mut self, zone: &Zone, at: &[u8], name: &Name, rtype: RecordType) {
         match self.steering.pick(at, rtype) {
             Some(Steered::Fail) => self.answer = Answer::of(ResponseCode::ServFail),
+            // Gap: RFC 8914 has no code for it that fits better than 18 (Prohibited); no extended error is sent.
+            Some(Steered::Refused) => self.answer = Answer::of(ResponseCode::Refused),
             Some(Steered::Addresses { addresses, ttl }) if !addresses.is_empty() => {
                 let record = |address| Record::from_rdata(name.clone(), ttl, address_data(address));
                 self.answer.answers.extend(addresses.into_iter().map(record));
@@ -302,7 +306,10 @@ fn keeps_growing(dname: &Found<'_>) -> bool {
 /// RFC 6672 §2.2: the owner part of `name` replaced by the target. `None` above 255 octets.
 fn substitute(name: &Name, dname: &Found<'_>) -> Option<Name> {
     // `num_labels` of hickory does not count a leading asterisk
-    let keep = name.iter().count().checked_sub(wire::upwards(dname.key).count() - 1)?;
+    let keep = name
+        .iter()
+        .count()
+        .checked_sub(wire::upwards(dname.key).count() - 1)?;
     let mut octets = Vec::new();
     for label in name.iter().take(keep) {
         octets.push(label.len() as u8); // a label has at most 63 octets

@@ -139,7 +139,8 @@ impl Master {
         }
         if let (Some((path, _)), 1..) = (self.texts.first(), self.untold) {
             let message = format!("{} more warnings", self.untold);
-            self.warnings.push(Fault::of_file(path, message, "correct those above first"));
+            self.warnings
+                .push(Fault::of_file(path, message, "correct those above first"));
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Verdict};
-use steer_topology::{Classes, Fleet, Geography, Resolve};
+use steer_topology::{Bias, Classes, Fleet, Geography, Latency, Resolve, Traits};
 
 use crate::tables::Tables;
 use crate::zones::Zones;
@@ -94,10 +94,20 @@ pub(crate) fn geography() -> &'static Arc<Geography> {
     GEOGRAPHY.get_or_init(|| Arc::new(Geography::built_in().unwrap()))
 }
 
-/// The classes of the three sites; built once, for it takes a while.
+/// The classes of a fleet; those of three sites by distance alone are built once, for it takes a while.
 fn classes(fleet: &Fleet) -> Arc<Classes> {
     static CLASSES: OnceLock<Arc<Classes>> = OnceLock::new();
-    Arc::clone(CLASSES.get_or_init(|| Arc::new(Classes::build(geography(), &fleet.sites).unwrap())))
+    let traits = Traits::of(fleet);
+    let plain = Traits {
+        nearest: traits.nearest,
+        ..Traits::default()
+    };
+    if traits == plain && fleet.sites.iter().all(|site| site.bias == Bias::NONE) {
+        let by_distance = || Arc::new(Classes::build(geography(), &fleet.sites).unwrap());
+        return Arc::clone(CLASSES.get_or_init(by_distance));
+    }
+    let latency = traits.latency.then(Latency::built_in);
+    Arc::new(Classes::of_fleet(fleet, Some(geography()), latency).unwrap())
 }
 
 pub(crate) fn tables_of(config: &str, down: &[&str]) -> Tables {
@@ -122,7 +132,7 @@ pub(crate) fn drained_tables(config: &str, down: &[&str], site: &str) -> Tables 
     compile(Arc::new(snapshot))
 }
 
-fn compile(snapshot: Arc<Snapshot>) -> Tables {
+pub(crate) fn compile(snapshot: Arc<Snapshot>) -> Tables {
     let fleet = Arc::clone(&snapshot.fleet);
     let zones = Zones::load(&fleet).unwrap_or_else(|faults| panic!("{faults}"));
     let geography = Arc::clone(geography());

@@ -318,6 +318,7 @@ mod tests {
             name: "web".to_owned(),
             check: None,
             endpoints: Vec::new(),
+            nested: Vec::new(),
             needs: 0,
         }];
         assert_eq!(loose.ask(POOL, three(2), at(0)), Ok(()));

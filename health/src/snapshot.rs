@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::Serialize;
-use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
+use steer_topology::{At, EndpointId, Fleet, InService, PoolId, SiteId, Subject};
 use tokio::sync::watch;
 
 use crate::operator::{Drain, Target};
@@ -204,12 +204,13 @@ impl Snapshot {
             At::Local => local,
             At::Site(site) => Some(site),
         };
-        let meant = move |pool: &steer_topology::Pool| match subject {
-            Subject::Pool(id) => std::ptr::eq(pool, self.fleet.pool(id)),
+        let ids = (0..self.fleet.pools.len() as u32).map(PoolId);
+        let meant = move |(id, pool): &(PoolId, &steer_topology::Pool)| match subject {
+            Subject::Pool(outer) => self.fleet.is_within(*id, outer),
             Subject::Check(check) => pool.check == Some(check),
         };
-        let pools = self.fleet.pools.iter().filter(move |pool| meant(pool));
-        let endpoints = pools.flat_map(|pool| pool.endpoints.iter().copied());
+        let pools = ids.zip(&self.fleet.pools).filter(meant);
+        let endpoints = pools.flat_map(|(_, pool)| pool.endpoints.iter().copied());
         endpoints.filter(move |id| site.is_none() || self.fleet.endpoint(*id).site == site)
     }
 }
@@ -285,7 +286,7 @@ mod tests {
 
     use std::num::NonZeroU16;
 
-    use steer_topology::{CheckKind, PoolId};
+    use steer_topology::CheckKind;
 
     use super::*;
     use crate::judge::Judge;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steer_topology::{
-    Check, CheckId, CheckKind, Endpoint, EndpointId, Fleet, GuardPolicy, Pool, PoolId, Site, SiteId,
+    Bias, Check, CheckId, CheckKind, Endpoint, EndpointId, Fleet, GuardPolicy, Pool, PoolId, Site, SiteId,
 };
 
 /// A fleet that grows pool by pool; every pool has the one check unless it is made unchecked.
@@ -22,6 +22,8 @@ impl FleetBuilder {
             longitude: 0.0,
             router_id: None,
             capacity: None,
+            load: None,
+            bias: Bias::NONE,
         });
         let check = Check {
             name: "web".to_owned(),
@@ -51,6 +53,7 @@ impl FleetBuilder {
             bgp: None,
             admin: None,
             store: None,
+            latency: None,
         })
     }
 
@@ -118,6 +121,7 @@ impl FleetBuilder {
             name: format!("pool-{}", pool.0),
             check,
             endpoints: ids,
+            nested: Vec::new(),
             needs: 0,
         });
         self.0

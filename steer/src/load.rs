@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use steer_dns::{Tables, Zones};
 use steer_health::Snapshot;
-use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, SiteId};
+use steer_topology::{Classes, Faults, Filter, Fleet, Geography, Latency, SiteId};
 
 use crate::exit::Failure;
 use crate::resolve::SystemResolver;
@@ -28,13 +28,11 @@ impl Loaded {
     /// Reads the files that a checked fleet names.
     pub(crate) fn from_fleet(fleet: Fleet) -> Result<Self, Failure> {
         let zones = Zones::load(&fleet);
-        let geography = open_geography(&fleet);
-        let (zones, geography) = both(zones, geography)?;
-        let classes = match &geography {
-            Some(geography) => Classes::build(geography, &fleet.sites)
-                .map_err(|error| Failure::Runtime(format!("the geography cannot be compiled: {error}")))?,
-            None => Classes::single(),
-        };
+        // Geography costs a second or so of start-up and is read only where a chain needs it.
+        let geography = Geography::of_fleet(&fleet);
+        let (zones, (geography, latency)) = both(zones, both(geography, open_latency(&fleet)))?;
+        let classes = Classes::of_fleet(&fleet, geography.as_ref(), latency)
+            .map_err(|error| Failure::Runtime(format!("the geography cannot be compiled: {error}")))?;
         Ok(Self {
             fleet: Arc::new(fleet),
             zones: Arc::new(zones),
@@ -61,25 +59,16 @@ impl Loaded {
     }
 }
 
-/// Geography costs a second or so of start-up and is read only where a chain needs it.
-fn open_geography(fleet: &Fleet) -> Result<Option<Geography>, Faults> {
-    let needed = fleet
-        .steers
-        .iter()
-        .any(|steer| steer.chain.contains(&Filter::Nearest));
-    match &fleet.geo {
-        Some(files) => Geography::open(files).map(Some),
-        None if needed => built_in().map(Some),
-        None => Ok(None),
+/// The round-trip times that the chains ask for, if one does.
+fn open_latency(fleet: &Fleet) -> Result<Option<Arc<Latency>>, Faults> {
+    let mut filters = fleet.steers.iter().flat_map(|steer| &steer.chain);
+    if !filters.any(|filter| *filter == Filter::Latency) {
+        return Ok(None);
     }
-}
-
-/// The database is part of this binary: a fault in it is a fault of the build.
-fn built_in() -> Result<Geography, Faults> {
-    Geography::built_in().map_err(|error| {
-        let message = format!("the built-in country database cannot be read: {error}");
-        Fault::of_file(Path::new("(built in)"), message, "name your own in [fleet] geo").into()
-    })
+    match &fleet.latency {
+        Some(file) => Latency::open(file).map(Arc::new).map(Some),
+        None => Ok(Some(Latency::built_in())),
+    }
 }
 
 fn both<A, B>(a: Result<A, Faults>, b: Result<B, Faults>) -> Result<(A, B), Faults> {

@@ -148,8 +148,8 @@ impl Bound {
             announcing.spawn(speaker.run(Arc::clone(&cell), rand::random(), stop_announcing.clone()));
         }
         let mut tasks = JoinSet::new();
-        let tables = (Arc::clone(&loaded), Arc::clone(&cell), Arc::clone(&engine));
-        tasks.spawn(compile_each_snapshot(tables.0, tables.1, tables.2, stop.clone()));
+        let (snapshots, tables) = (Arc::clone(&cell), Arc::clone(&engine));
+        tasks.spawn(compile_each_snapshot(snapshots, tables, stop.clone()));
         if let Some(server) = server {
             let (engine, stop) = (Arc::clone(&engine), stop.clone());
             tasks.spawn(async move { server.run(engine, stop).await });
@@ -241,26 +241,40 @@ impl Running {
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// DNS obeys each snapshot as soon as its tables are compiled. Ends when `stop` is cancelled.
-async fn compile_each_snapshot(
-    loaded: Arc<Loaded>,
-    cell: Arc<SnapshotCell>,
-    engine: Arc<Engine>,
-    stop: CancellationToken,
-) {
+async fn compile_each_snapshot(cell: Arc<SnapshotCell>, engine: Arc<Engine>, stop: CancellationToken) {
     let mut published = cell.subscribe();
     while !stop.is_cancelled() {
         let snapshot = cell.load();
-        if snapshot.number != engine.tables().snapshot_number() {
+        let tables = engine.tables();
+        if snapshot.number != tables.snapshot_number() {
             let number = snapshot.number;
-            engine.publish(loaded.tables(snapshot));
+            engine.publish(tables.next(snapshot));
             info!(snapshot = number, "decision tables published");
         }
+        let ages_at = engine.tables().ages_at();
         tokio::select! {
             changed = published.changed() => if changed.is_err() { return },
+            () = at(ages_at) => engine.publish(engine.tables().aged(Timestamp::now())),
             () = stop.cancelled() => return,
         }
         tokio::task::yield_now().await; // a withdrawal takes microseconds, a table more
     }
+}
+
+/// Waits for a moment of the wall clock, for ever where there is none.
+async fn at(moment: Option<Timestamp>) {
+    let Some(moment) = moment else {
+        return std::future::pending().await;
+    };
+    let left = moment.duration_since(Timestamp::now()).unsigned_abs();
+    let is_past = moment <= Timestamp::now();
+    // A clock that is set meanwhile is looked at again after a minute at most.
+    let wait = if is_past {
+        Duration::ZERO
+    } else {
+        left.min(Duration::from_mins(1))
+    };
+    tokio::time::sleep(wait).await;
 }
 
 async fn bind_dns(dns: &Dns) -> Result<Server, Failure> {

@@ -1,7 +1,9 @@
 //! Client classes: which addresses are alike to every steering decision.
 //!
-//! A class is an order of the fleet's sites by distance. All IPv4 and all IPv6 addresses are divided among the
-//! classes, exactly and without overlap, from the same databases and by the same rules as [`Geography::locate`].
+//! A class is what the chains of the fleet can tell of a client: an order of the sites by distance or round-trip
+//! time, a country, continent, AS or network that some map names. What no chain uses ([`Traits`]) divides nothing.
+//! All IPv4 and all IPv6 addresses are divided among the classes, exactly and without overlap, from the same
+//! databases and by the same rules as [`Geography::locate`].
 //! Neighbours of one class are one range. The scope of an address (RFC 7871 §7.2.1) is the length of the widest
 //! network around it that lies in its range: it never covers a second class, and one bit less would.
 //!
@@ -10,17 +12,21 @@
 //! ```
 
 mod build;
+mod nets;
 mod table;
 
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 pub use self::build::ClassError;
 use self::table::Table;
-use crate::SiteId;
 use crate::geography::Carried;
+use crate::{Asn, Continent, CountryCode, Latency, Prefix, SiteId};
+#[cfg(doc)]
+use crate::{Geography, Traits};
 
 /// So many classes can be told apart; the last `u16` marks what is looked up as IPv4.
 ///
@@ -36,13 +42,24 @@ const CARRIES_V4: u16 = u16::MAX;
 pub struct ClassId(pub u16);
 
 /// What is common to all addresses of a class.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct Class {
-    /// Every site of the fleet, nearest first; equal distances, and unknown ones, in file order.
+    /// Every site of the fleet, nearest first; equal distances, and unknown ones, in file order. Empty where no chain
+    /// asks.
     pub nearest: Box<[SiteId]>,
-    /// Whether the order is by distance: the address has a position. With fewer than two sites it makes no
-    /// difference, and is true for all.
+    /// Whether the order is by distance: the address has a position. Where it makes no difference (fewer than two
+    /// sites, or no chain that asks), it is true for all.
     pub distance_known: bool,
+    /// Every site of the fleet, shortest round trip first; empty where that is not known, or no chain asks.
+    pub quickest: Box<[SiteId]>,
+    /// The country, if it is one that a chain tells from others.
+    pub country: Option<CountryCode>,
+    /// The continent, likewise.
+    pub continent: Option<Continent>,
+    /// The AS number, likewise.
+    pub asn: Option<Asn>,
+    /// The narrowest network that a chain tells from others; no such network divides it.
+    pub network: Option<Prefix>,
 }
 
 /// A class and how far it reaches around the address.
@@ -72,6 +89,7 @@ pub struct Classes {
     classes: Vec<Class>,
     v4: Table<u32>,
     v6: Table<u128>,
+    latency: Option<Arc<Latency>>,
 }
 
 impl Classes {
@@ -79,14 +97,21 @@ impl Classes {
     #[must_use]
     pub fn single() -> Self {
         let class = Class {
-            nearest: Box::default(),
             distance_known: true,
+            ..Class::default()
         };
         Self {
             classes: vec![class],
             v4: Table::of_one(0),
             v6: Table::of_one(0),
+            latency: None,
         }
+    }
+
+    /// The round-trip times that the classes were made with; `None` where no chain asks for them.
+    #[must_use]
+    pub fn latency(&self) -> Option<&Latency> {
+        self.latency.as_deref()
     }
 
     /// The class of an address and the scope of what is said about it.

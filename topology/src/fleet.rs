@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Anycast, Bgp, Dns, Name};
+use crate::{Anycast, Bgp, CountryCode, Dns, Name, Position, Steer};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -33,6 +33,8 @@ pub struct Fleet {
     pub name: String,
     /// `[fleet] geo`. Absent: the built-in country database, read only when a chain needs geography.
     pub geo: Option<GeoFiles>,
+    /// `[fleet] latency`: round-trip times for the filter `latency`; absent: the built-in table.
+    pub latency: Option<PathBuf>,
     /// `[fleet] guard`.
     pub guard: GuardPolicy,
     /// `[[site]]`
@@ -67,6 +69,8 @@ pub struct GeoFiles {
     pub country: Vec<PathBuf>,
     /// Databases that give coordinates; asked before `country`.
     pub city: Vec<PathBuf>,
+    /// Databases that give the AS number; the first that knows an address wins.
+    pub asn: Vec<PathBuf>,
 }
 
 /// Limits on what may be taken out of service, for DNS and BGP together.
@@ -97,6 +101,48 @@ pub struct Site {
     pub router_id: Option<Ipv4Addr>,
     /// Requests per second that it can serve; absent: not counted.
     pub capacity: Option<u64>,
+    /// Requests per second that its own clients send, in normal times; absent: not known.
+    pub load: Option<u64>,
+    /// How much nearer than it is `nearest` takes it to be.
+    pub bias: Bias,
+}
+
+/// Shifts a site's catchment under `nearest`. Positive: it takes more clients.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bias {
+    /// So many kilometres are taken off the distance.
+    Km(f64),
+    /// The distance is so many per cent shorter.
+    Percent(f64),
+}
+
+impl Bias {
+    /// As if it were not written.
+    pub const NONE: Self = Self::Km(0.0);
+
+    /// The distance that `nearest` compares; below zero where a site is nearer than its bias.
+    #[must_use]
+    pub fn apply(self, km: f64) -> f64 {
+        match self {
+            Self::Km(less) => km - less,
+            Self::Percent(less) => km * (1.0 - less / 100.0),
+        }
+    }
+}
+
+impl Site {
+    /// Where it stands.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        Position::new(self.latitude, self.longitude)
+    }
+
+    /// Its country, if the built-in table knows it.
+    #[must_use]
+    pub fn country_code(&self) -> Option<CountryCode> {
+        self.country.parse().ok()
+    }
 }
 
 /// How endpoints are probed.
@@ -143,10 +189,25 @@ pub struct Pool {
     pub name: String,
     /// The check; `None` where the pool is never checked and so always up.
     pub check: Option<CheckId>,
-    /// Its endpoints, in file order.
+    /// Its own endpoints, in file order.
     pub endpoints: Vec<EndpointId>,
+    /// The pools in it, in file order. Never in a circle, and no pool is in another in two ways.
+    pub nested: Vec<Nested>,
     /// Requests per second that its sites in service must be able to serve together; 0: no demand. Default 0.
     pub needs: u64,
+}
+
+/// A pool in a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Nested {
+    /// The inner pool.
+    pub pool: PoolId,
+    /// Share of all its endpoints together. Default 1.
+    pub weight: u32,
+    /// Tier of its lowest tier. Without any `tier` in the outer pool: the order in the file.
+    pub tier: u16,
+    /// How many own endpoints of the outer pool stand before it.
+    pub behind: usize,
 }
 
 /// One address that serves.
@@ -177,51 +238,6 @@ pub struct ZoneFile {
     pub file: PathBuf,
 }
 
-/// A name whose A and AAAA answers depend on the client and on health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Steer {
-    /// Owner name; lies in one of the zones.
-    pub name: Name,
-    /// Index into [`Fleet::zones`] of the closest enclosing zone.
-    pub zone: usize,
-    /// Candidates.
-    pub pool: PoolId,
-    /// TTL of the answers. Default 30 s.
-    pub ttl: Duration,
-    /// Filters, in order. Default `["up", "nearest", "take 1"]`; in a fleet without sites `["up", "take 1"]`.
-    pub chain: Vec<Filter>,
-    /// What to answer when every candidate is down.
-    pub if_all_down: AllDown,
-}
-
-/// One step of a chain: candidates in, candidates out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Filter {
-    /// Keeps what is not down (unknown counts as serving).
-    Up,
-    /// Orders by great-circle distance from the client, nearest first; ties keep their order.
-    Nearest,
-    /// Orders at random, share by weight, anew for each query.
-    Weighted,
-    /// Keeps only the lowest tier that has a candidate.
-    Failover,
-    /// Keeps the first `n`.
-    Take(NonZeroU8),
-}
-
-/// What to answer when every candidate is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AllDown {
-    /// As if all were up (the checks may be what is broken). The default.
-    ServeAll,
-    /// An empty answer.
-    Nodata,
-    /// SERVFAIL.
-    Servfail,
-}
-
 /// `[admin]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Admin {
@@ -240,6 +256,28 @@ impl Fleet {
     #[must_use]
     pub fn pool(&self, id: PoolId) -> &Pool {
         &self.pools[id.0 as usize]
+    }
+
+    /// The endpoints of a pool and of the pools in it, in file order.
+    #[must_use]
+    pub fn members(&self, id: PoolId) -> Vec<EndpointId> {
+        let pool = self.pool(id);
+        let mut members = Vec::with_capacity(pool.endpoints.len());
+        let mut next = 0;
+        for nested in &pool.nested {
+            members.extend(pool.endpoints.iter().take(nested.behind).skip(next));
+            next = nested.behind;
+            members.extend(self.members(nested.pool));
+        }
+        members.extend(pool.endpoints.iter().skip(next));
+        members
+    }
+
+    /// Whether `inner` is `outer` or a pool in it.
+    #[must_use]
+    pub fn is_within(&self, inner: PoolId, outer: PoolId) -> bool {
+        let mut nested = self.pool(outer).nested.iter();
+        inner == outer || nested.any(|nested| self.is_within(inner, nested.pool))
     }
 
     /// The check behind an id of this fleet.

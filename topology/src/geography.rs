@@ -14,7 +14,7 @@ mod tree;
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
@@ -23,11 +23,11 @@ pub use self::carried::Carried;
 pub(crate) use self::carried::SPECIAL;
 #[cfg(test)]
 pub(crate) use self::database::BadDatabase;
-pub(crate) use self::database::{Database, Family};
+pub(crate) use self::database::{Asked, Database, Family};
 pub(crate) use self::record::Record;
 pub(crate) use self::tree::{BadTree, Leaf, Leaves};
 use crate::country::{Continent, CountryCode, Position};
-use crate::{Fault, Faults, GeoFiles, Prefix};
+use crate::{Asn, Fault, Faults, Fleet, GeoFiles, Prefix};
 
 /// What a page or a command that shows results of the built-in database says beside them.
 pub const ATTRIBUTION: &str = "Country data: geo-whois-asn-country by ip-location-db, from statistics of the \
@@ -58,6 +58,8 @@ pub struct Place {
     pub continent: Option<Continent>,
     /// Coordinates of the record, or the centre of the country.
     pub position: Option<Position>,
+    /// The AS that announces the address.
+    pub asn: Option<Asn>,
 }
 
 /// An address that was looked up.
@@ -94,8 +96,10 @@ impl Geography {
     pub fn open(files: &GeoFiles) -> Result<Self, Faults> {
         let mut databases = Vec::new();
         let mut faults = Vec::new();
-        for path in files.city.iter().chain(&files.country) {
-            match open_file(path) {
+        let places = files.city.iter().chain(&files.country);
+        let places = places.map(|path| (path, Asked::Place));
+        for (path, asked) in places.chain(files.asn.iter().map(|path| (path, Asked::Asn))) {
+            match open_file(path, asked) {
                 Ok(database) => databases.push(Arc::new(database)),
                 Err(fault) => faults.push(fault),
             }
@@ -104,6 +108,50 @@ impl Geography {
             Ok(Self { databases })
         } else {
             Err(Faults(faults))
+        }
+    }
+
+    /// What the chains of a fleet need, `[fleet] geo` or the built-in database; `None` where they need nothing and
+    /// nothing is named.
+    pub fn of_fleet(fleet: &Fleet) -> Result<Option<Self>, Faults> {
+        let mut filters = fleet.steers.iter().flat_map(|steer| &steer.chain);
+        let needed = filters.any(|filter| filter.needs_geography());
+        let built_in = || {
+            Self::built_in().map_err(|error| {
+                let message = format!("the built-in country database cannot be read: {error}");
+                Faults::from(Fault::of_file(
+                    Path::new("(built in)"),
+                    message,
+                    "name your own in [fleet] geo",
+                ))
+            })
+        };
+        match &fleet.geo {
+            Some(files) if files.country.is_empty() && files.city.is_empty() => {
+                built_in()?.with_asn(&files.asn).map(Some)
+            }
+            Some(files) => Self::open(files).map(Some),
+            None if needed => built_in().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens and verifies databases of AS numbers, beside those that are open.
+    fn with_asn(mut self, files: &[PathBuf]) -> Result<Self, Faults> {
+        let opened = Self::open(&GeoFiles {
+            country: Vec::new(),
+            city: Vec::new(),
+            asn: files.to_vec(),
+        })?;
+        self.databases.extend(opened.databases);
+        Ok(self)
+    }
+
+    /// No database: nothing is known of any address.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            databases: Vec::new(),
         }
     }
 
@@ -178,6 +226,7 @@ impl Place {
             position: joined
                 .position
                 .or_else(|| joined.country.and_then(CountryCode::centre)),
+            asn: joined.asn,
         }
     }
 }
@@ -192,8 +241,8 @@ fn open_built_in() -> Result<Database, BuiltInDamaged> {
     Database::open(BUILT_IN, bytes).map_err(|error| damaged(error.to_string()))
 }
 
-fn open_file(path: &Path) -> Result<Database, Fault> {
-    Database::read(path).map_err(|error| Fault::of_file(path, error.to_string(), error.remedy()))
+fn open_file(path: &Path, asked: Asked) -> Result<Database, Fault> {
+    Database::read(path, asked).map_err(|error| Fault::of_file(path, error.to_string(), error.remedy()))
 }
 
 /// The whole address space of a family.

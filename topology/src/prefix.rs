@@ -92,6 +92,12 @@ impl Prefix {
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
+
+    /// Whether all of `other` lies inside. Never true across families.
+    #[must_use]
+    pub fn covers(&self, other: Self) -> bool {
+        self.0.contains(&other.0)
+    }
 }
 
 /// The single address.

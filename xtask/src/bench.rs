@@ -2,6 +2,7 @@
 
 mod announce;
 mod bfd;
+mod compile;
 mod daemon;
 mod dns;
 mod flood;
@@ -15,6 +16,8 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Plain UDP answers: queries per second and CPU per query beside Knot and NSD (Debian packages).
     Dns,
+    /// Decision tables of 10,000 steered names at 50 sites: all of them, and again after one verdict.
+    Compile,
     /// Verdict to UPDATE with 1,000 prefixes and 20 peers, beside ExaBGP, GoBGP, BIRD and FRR (needs root).
     Announce,
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
@@ -26,6 +29,7 @@ pub(crate) enum Bench {
 pub(crate) fn bench(what: Bench) -> Result<(), String> {
     match what {
         Bench::Dns => dns::bench(),
+        Bench::Compile => compile::bench(),
         Bench::Announce => announce::bench(),
         Bench::Flood => flood::bench(),
         Bench::Bfd(plan) => bfd::bench(plan),

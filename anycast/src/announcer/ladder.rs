@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 use steer_health::Drain;
-use steer_topology::{Community, DrainStep, Fleet, Policy, SiteId};
+use steer_topology::{AllDown, Community, DrainStep, Fleet, Policy, SiteId};
 
 use super::Moment;
 
@@ -190,14 +190,18 @@ impl Position {
 /// How long answers that name an endpoint of `site` may be cached after the last of them; zero when none is named.
 pub(super) fn dns_horizon(fleet: &Fleet, site: Option<SiteId>) -> Duration {
     let here = |pool| {
-        let mut endpoints = fleet.pool(pool).endpoints.iter();
-        endpoints.any(|id| fleet.endpoint(*id).site == site)
+        let mut endpoints = fleet.members(pool).into_iter();
+        endpoints.any(|id| fleet.endpoint(id).site == site)
+    };
+    let fallback = |rule| match rule {
+        AllDown::Pool(pool) => here(pool),
+        AllDown::ServeAll | AllDown::ServeLastGood | AllDown::Nodata | AllDown::Servfail => false,
     };
     let ttls = fleet
         .steers
         .iter()
-        .filter(|steer| here(steer.pool))
-        .map(|steer| steer.ttl);
+        .filter(|steer| here(steer.pool) || fallback(steer.if_all_down))
+        .map(|steer| steer.ttl.longest());
     ttls.max().map_or(Duration::ZERO, |ttl| ttl + DNS_SLACK)
 }
 

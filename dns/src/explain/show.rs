@@ -42,6 +42,9 @@ impl fmt::Display for Location {
         if let Some(position) = self.place.position {
             write!(f, " at {:.2}, {:.2}", position.latitude(), position.longitude())?;
         }
+        if let Some(asn) = self.place.asn {
+            write!(f, ", {asn}")?;
+        }
         write!(f, ", by {}", self.network)?;
         if self.database.is_empty() {
             write!(f, " in no database")
@@ -60,10 +63,17 @@ impl fmt::Display for ClassView {
             "distance unknown, in file order"
         };
         if self.nearest.is_empty() {
-            write!(f, "no sites")
+            write!(f, "no distances asked for")?;
         } else {
-            write!(f, "sites {}: {}", how, self.nearest.join(" "))
+            write!(f, "sites {}: {}", how, self.nearest.join(" "))?;
         }
+        if !self.quickest.is_empty() {
+            write!(f, "; by round trip: {}", self.quickest.join(" "))?;
+        }
+        if !self.traits.is_empty() {
+            write!(f, "; {}", self.traits.join(", "))?;
+        }
+        Ok(())
     }
 }
 
@@ -94,17 +104,29 @@ impl fmt::Display for ChainView {
             self.ttl,
             self.chain.join(", ")
         )?;
+        if let Some(reason) = &self.ttl_reason {
+            writeln!(f, "  ttl {} s by {reason}", self.ttl)?;
+        }
         writeln!(f, "  decided by {}", self.rule)?;
         writeln!(f, "  candidates")?;
         for candidate in &self.candidates {
             writeln!(f, "    {candidate}")?;
         }
         for step in &self.steps {
-            writeln!(f, "  after {}", step.filter)?;
+            writeln!(f, "  {}, given {}", step.filter, brief(&step.before))?;
             list(f, "", &step.kept)?;
             list(f, "- ", &step.dropped)?;
         }
         Ok(())
+    }
+}
+
+/// The list before a filter.
+fn brief(list: &[String]) -> String {
+    if list.is_empty() {
+        "nothing".to_owned()
+    } else {
+        list.join(", ")
     }
 }
 

@@ -95,7 +95,12 @@ mod tests {
         let path = folder.path().join("a.zone");
         fs::write(&path, "one").unwrap();
         let long_ago = SystemTime::now() - Duration::from_secs(60);
-        File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
         let (_, source) = Source::read(&path).unwrap();
         assert!(source.is_settled && source.is_unchanged());
         fs::write(&path, "two").unwrap();

@@ -33,7 +33,9 @@ enum Target<'z> {
 impl<'z> Checks<'z> {
     pub(super) fn new(apex: &'z [u8], names: &'z Drafts, master: &'z mut Master) -> Self {
         let has = |rtype| {
-            let mut below = names.iter().filter(|(key, _)| rtype == RecordType::DNAME || ***key != *apex);
+            let mut below = names
+                .iter()
+                .filter(|(key, _)| rtype == RecordType::DNAME || ***key != *apex);
             below.any(|(_, draft)| draft.set(rtype).is_some())
         };
         Self {
@@ -143,12 +145,18 @@ impl<'z> Checks<'z> {
             return;
         }
         // Of what lies at a cut only the NS records are ours; below it nothing is.
-        let parent = if set.rtype == RecordType::NS { wire::parent(key) } else { Some(key) };
+        let parent = if set.rtype == RecordType::NS {
+            wire::parent(key)
+        } else {
+            Some(key)
+        };
         if parent.is_some_and(|name| self.is_delegated(name)) {
             return;
         }
         for record in &set.records {
-            let Some(name) = target(set.rtype, record) else { continue };
+            let Some(name) = target(set.rtype, record) else {
+                continue;
+            };
             let (rtype, owner, written) = (set.rtype, show(&draft.written), show(&name));
             let is_glue = rtype == RecordType::NS && key != self.apex && is_within(&name, key);
             let what = match self.find(&name, is_glue) {
@@ -159,7 +167,10 @@ impl<'z> Checks<'z> {
                         "{rtype} of {owner} names {written}, which is an alias ({} in line {line})",
                         alias.rtype
                     );
-                    (message, "name the host itself: not every client follows an alias here (RFC 2181 §10.3)")
+                    (
+                        message,
+                        "name the host itself: not every client follows an alias here (RFC 2181 §10.3)",
+                    )
                 }
                 Target::Nothing if is_glue => (
                     format!("{rtype} of {owner} names {written}, which has no glue"),
@@ -201,7 +212,9 @@ impl<'z> Checks<'z> {
             return None;
         }
         // Gap: an empty non-terminal between hides a wildcard above it; here it does not, and a warning is missed.
-        let wildcards = wire::upwards(name).skip(1).map(|above| [b"\x01*", above].concat());
+        let wildcards = wire::upwards(name)
+            .skip(1)
+            .map(|above| [b"\x01*", above].concat());
         wildcards
             .take_while(|wildcard| wildcard.len() >= self.apex.len() + 2)
             .find_map(|wildcard| self.names.get(&*wildcard))
@@ -218,7 +231,8 @@ impl<'z> Checks<'z> {
 
     /// Whether other servers speak for a name: at a cut, or below it.
     fn is_delegated(&self, name: &[u8]) -> bool {
-        let is_cut = |(above, draft): (&[u8], &Draft)| above != self.apex && draft.set(RecordType::NS).is_some();
+        let is_cut =
+            |(above, draft): (&[u8], &Draft)| above != self.apex && draft.set(RecordType::NS).is_some();
         self.has_cut && self.above(name).any(is_cut)
     }
 

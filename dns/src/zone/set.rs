@@ -117,7 +117,9 @@ pub(super) fn is_same(rtype: RecordType, a: &[u8], b: &[u8]) -> bool {
         Some(at) => {
             a.len() == b.len()
                 && a.get(..at) == b.get(..at)
-                && a.get(at..).unwrap_or_default().eq_ignore_ascii_case(b.get(at..).unwrap_or_default())
+                && a.get(at..)
+                    .unwrap_or_default()
+                    .eq_ignore_ascii_case(b.get(at..).unwrap_or_default())
         }
     }
 }

@@ -5,7 +5,12 @@
 //!   └───► questions ─► three replies ─► as one of the peers says it? ─► an allowed difference? ─► else a failure
 //! ```
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod message;
 mod servers;
@@ -22,7 +27,10 @@ fn replies_are_those_of_knot_or_nsd() {
     if let Err(why) = servers::missing() {
         return skip("replies_are_those_of_knot_or_nsd", &why);
     }
-    let seed = std::env::var("STEER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    let seed = std::env::var("STEER_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(SEED);
     let world = zones::world(seed, ZONES, QUESTIONS);
     let folder = tempfile::tempdir().unwrap();
     let servers = servers::Servers::start(folder.path(), &world.zones);
@@ -32,7 +40,12 @@ fn replies_are_those_of_knot_or_nsd() {
         if ours != knot && ours != nsd {
             different += 1;
             if different < 20 {
-                println!("{} TYPE{} {:?}\n ours\n{ours} knot\n{knot} nsd\n{nsd}", message::show_name(&question.name), question.kind, question.payload);
+                println!(
+                    "{} TYPE{} {:?}\n ours\n{ours} knot\n{knot} nsd\n{nsd}",
+                    message::show_name(&question.name),
+                    question.kind,
+                    question.payload
+                );
             }
         }
     }

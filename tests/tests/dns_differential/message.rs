@@ -229,8 +229,17 @@ impl fmt::Display for Reply {
             authority,
             additional,
         } = self;
-        writeln!(f, "    rcode {rcode}{}{}", if *aa { " AA" } else { "" }, if *tc { " TC" } else { "" })?;
-        for (title, section) in [("answer", answer), ("authority", authority), ("additional", additional)] {
+        writeln!(
+            f,
+            "    rcode {rcode}{}{}",
+            if *aa { " AA" } else { "" },
+            if *tc { " TC" } else { "" }
+        )?;
+        for (title, section) in [
+            ("answer", answer),
+            ("authority", authority),
+            ("additional", additional),
+        ] {
             for record in section {
                 writeln!(f, "    {title}: {record}")?;
             }

@@ -85,8 +85,16 @@ const DATA: [(u16, &str, &str); 18] = [
     (257, "CAA", "0 issue \"ca%n.example\""),
     (13, "HINFO", "\"cpu %n\" os"),
     (35, "NAPTR", "%n 10 \"s\" \"SIP+D2U\" \"\" %t"),
-    (52, "TLSA", "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h"),
-    (44, "SSHFP", "4 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h"),
+    (
+        52,
+        "TLSA",
+        "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h",
+    ),
+    (
+        44,
+        "SSHFP",
+        "4 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h",
+    ),
     (64, "SVCB", "%n %t alpn=h2,h3 port=5%h"),
     (65, "HTTPS", "%n . alpn=h2 ipv4hint=192.0.2.%n"),
     (99, "SPF", "\"v=spf1 -all %n\""),
@@ -106,7 +114,9 @@ pub(crate) fn world(seed: u64, zones: usize, questions: usize) -> World {
         let zone = maker.zone(&apex);
         // Some cuts lead to a zone that the same server has.
         let cut = zone.names.iter().find(|owner| owner.below == Below::Referral);
-        let kid = cut.filter(|_| maker.rng.random_bool(0.5)).map(|cut| cut.name.clone());
+        let kid = cut
+            .filter(|_| maker.rng.random_bool(0.5))
+            .map(|cut| cut.name.clone());
         made.push(zone);
         if let Some(kid) = kid {
             made.push(maker.zone(&kid));
@@ -152,7 +162,13 @@ impl Maker {
         let mut out = Writer::new(apex);
         let soa_ttl = self.pick(&[&60, &300, &3600]);
         let minimum = self.pick(&[&30, &300, &7200]);
-        out.record(apex, 6, "SOA", *soa_ttl, &format!("ns1.{apex} hostmaster.{apex} 1 7200 900 1209600 {minimum}"));
+        out.record(
+            apex,
+            6,
+            "SOA",
+            *soa_ttl,
+            &format!("ns1.{apex} hostmaster.{apex} 1 7200 900 1209600 {minimum}"),
+        );
         out.record(apex, 2, "NS", 3600, &format!("ns1.{apex}"));
         out.record(apex, 2, "NS", 3600, "ns.Example.NET.");
         if self.one_in(12) {
@@ -225,7 +241,11 @@ impl Maker {
         for _ in 0..self.rng.random_range(1..4) {
             let (kind, text, pattern) = *self.pick(&DATA.each_ref());
             // Now and then more than a small datagram holds.
-            let count = if self.one_in(25) { 40 } else { self.rng.random_range(1..4) };
+            let count = if self.one_in(25) {
+                40
+            } else {
+                self.rng.random_range(1..4)
+            };
             for number in 1..=count {
                 let data = pattern
                     .replace("%n", &number.to_string())
@@ -247,7 +267,11 @@ impl Maker {
             }
             (8, _) => {
                 let apexes = self.apexes.clone();
-                format!("{}.{}", self.label(), apexes.choose(&mut self.rng).expect("zones"))
+                format!(
+                    "{}.{}",
+                    self.label(),
+                    apexes.choose(&mut self.rng).expect("zones")
+                )
             }
             (_, _) if self.one_in(4) => {
                 let label = "another-label-as-long-as-possible-so-that-names-below-grow-over";
@@ -287,7 +311,11 @@ impl Maker {
             out.record(name, 43, "DS", 3600, &format!("4711 13 2 {digest}"));
         }
         // Beside the cut only what the other side of it owns: hidden, whatever it is.
-        if self.one_in(6) && !roles.keys().any(|other| other.len() > path.len() && other.starts_with(path)) {
+        if self.one_in(6)
+            && !roles
+                .keys()
+                .any(|other| other.len() > path.len() && other.starts_with(path))
+        {
             out.record(&format!("hidden.{name}"), 16, "TXT", 60, "\"nobody sees this\"");
         }
     }
@@ -300,7 +328,8 @@ impl Maker {
             Some(kind) if self.rng.random_bool(0.4) => *kind,
             Some(_) | None => *self.pick(&ASKED.each_ref()),
         };
-        let mut octets = wire_name(&name).unwrap_or_else(|| wire_name(&owner.name).expect("a name of the zone"));
+        let mut octets =
+            wire_name(&name).unwrap_or_else(|| wire_name(&owner.name).expect("a name of the zone"));
         if self.one_in(4) {
             // RFC 4343: the case plays no part. Length octets are below 64 and no letters.
             for octet in &mut octets {

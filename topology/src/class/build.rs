@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::nets::Nets;
 use super::table::{Address, Table, TableBuilder};
 use super::{CARRIES_V4, Class, Classes, MAX_CLASSES};
 use crate::country::{Position, distance_km};
 use crate::geography::{BadTree, Database, Family, Leaf, Leaves, Place, Record, SPECIAL};
-use crate::{Geography, Site, SiteId};
+use crate::{Fleet, Geography, Latency, Prefix, Site, SiteId, Traits};
 
 /// Why there is no partition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,17 +33,47 @@ pub enum ClassError {
 }
 
 impl Classes {
-    /// Divides all addresses. Takes time in proportion to the networks of the databases.
+    /// Divides all addresses by the order of the sites by distance. Takes time in proportion to the networks of
+    /// the databases.
     pub fn build(geography: &Geography, sites: &[Site]) -> Result<Self, ClassError> {
-        let mut orders = Orders::new(sites);
-        let v4: Table<u32> = Sweep::new(geography, Family::V4, CARRIES_V4)?.run(&mut orders)?;
+        let traits = Traits {
+            nearest: true,
+            ..Traits::default()
+        };
+        Self::divide(geography, sites, &traits, None)
+    }
+
+    /// Divides all addresses by what the chains of the fleet use. Without databases nothing is known of a client
+    /// but its address.
+    pub fn of_fleet(
+        fleet: &Fleet,
+        geography: Option<&Geography>,
+        latency: Option<Arc<Latency>>,
+    ) -> Result<Self, ClassError> {
+        let traits = Traits::of(fleet);
+        if traits == Traits::default() {
+            return Ok(Self::single());
+        }
+        let nothing = Geography::empty();
+        Self::divide(geography.unwrap_or(&nothing), &fleet.sites, &traits, latency)
+    }
+
+    pub(super) fn divide(
+        geography: &Geography,
+        sites: &[Site],
+        traits: &Traits,
+        latency: Option<Arc<Latency>>,
+    ) -> Result<Self, ClassError> {
+        let mut kinds = Kinds::new(sites, traits, latency.as_deref());
+        let v4: Table<u32> = Sweep::new(geography, traits, Family::V4, CARRIES_V4)?.run(&mut kinds)?;
         // Where all of IPv4 is one class, what carries IPv4 may join its neighbours.
         let carried = v4.only_value().unwrap_or(CARRIES_V4);
-        let v6 = Sweep::new(geography, Family::V6, carried)?.run(&mut orders)?;
+        let v6 = Sweep::new(geography, traits, Family::V6, carried)?.run(&mut kinds)?;
         Ok(Self {
-            classes: orders.classes,
+            classes: kinds.classes,
             v4,
             v6,
+            latency,
         })
     }
 }
@@ -54,8 +85,10 @@ struct Sweep<'a> {
     carried: u16,
     /// The networks that carry IPv4, as if they were a database: the "record" is an index into [`SPECIAL`].
     special: Special,
+    /// The networks that chains name.
+    nets: Nets,
     sources: Vec<Source<'a>>,
-    /// What was made of a combination of records, the special network first.
+    /// What was made of a combination of records, the special network first, then the network of a chain.
     known: HashMap<Box<[Option<u32>]>, u16>,
 }
 
@@ -68,7 +101,12 @@ struct Source<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    fn new(geography: &'a Geography, family: Family, carried: u16) -> Result<Self, ClassError> {
+    fn new(
+        geography: &'a Geography,
+        traits: &Traits,
+        family: Family,
+        carried: u16,
+    ) -> Result<Self, ClassError> {
         let covering = geography
             .databases()
             .iter()
@@ -80,27 +118,31 @@ impl<'a> Sweep<'a> {
             family,
             carried,
             special: Special::new(family),
+            nets: Nets::new(family, &traits.networks),
             sources,
             known: HashMap::new(),
         })
     }
 
-    fn run<A: Address>(mut self, orders: &mut Orders) -> Result<Table<A>, ClassError> {
+    fn run<A: Address>(mut self, kinds: &mut Kinds<'_>) -> Result<Table<A>, ClassError> {
         let mut table = TableBuilder::new();
-        let mut key = Vec::with_capacity(self.sources.len() + 1);
+        let mut key = Vec::with_capacity(self.sources.len() + 2);
         let mut first = 0;
         loop {
             key.clear();
             key.push(self.special.current.record);
+            key.push(self.nets.current().record);
             key.extend(self.sources.iter().map(|source| source.current.record));
-            let value = self.value(&key, first, orders)?;
+            let value = self.value(&key, first, kinds)?;
             table.push(A::from_bits(first), value);
             let ends = self.sources.iter().map(|source| source.current.last);
             let last = ends.fold(self.special.current.last, u128::min);
+            let last = last.min(self.nets.current().last);
             if last == self.family.last() {
                 return Ok(table.build());
             }
             self.special.advance_past(last);
+            self.nets.advance_past(last);
             for source in &mut self.sources {
                 source.advance_past(last)?;
             }
@@ -109,7 +151,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// The table's value for a combination of records, of which `first` is an address.
-    fn value(&mut self, key: &[Option<u32>], first: u128, orders: &mut Orders) -> Result<u16, ClassError> {
+    fn value(&mut self, key: &[Option<u32>], first: u128, kinds: &mut Kinds<'_>) -> Result<u16, ClassError> {
         if let Some(value) = self.known.get(key) {
             return Ok(*value);
         }
@@ -120,12 +162,12 @@ impl<'a> Sweep<'a> {
             .and_then(|index| SPECIAL.get(index as usize));
         let value = match special {
             Some(special) if special.carries_v4 => self.carried,
-            Some(_) => orders.class_at(None)?,
+            Some(_) => kinds.class_of(&Place::default(), self.nets.network())?,
             None => {
                 let address = self.family.address(first);
                 let records = self.sources.iter_mut().map(|source| source.record(address));
                 let records = records.collect::<Result<Vec<_>, _>>()?;
-                orders.class_at(Place::of(&records).position)?
+                kinds.class_of(&Place::of(&records), self.nets.network())?
             }
         };
         self.known.insert(key.into(), value);
@@ -245,26 +287,31 @@ impl Special {
 }
 
 /// The classes so far, and the one of each place.
-struct Orders {
-    sites: Vec<(SiteId, Option<Position>)>,
+struct Kinds<'t> {
+    traits: &'t Traits,
+    sites: &'t [Site],
+    latency: Option<&'t Latency>,
+    positions: Vec<(SiteId, Option<Position>)>,
     classes: Vec<Class>,
     ids: HashMap<Class, u16>,
 }
 
-impl Orders {
-    fn new(sites: &[Site]) -> Self {
+impl<'t> Kinds<'t> {
+    fn new(sites: &'t [Site], traits: &'t Traits, latency: Option<&'t Latency>) -> Self {
         let ids = (0..=u16::MAX).map(SiteId);
-        let position = |site: &Site| Position::new(site.latitude, site.longitude);
-        let sites = ids.zip(sites).map(|(id, site)| (id, position(site))).collect();
+        let positions = ids.zip(sites).map(|(id, site)| (id, site.position())).collect();
         Self {
+            traits,
             sites,
+            latency,
+            positions,
             classes: Vec::new(),
             ids: HashMap::new(),
         }
     }
 
-    fn class_at(&mut self, position: Option<Position>) -> Result<u16, ClassError> {
-        let class = self.order_from(position);
+    fn class_of(&mut self, place: &Place, network: Option<Prefix>) -> Result<u16, ClassError> {
+        let class = self.class(place, network);
         if let Some(id) = self.ids.get(&class) {
             return Ok(*id);
         }
@@ -279,21 +326,50 @@ impl Orders {
         Ok(id)
     }
 
-    fn order_from(&self, position: Option<Position>) -> Class {
+    fn class(&self, place: &Place, network: Option<Prefix>) -> Class {
+        let Traits {
+            nearest,
+            latency,
+            countries,
+            continents,
+            asns,
+            networks: _,
+        } = self.traits;
+        let (nearest, distance_known) = match nearest {
+            true => self.order_from(place.position),
+            false => (Box::default(), true),
+        };
+        let quickest = || {
+            let table = self.latency?;
+            let client = table.client(place.position?)?;
+            Some(table.order(client, self.sites))
+        };
+        Class {
+            nearest,
+            distance_known,
+            quickest: latency.then(quickest).flatten().unwrap_or_default(),
+            country: place.country.filter(|country| countries.contains(country)),
+            continent: place.continent.filter(|continent| continents.contains(continent)),
+            asn: place.asn.filter(|asn| asns.contains(asn)),
+            network,
+        }
+    }
+
+    fn order_from(&self, position: Option<Position>) -> (Box<[SiteId]>, bool) {
         let distance_known = position.is_some() || self.sites.len() < 2;
         let Some(position) = position else {
-            let nearest = self.sites.iter().map(|(id, _)| *id).collect();
-            return Class {
-                nearest,
-                distance_known,
-            };
+            return (self.positions.iter().map(|(id, _)| *id).collect(), distance_known);
         };
-        let away = |site: Option<Position>| site.map_or(f64::INFINITY, |site| distance_km(position, site));
-        let mut far: Vec<_> = self.sites.iter().map(|(id, site)| (away(*site), *id)).collect();
+        let away = |(site, place): (&Site, Option<Position>)| {
+            place.map_or(f64::INFINITY, |place| {
+                site.bias.apply(distance_km(position, place))
+            })
+        };
+        let places = self.sites.iter().zip(&self.positions);
+        let mut far: Vec<_> = places
+            .map(|(site, (id, place))| (away((site, *place)), *id))
+            .collect();
         far.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        Class {
-            nearest: far.into_iter().map(|(_, id)| id).collect(),
-            distance_known,
-        }
+        (far.into_iter().map(|(_, id)| id).collect(), distance_known)
     }
 }

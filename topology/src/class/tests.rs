@@ -8,7 +8,7 @@ use super::*;
 use crate::country::{Position, distance_km};
 use crate::geography::writer::{Data, Writer};
 use crate::geography::{BadDatabase, Database};
-use crate::{GeoFiles, Geography, Prefix, Site};
+use crate::{Bias, GeoFiles, Geography, Prefix, Site, Traits};
 
 fn site(name: &str, latitude: f64, longitude: f64) -> Site {
     let (city, country) = (String::new(), String::new());
@@ -20,6 +20,8 @@ fn site(name: &str, latitude: f64, longitude: f64) -> Site {
         longitude,
         router_id: None,
         capacity: None,
+        load: None,
+        bias: Bias::NONE,
     }
 }
 
@@ -43,25 +45,73 @@ fn fra_iad_nrt() -> Vec<Site> {
 struct Oracle<'a> {
     geography: &'a Geography,
     sites: &'a [Site],
-    known: HashMap<Option<[u64; 2]>, Class>,
+    traits: &'a Traits,
+    latency: Option<&'a Latency>,
+    known: HashMap<Key, Class>,
 }
 
+/// What a class follows from, all of it.
+type Key = (
+    Option<[u64; 2]>,
+    Option<CountryCode>,
+    Option<Continent>,
+    Option<Asn>,
+    Option<Prefix>,
+);
+
 impl<'a> Oracle<'a> {
-    fn new(geography: &'a Geography, sites: &'a [Site]) -> Self {
+    fn new(
+        geography: &'a Geography,
+        sites: &'a [Site],
+        traits: &'a Traits,
+        latency: Option<&'a Latency>,
+    ) -> Self {
         Self {
             geography,
             sites,
+            traits,
+            latency,
             known: HashMap::new(),
         }
     }
 
     fn class(&mut self, address: IpAddr) -> &Class {
-        let position = self.geography.locate(address).place.position;
-        let key = position.map(|position| [position.latitude().to_bits(), position.longitude().to_bits()]);
-        self.known
-            .entry(key)
-            .or_insert_with(|| order(self.sites, position))
+        let place = self.geography.locate(address).place;
+        let position = place.position;
+        let bits = position.map(|position| [position.latitude().to_bits(), position.longitude().to_bits()]);
+        let network = self.narrowest(address);
+        let key = (bits, place.country, place.continent, place.asn, network);
+        let (sites, traits, latency) = (self.sites, self.traits, self.latency);
+        self.known.entry(key).or_insert_with(|| {
+            let known = latency.zip(position).filter(|_| traits.latency);
+            let mut class = order(sites, position);
+            if !traits.nearest {
+                (class.nearest, class.distance_known) = (Box::default(), true);
+            }
+            class.quickest = known.map_or(Box::default(), |(table, client)| quickest(sites, table, client));
+            class.country = place.country.filter(|key| traits.countries.contains(key));
+            class.continent = place.continent.filter(|key| traits.continents.contains(key));
+            class.asn = place.asn.filter(|key| traits.asns.contains(key));
+            class.network = network;
+            class
+        })
     }
+
+    fn narrowest(&self, address: IpAddr) -> Option<Prefix> {
+        let address = match Carried::by(address) {
+            Carried::V4 { address, .. } => address.into(),
+            Carried::Itself | Carried::Hidden { .. } => address,
+        };
+        let around = self.traits.networks.iter().filter(|net| net.contains(address));
+        around.max_by_key(|net| net.length()).copied()
+    }
+}
+
+fn quickest(sites: &[Site], table: &Latency, client: Position) -> Box<[SiteId]> {
+    let mut ids: Vec<SiteId> = (0..sites.len() as u16).map(SiteId).collect();
+    let ms = |id: &SiteId| table.round_trip(client, &sites[usize::from(id.0)]).unwrap().ms;
+    ids.sort_by(|a, b| ms(a).partial_cmp(&ms(b)).unwrap()); // stable
+    ids.into()
 }
 
 fn order(sites: &[Site], position: Option<Position>) -> Class {
@@ -69,13 +119,15 @@ fn order(sites: &[Site], position: Option<Position>) -> Class {
     if let Some(position) = position {
         let away = |id: &SiteId| {
             let site = &sites[usize::from(id.0)];
-            distance_km(position, Position::new(site.latitude, site.longitude).unwrap())
+            let place = Position::new(site.latitude, site.longitude).unwrap();
+            site.bias.apply(distance_km(position, place))
         };
         nearest.sort_by(|a, b| away(a).partial_cmp(&away(b)).unwrap()); // stable
     }
     Class {
         nearest: nearest.into(),
         distance_known: position.is_some() || sites.len() < 2,
+        ..Class::default()
     }
 }
 
@@ -189,10 +241,24 @@ fn around(address: IpAddr) -> Vec<IpAddr> {
 }
 
 fn check_all(geography: &Geography, sites: &[Site], probes: impl IntoIterator<Item = IpAddr>) -> Classes {
-    let classes = Classes::build(geography, sites).unwrap();
+    let traits = Traits {
+        nearest: true,
+        ..Traits::default()
+    };
+    check_traits(geography, sites, &traits, None, probes)
+}
+
+fn check_traits(
+    geography: &Geography,
+    sites: &[Site],
+    traits: &Traits,
+    latency: Option<&Arc<Latency>>,
+    probes: impl IntoIterator<Item = IpAddr>,
+) -> Classes {
+    let classes = Classes::divide(geography, sites, traits, latency.cloned()).unwrap();
     let ranges = Ranges::of(&classes);
     ranges.check_cover();
-    let mut oracle = Oracle::new(geography, sites);
+    let mut oracle = Oracle::new(geography, sites, traits, latency.map(|table| &**table));
     for address in probes {
         check(address, &classes, &ranges, &mut oracle);
     }
@@ -276,6 +342,7 @@ fn the_test_databases_give_the_direct_look_up_at_every_network_boundary() {
         let files = GeoFiles {
             city: city.iter().map(path).collect(),
             country: country.iter().map(path).collect(),
+            asn: Vec::new(),
         };
         let geography = Geography::open(&files).unwrap();
         let probes = boundaries(&geography).into_iter().flat_map(around);
@@ -431,7 +498,10 @@ fn any_record() -> impl Strategy<Value = Data> {
             ("city", Text("Somewhere")),
         ])
     });
-    let field = prop_oneof![nested, registered, flat, text, continent, deep];
+    let system = proptest::sample::select(vec![U32(1), U32(0), Text("2"), Text("AS3"), Text("x")]);
+    let asn = (any::<bool>(), system)
+        .prop_map(|(long, system)| (if long { "autonomous_system_number" } else { "asn" }, system));
+    let field = prop_oneof![nested, registered, flat, text, continent, deep, asn];
     prop_oneof![
         3 => proptest::collection::vec(field, 0..3).prop_map(Map),
         1 => shallow,
@@ -491,8 +561,79 @@ fn written((version, size, aliases, content): (u16, u16, bool, Content)) -> Writ
     writer
 }
 
+fn any_traits() -> impl Strategy<Value = Traits> {
+    use proptest::sample::subsequence;
+    let countries = ["GB", "JP", "US", "AU", "DE", "BR", "AQ"].map(|code| code.parse().unwrap());
+    let continents = vec![
+        Continent::Europe,
+        Continent::Asia,
+        Continent::Oceania,
+        Continent::Antarctica,
+    ];
+    let asns: Vec<Asn> = (1..4).filter_map(Asn::new).collect();
+    let networks = proptest::collection::vec(any_network(6), 0..5);
+    let keys = (
+        subsequence(countries.to_vec(), 0..3),
+        subsequence(continents, 0..3),
+        subsequence(asns, 0..3),
+        networks,
+    );
+    (any::<[bool; 2]>(), keys).prop_map(|([nearest, latency], (countries, continents, asns, networks))| {
+        Traits {
+            nearest,
+            latency,
+            countries: countries.into_iter().collect(),
+            continents: continents.into_iter().collect(),
+            asns: asns.into_iter().collect(),
+            networks: networks.into_iter().collect(),
+        }
+    })
+}
+
+fn any_bias() -> impl Strategy<Value = Bias> {
+    prop_oneof![
+        Just(Bias::NONE),
+        (-20_000.0..20_000.0).prop_map(Bias::Km),
+        (-900.0..90.0).prop_map(Bias::Percent),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_chains_ask_for_the_partition_is_the_direct_look_up(
+        databases in proptest::collection::vec(any_database(), 0..3),
+        sites in proptest::sample::subsequence(all_sites(), 0..=5),
+        biases in proptest::collection::vec(any_bias(), 5),
+        traits in any_traits(),
+        addresses in proptest::collection::vec(any::<(bool, u128)>(), 10),
+    ) {
+        let mut sites = sites;
+        sites.iter_mut().zip(biases).for_each(|(site, bias)| site.bias = bias);
+        let geography = geography(databases.into_iter().map(written));
+        let ends = |net: &Prefix| {
+            let (first, width) = match net.address() {
+                IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
+                IpAddr::V6(address) => (address.to_bits(), 128),
+            };
+            let rest = if net.length() == 0 { u128::MAX } else { (1_u128 << (width - net.length())) - 1 };
+            let address = |bits: u128| match net.address() {
+                IpAddr::V4(_) => IpAddr::from(Ipv4Addr::from_bits(bits as u32)),
+                IpAddr::V6(_) => IpAddr::from(Ipv6Addr::from_bits(bits)),
+            };
+            [address(first), address(first | rest)]
+        };
+        let edges: Vec<IpAddr> = traits.networks.iter().flat_map(ends).collect();
+        let random = addresses.into_iter().map(|(v6, bits)| {
+            if v6 { Ipv6Addr::from_bits(bits).into() } else { Ipv4Addr::from_bits(bits as u32).into() }
+        });
+        let special = crate::geography::SPECIAL.iter().flat_map(|special| [special.first, special.last()]);
+        let special = special.map(|bits| Ipv6Addr::from_bits(bits).into());
+        let probes = boundaries(&geography).into_iter().chain(edges).chain(random).chain(special);
+        let latency = Latency::built_in();
+        check_traits(&geography, &sites, &traits, Some(&latency), probes.flat_map(around));
+    }
 
     #[test]
     fn any_databases_give_the_direct_look_up_at_any_address(

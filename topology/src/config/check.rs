@@ -10,6 +10,7 @@ mod dns_server;
 mod drain;
 mod health;
 mod names;
+mod nest;
 mod peer;
 mod policy;
 mod sites;
@@ -64,14 +65,16 @@ pub(super) fn fleet(
     let general = sites::general(&cx, fleet);
     let sites = sites::sites(&cx, site);
     let checks = health::checks(&cx, check);
+    let pool_spans: Vec<_> = pool.items.iter().map(|pool| pool.span.clone()).collect();
     let drafts: Vec<_> = (0..)
         .zip(pool.items)
         .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), sites.as_deref().ok(), raw))
         .collect();
-    let places: Vec<Option<HashSet<SiteId>>> = drafts.iter().map(health::places).collect();
+    let nests = nest::nests(&cx, &pool_spans, &drafts);
+    let places: Vec<Option<HashSet<SiteId>>> = nest::places(&drafts, &nests);
     let dns = dns_server::server(&cx, dns, zone.span.is_some());
     let zones = dns::zones(&cx, zone);
-    let steers = dns::steers(&cx, &zones, steer);
+    let steers = dns::steers(&cx, &zones, sites.as_deref().ok(), steer);
     let missing_bgp = matches!(bgp, Ok(None)).then(|| anycast.items.first().map(|first| first.span.clone()));
     let bgp = bgp::speaker(&cx, bgp);
     let reach = bgp.as_ref().ok().and_then(Option::as_ref).map(|(_, bgp)| bgp);
@@ -87,7 +90,14 @@ pub(super) fn fleet(
     }
     bgp::relations(&cx, sites.as_deref().ok(), bgp.as_ref().ok(), &anycast);
 
-    let (name, geo, guard, store) = general?;
+    let sites::General {
+        name,
+        geo,
+        latency,
+        guard,
+        store,
+    } = general?;
+    nests?;
     let mut pools = Vec::with_capacity(drafts.len());
     let mut endpoints = Vec::new();
     for draft in drafts {
@@ -100,6 +110,7 @@ pub(super) fn fleet(
     Ok(Fleet {
         name,
         geo,
+        latency,
         guard,
         sites: sites?,
         checks: checks?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::read::{Field, List, OneOrMany, Reader, TextOrInt};
+use super::read::{DurationOrAuto, Field, List, Map, OneOrMany, Reader, TextOrInt};
 use super::reference as section;
 use super::sink::{Reported, Sink};
 
@@ -33,6 +33,7 @@ pub(super) struct RawFile<'d> {
 pub(super) struct RawFleet<'d> {
     pub(super) name: Field<&'d str>,
     pub(super) geo: Maybe<RawGeo<'d>>,
+    pub(super) latency: Field<&'d str>,
     pub(super) guard: Maybe<RawGuard>,
     pub(super) store: Field<&'d str>,
 }
@@ -42,6 +43,7 @@ pub(super) struct RawGeo<'d> {
     pub(super) span: Range<usize>,
     pub(super) country: Field<OneOrMany<&'d str>>,
     pub(super) city: Field<OneOrMany<&'d str>>,
+    pub(super) asn: Field<OneOrMany<&'d str>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(super) struct RawSite<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) router_id: Field<&'d str>,
     pub(super) capacity: Field<i128>,
+    pub(super) load: Field<i128>,
+    pub(super) bias: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -84,8 +88,10 @@ pub(super) struct RawPool<'d> {
 #[derive(Debug)]
 pub(super) struct RawEndpoint<'d> {
     pub(super) span: Range<usize>,
+    pub(super) pool: Field<&'d str>,
     pub(super) site: Field<&'d str>,
-    pub(super) address: Needed<&'d str>,
+    /// Must be there where `pool` is not.
+    pub(super) address: Field<&'d str>,
     pub(super) probe: Field<&'d str>,
     pub(super) weight: Field<i128>,
     pub(super) tier: Field<i128>,
@@ -127,10 +133,19 @@ pub(super) struct RawZone<'d> {
 pub(super) struct RawSteer<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) pool: Needed<&'d str>,
-    pub(super) ttl: Field<Duration>,
+    pub(super) ttl: Field<DurationOrAuto>,
+    pub(super) ttl_min: Field<Duration>,
+    pub(super) ttl_max: Field<Duration>,
     pub(super) chain: Field<OneOrMany<&'d str>>,
+    pub(super) country: Field<RawMap<'d>>,
+    pub(super) continent: Field<RawMap<'d>>,
+    pub(super) asn: Field<RawMap<'d>>,
+    pub(super) cidr: Field<RawMap<'d>>,
     pub(super) if_all_down: Field<&'d str>,
 }
+
+/// From what a client is to where it is sent.
+pub(super) type RawMap<'d> = Map<'d, OneOrMany<&'d str>>;
 
 #[derive(Debug)]
 pub(super) struct RawAnycast<'d> {
@@ -283,7 +298,9 @@ impl<'d> RawFleet<'d> {
                 span: table.span(),
                 country: table.get("country"),
                 city: table.get("city"),
+                asn: table.get("asn"),
             }),
+            latency: table.get("latency"),
             guard: table.table("guard", &section::GUARD, |table| RawGuard {
                 keep_sites: table.get("keep_sites"),
                 max_withdrawn: table.get("max_withdrawn"),
@@ -300,6 +317,8 @@ impl<'d> RawSite<'d> {
             name: table.need("name"),
             router_id: table.get("router_id"),
             capacity: table.get("capacity"),
+            load: table.get("load"),
+            bias: table.get("bias"),
         }
     }
 }
@@ -335,10 +354,16 @@ impl<'d> RawPool<'d> {
 
 impl<'d> RawEndpoint<'d> {
     fn read(table: &Reader<'d, '_>) -> Self {
+        let pool = table.get("pool");
+        let address = match pool {
+            Ok(None) => table.need("address").map(Some),
+            Ok(Some(_)) | Err(_) => table.get("address"),
+        };
         Self {
             span: table.span(),
+            pool,
             site: table.get("site"),
-            address: table.need("address"),
+            address,
             probe: table.get("probe"),
             weight: table.get("weight"),
             tier: table.get("tier"),
@@ -378,7 +403,13 @@ impl<'d> RawSteer<'d> {
             name: table.need("name"),
             pool: table.need("pool"),
             ttl: table.get("ttl"),
+            ttl_min: table.get("ttl_min"),
+            ttl_max: table.get("ttl_max"),
             chain: table.get("chain"),
+            country: table.get("country"),
+            continent: table.get("continent"),
+            asn: table.get("asn"),
+            cidr: table.get("cidr"),
             if_all_down: table.get("if_all_down"),
         }
     }

@@ -353,6 +353,39 @@ impl<'d> FromToml<'d> for TextOrInt<'d> {
     }
 }
 
+/// A table whose keys are the author's own, each with a value of one type.
+#[derive(Debug)]
+pub(super) struct Map<'d, T>(pub(super) Vec<(Spanned<&'d str>, Spanned<T>)>);
+
+impl<'d, T: FromToml<'d>> FromToml<'d> for Map<'d, T> {
+    fn read(sink: &Sink<'d>, named: &Named, value: &'d Spanned<DeValue<'d>>) -> Result<Self, Reported> {
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(named.wrong_type(sink, value, "a table"));
+        };
+        let entries = table.iter().map(|(key, value)| {
+            let key = Spanned::new(key.span(), key.get_ref().as_ref());
+            T::read(sink, named, value).map(|inner| (key, Spanned::new(value.span(), inner)))
+        });
+        all(entries.collect()).map(Self)
+    }
+}
+
+/// A duration, or the word that leaves it to the program.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum DurationOrAuto {
+    Duration(Duration),
+    Auto,
+}
+
+impl<'d> FromToml<'d> for DurationOrAuto {
+    fn read(sink: &Sink<'d>, named: &Named, value: &'d Spanned<DeValue<'d>>) -> Result<Self, Reported> {
+        if value.get_ref().as_str() == Some("auto") {
+            return Ok(Self::Auto);
+        }
+        Duration::read(sink, named, value).map(Self::Duration)
+    }
+}
+
 /// All the values, or the proof that at least one was faulted. Every one has been looked at by then.
 pub(super) fn all<T>(results: Vec<Result<T, Reported>>) -> Result<Vec<T>, Reported> {
     results.into_iter().collect()

@@ -4,6 +4,7 @@ mod anycast;
 mod bgp;
 mod dns;
 mod dns_server;
+mod filters;
 mod fleet;
 mod health;
 mod peer;
@@ -191,6 +192,9 @@ pub fn page() -> String {
     let mut page = HEAD.to_owned();
     for section in SECTIONS {
         render(&mut page, section);
+        if std::ptr::eq(section, &STEER) {
+            filters::render(&mut page);
+        }
     }
     page
 }

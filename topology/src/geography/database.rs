@@ -56,6 +56,15 @@ pub(crate) enum BadDatabase {
     Separator,
     #[error("gives neither a country nor coordinates for any address (its type is {database_type:?})")]
     KnowsNothing { database_type: String },
+    #[error("gives no AS number for any address (its type is {database_type:?})")]
+    KnowsNoAsn { database_type: String },
+}
+
+/// What a database is asked for; one that never has it is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Place,
+    Asn,
 }
 
 impl BadDatabase {
@@ -70,23 +79,28 @@ impl BadDatabase {
             Self::KnowsNothing { .. } => {
                 "use a database with country.iso_code or country_code, or with location.latitude or latitude"
             }
+            Self::KnowsNoAsn { .. } => "use a database with autonomous_system_number or asn",
         }
     }
 }
 
 impl Database {
     /// Reads a whole file into memory and verifies it.
-    pub(crate) fn read(path: &Path) -> Result<Self, BadDatabase> {
+    pub(crate) fn read(path: &Path, asked: Asked) -> Result<Self, BadDatabase> {
         let mut bytes = Vec::new();
         File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_BYTES {
             return Err(BadDatabase::TooLarge);
         }
-        Self::open(&path.display().to_string(), bytes)
+        Self::verified(&path.display().to_string(), bytes, asked)
     }
 
-    /// Verifies a database in memory.
+    /// Verifies a database of places in memory.
     pub(crate) fn open(name: &str, bytes: Vec<u8>) -> Result<Self, BadDatabase> {
+        Self::verified(name, bytes, Asked::Place)
+    }
+
+    pub(crate) fn verified(name: &str, bytes: Vec<u8>, asked: Asked) -> Result<Self, BadDatabase> {
         let bytes = Bytes(Arc::new(bytes));
         let reader = Reader::from_source(bytes.clone())?;
         let has_v6 = reader.metadata().ip_version == 6;
@@ -98,7 +112,7 @@ impl Database {
             v4_start: 0,
         };
         database.v4_start = database.tree().descend(if has_v6 { V4_DEPTH } else { 0 })?;
-        database.verify()?;
+        database.verify(asked)?;
         Ok(database)
     }
 
@@ -148,7 +162,7 @@ impl Database {
     }
 
     /// Walks the whole tree, aliases too, and decodes each record once.
-    fn verify(&self) -> Result<(), BadDatabase> {
+    fn verify(&self, asked: Asked) -> Result<(), BadDatabase> {
         let tree = self.tree();
         let separator = self
             .bytes
@@ -165,14 +179,20 @@ impl Database {
             let leaf = leaf?;
             let Some(value) = leaf.record else { continue };
             if seen.insert(value) {
-                knows |= self.look_up(family.address(leaf.first))?.1.is_known();
+                let record = self.look_up(family.address(leaf.first))?.1;
+                knows |= match asked {
+                    Asked::Place => record.is_known(),
+                    Asked::Asn => record.asn.is_some(),
+                };
             }
         }
         if knows {
             return Ok(());
         }
-        Err(BadDatabase::KnowsNothing {
-            database_type: self.reader.metadata().database_type.clone(),
+        let database_type = self.reader.metadata().database_type.clone();
+        Err(match asked {
+            Asked::Place => BadDatabase::KnowsNothing { database_type },
+            Asked::Asn => BadDatabase::KnowsNoAsn { database_type },
         })
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::Asn;
 use crate::country::{Continent, CountryCode, Position};
 
 /// Deeper nesting than any real record (GeoIP2 Enterprise has 3 levels) is refused: decoding recurses.
@@ -16,16 +17,19 @@ pub(crate) struct Record {
     pub(crate) country: Option<CountryCode>,
     pub(crate) continent: Option<Continent>,
     pub(crate) position: Option<Position>,
+    pub(crate) asn: Option<Asn>,
 }
 
 impl Record {
-    /// Whether it decides anything by itself.
+    /// Whether it decides a place by itself.
     pub(crate) fn is_known(&self) -> bool {
         self.country.is_some() || self.position.is_some()
     }
 
-    /// Fills what is missing from a later record, unless that one is of another country.
+    /// Fills what is missing from a later record, unless that one is of another country. The AS number stands by
+    /// itself.
     pub(crate) fn join(&mut self, later: &Self) {
+        self.asn = self.asn.or(later.asn);
         if let (Some(ours), Some(theirs)) = (self.country, later.country)
             && ours != theirs
         {
@@ -43,6 +47,7 @@ impl Record {
     /// | country | `country.iso_code`, else `registered_country.iso_code` | `country_code`, else `country` |
     /// | continent | `continent.code` | `continent_code`, else `continent` |
     /// | position | `location.latitude`, `location.longitude` | `latitude`, `longitude`, numbers or text |
+    /// | AS number | `traits.autonomous_system_number` | `autonomous_system_number`, else `asn`; numbers or text |
     ///
     /// `country` is where the address is used. `registered_country`, where its holder registered it, is a weaker
     /// hint but better than none. `represented_country` (embassies, bases) is not where anybody is.
@@ -60,12 +65,16 @@ impl Record {
             .filter(|field| matches!(field, Value::Map(_)))
             .unwrap_or(value);
         let degrees = |name| located.get(name)?.number();
+        let system = |value: &Value<'_>| value.get("autonomous_system_number").and_then(Value::system);
         Self {
             country: country("country_code")
                 .or_else(|| country("country"))
                 .or_else(|| country("registered_country")),
             continent: continent("continent_code").or_else(|| continent("continent")),
             position: degrees("latitude").zip(degrees("longitude")).and_then(position),
+            asn: system(value)
+                .or_else(|| value.get("asn").and_then(Value::system))
+                .or_else(|| value.get("traits").and_then(system)),
         }
     }
 }
@@ -74,6 +83,20 @@ impl Record {
 /// write for "unknown" and where nobody lives. The file is not at fault for them: the rest of it is as good.
 fn position((latitude, longitude): (f64, f64)) -> Option<Position> {
     Position::new(latitude, longitude).filter(|_| (latitude, longitude) != (0.0, 0.0))
+}
+
+impl Value<'_> {
+    /// "AS64500", "64500" or 64500.
+    fn system(&self) -> Option<Asn> {
+        let number = match self {
+            Self::Text(text) => text.strip_prefix("AS").unwrap_or(text).parse::<u32>().ok()?,
+            Self::Number(number) if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number) => {
+                *number as u32
+            }
+            Self::Number(_) | Self::Map(_) | Self::Other => return None,
+        };
+        Asn::new(number)
+    }
 }
 
 /// Decodes the whole record, so that damage in a field we do not read is found as well.

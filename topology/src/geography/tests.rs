@@ -20,6 +20,7 @@ fn open(city: &[&Path], country: &[&Path]) -> Result<Geography, Faults> {
     Geography::open(&GeoFiles {
         city: owned(city),
         country: owned(country),
+        asn: Vec::new(),
     })
 }
 

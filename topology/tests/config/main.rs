@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use steer_topology::{
-    AllDown, At, Condition, CookieUse, Dns, EndpointId, Filter, Fleet, InService, PoolId, Rrl, SiteId,
-    Subject, UnknownSite, report,
+    AllDown, At, Bias, Condition, CookieUse, Dns, EndpointId, Filter, Fleet, InService, PoolId, Prefix, Rrl,
+    SiteId, Subject, Target, Ttl, UnknownSite, report,
 };
 use support::{Hosts, folder, load, parse};
 
@@ -122,12 +122,19 @@ fn a_whole_fleet_loads_with_every_reference_resolved_and_every_default_filled_in
         .collect();
     assert_eq!(
         hosts,
-        [None, Some("multi.example"), Some("multi.example"), None, None]
+        [
+            None,
+            Some("multi.example"),
+            Some("multi.example"),
+            None,
+            None,
+            None
+        ]
     );
     let tiers: Vec<u16> = fleet.endpoints.iter().map(|endpoint| endpoint.tier).collect();
     assert_eq!(
         tiers,
-        [0, 1, 1, 7, 3],
+        [0, 1, 1, 7, 3, 0],
         "a host's addresses share the host's place in the list"
     );
     assert_eq!(
@@ -144,6 +151,30 @@ fn a_whole_fleet_loads_with_every_reference_resolved_and_every_default_filled_in
     );
     assert_eq!(fleet.steers[1].zone, 0);
     assert_eq!(fleet.steers[1].if_all_down, AllDown::Nodata);
+    assert_eq!(fleet.members(PoolId(2)), [3, 4, 5, 0, 1, 2].map(EndpointId));
+    assert_eq!(
+        (fleet.sites[0].load, fleet.sites[0].bias),
+        (Some(15_000), Bias::Percent(-10.0))
+    );
+    let all = &fleet.steers[2];
+    let chain: Vec<String> = all.chain.iter().map(Filter::to_string).collect();
+    assert_eq!(
+        chain.join(", "),
+        "up, geofence continent, geofence country, cidr, asn, country, continent, latency, overflow, trickle 5%, \
+         sticky 20 40, sticky 24 48, shuffle, take 1"
+    );
+    let (min, max) = (Duration::from_secs(10), Duration::from_mins(10));
+    assert_eq!(
+        (all.ttl, all.if_all_down),
+        (Ttl::Auto { min, max }, AllDown::Pool(PoolId(1)))
+    );
+    let nrt = [Target::Site(SiteId(1)), Target::Tier(1)];
+    assert_eq!(all.maps.country.targets(Some(&"JP".parse().unwrap())), nrt);
+    assert_eq!(all.maps.country.targets(None), [Target::Tier(0)]);
+    let network: Prefix = "192.0.2.128/25".parse().unwrap();
+    assert_eq!(all.maps.cidr.around(Some(&network)), [Target::Site(SiteId(0))]);
+    assert_eq!(all.maps.cidr.around(None), []);
+    assert_eq!(fleet.steers[3].if_all_down, AllDown::ServeLastGood);
     let condition = |pool, at| {
         Condition::InService(InService {
             subject: Subject::Pool(PoolId(pool)),

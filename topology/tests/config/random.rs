@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use steer_topology::{At, Condition, Filter, Fleet, InService, Peer, SiteId, Subject, fault::Place};
+use steer_topology::{
+    At, ClientMap, Condition, Filter, Fleet, InService, Peer, PoolId, SiteId, Subject, Target, Ttl,
+    fault::Place,
+};
 
 use crate::support::{folder, parse};
 
@@ -97,6 +100,7 @@ fn good() -> String {
     let text = std::fs::read_to_string(folder("valid").join("fleet.toml")).unwrap_or_default();
     text.replace("\"zones/", "\"tests/valid/zones/")
         .replace("\"country.mmdb\"", "\"tests/valid/country.mmdb\"")
+        .replace("\"rtt.csv\"", "\"tests/valid/rtt.csv\"")
         .replace("\"peer.md5\"", "\"tests/valid/peer.md5\"")
         .replace("\"bfd.key\"", "\"tests/valid/bfd.key\"")
         .replace("\"cookie.secret\"", "\"tests/valid/cookie.secret\"")
@@ -151,7 +155,7 @@ fn assert_sane(fleet: &Fleet) {
     let mut next = 0;
     for (index, pool) in fleet.pools.iter().enumerate() {
         assert!(
-            !pool.endpoints.is_empty()
+            !fleet.members(PoolId(index as u32)).is_empty()
                 && pool
                     .check
                     .is_none_or(|check| (check.0 as usize) < fleet.checks.len())
@@ -182,7 +186,29 @@ fn assert_sane(fleet: &Fleet) {
             steer.name
         );
         assert!(!steer.chain.contains(&Filter::Nearest) || !fleet.sites.is_empty());
-        assert!(steer.ttl.subsec_nanos() == 0 && steer.ttl <= Duration::from_hours(168));
+        let (min, max) = match steer.ttl {
+            Ttl::Fixed(ttl) => (ttl, ttl),
+            Ttl::Auto { min, max } => (min, max),
+        };
+        assert!(min <= max && max <= Duration::from_hours(168));
+        assert!(min.subsec_nanos() == 0 && max.subsec_nanos() == 0);
+        for (filter, empty) in [
+            (Filter::Country, steer.maps.country == ClientMap::default()),
+            (Filter::Continent, steer.maps.continent == ClientMap::default()),
+            (Filter::Asn, steer.maps.asn == ClientMap::default()),
+            (Filter::Cidr, steer.maps.cidr == ClientMap::default()),
+        ] {
+            assert_eq!(steer.chain.contains(&filter), !empty);
+        }
+        let maps = &steer.maps;
+        let targets = maps.country.entries.iter().map(|(_, targets)| targets);
+        let targets = targets.chain(maps.cidr.entries.iter().map(|(_, targets)| targets));
+        for target in targets.chain([&maps.country.default]).flatten() {
+            assert!(match target {
+                Target::Site(site) => known(Some(*site)),
+                Target::Tier(_) => true,
+            });
+        }
     }
     assert!(fleet.anycast.is_empty() || fleet.bgp.is_some());
     for anycast in &fleet.anycast {

@@ -1,6 +1,6 @@
 //! The ladder: each step at its time, each taken back at once.
 
-use steer_topology::{AllDown, Community, DrainStep, PoolId, Steer};
+use steer_topology::{AllDown, Community, DrainStep, Maps, PoolId, Steer, Ttl};
 
 use super::*;
 use crate::announcer::ladder::DNS_SLACK;
@@ -22,9 +22,10 @@ fn stepping(ladder: &str) -> World {
         name: "www.example.com".parse().unwrap(),
         zone: 0,
         pool: PoolId(0),
-        ttl: s(30),
+        ttl: Ttl::Fixed(s(30)),
         chain: Vec::new(),
         if_all_down: AllDown::ServeAll,
+        maps: Maps::default(),
     });
     World::new(fleet)
 }

@@ -1,20 +1,22 @@
 //! `[[zone]]`, `[[steer]]`.
 
+mod chain;
+mod maps;
+mod ttl;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::num::NonZeroU8;
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::Spanned;
 
 use super::context::Context;
-use super::values;
 use crate::config::raw::{Needed, RawSteer, RawZone};
-use crate::config::read::{Field, List, OneOrMany, all};
+use crate::config::read::{Field, List, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::{did_you_mean, list};
-use crate::{AllDown, Filter, Name, PoolId, Steer, ZoneFile};
+use crate::{AllDown, Name, PoolId, Site, Steer, ZoneFile};
+use chain::Written;
 
 /// The zones, and finding the one that holds a name.
 #[derive(Debug)]
@@ -111,6 +113,7 @@ fn once(
 pub(super) fn steers(
     cx: &Context<'_, '_>,
     zones: &Zones,
+    sites: Option<&[Site]>,
     raw: List<RawSteer<'_>>,
 ) -> Result<Vec<Steer>, Reported> {
     let List {
@@ -121,7 +124,7 @@ pub(super) fn steers(
     let mut seen = HashMap::new();
     let steers = all(items
         .into_iter()
-        .map(|raw| steer(cx, zones, &mut seen, raw))
+        .map(|raw| steer(cx, zones, sites, &mut seen, raw))
         .collect());
     whole?;
     steers
@@ -130,6 +133,7 @@ pub(super) fn steers(
 fn steer(
     cx: &Context<'_, '_>,
     zones: &Zones,
+    sites: Option<&[Site]>,
     seen: &mut HashMap<Name, usize>,
     raw: RawSteer<'_>,
 ) -> Result<Steer, Reported> {
@@ -137,14 +141,27 @@ fn steer(
         name,
         pool,
         ttl,
+        ttl_min,
+        ttl_max,
         chain,
+        country,
+        continent,
+        asn,
+        cidr,
         if_all_down,
     } = raw;
     let name = steered_name(cx.sink, zones, seen, name);
     let pool = pool.and_then(|pool| cx.pools.find(cx.sink, &pool));
-    let ttl = seconds(cx.sink, ttl);
-    let chain = filters(cx, chain);
-    let if_all_down = all_down(cx.sink, if_all_down);
+    let ttl = ttl::ttl(cx.sink, ttl, ttl_min, ttl_max);
+    let written = [
+        Written::of(&country),
+        Written::of(&continent),
+        Written::of(&asn),
+        Written::of(&cidr),
+    ];
+    let maps = maps::maps(cx, country, continent, asn, cidr);
+    let chain = chain::filters(cx, sites, written, chain);
+    let if_all_down = all_down(cx, if_all_down);
     let (name, zone) = name?;
     Ok(Steer {
         name,
@@ -153,6 +170,7 @@ fn steer(
         ttl: ttl?,
         chain: chain?,
         if_all_down: if_all_down?,
+        maps: maps?,
     })
 }
 
@@ -177,97 +195,31 @@ fn steered_name(
     Err(sink.conflict(written.span(), message, remedy))
 }
 
-/// RFC 2181 §8 allows 2^31 - 1 s; nobody steers with more than a week.
-fn seconds(sink: &Sink<'_>, ttl: Field<Duration>) -> Result<Duration, Reported> {
-    let span: Option<Range<usize>> = ttl.as_ref().ok().and_then(|ttl| ttl.as_ref().map(Spanned::span));
-    let range = Duration::ZERO..=Duration::from_hours(7 * 24);
-    let ttl = values::duration(sink, "ttl", ttl, range, Duration::from_secs(30))?;
-    match span {
-        Some(span) => values::whole_seconds(sink, "ttl", span, ttl),
-        None => Ok(ttl),
-    }
+fn span_of<T>(field: &Field<T>) -> Option<Range<usize>> {
+    let written = field.as_ref().ok()?;
+    written.as_ref().map(Spanned::span)
 }
 
-fn filters(cx: &Context<'_, '_>, chain: Field<OneOrMany<&str>>) -> Result<Vec<Filter>, Reported> {
-    let Some(written) = chain? else {
-        let take = Filter::Take(NonZeroU8::MIN);
-        let with_sites = cx.sites.declared();
-        return Ok(if with_sites {
-            vec![Filter::Up, Filter::Nearest, take]
-        } else {
-            vec![Filter::Up, take]
-        });
-    };
-    all(written
-        .get_ref()
-        .0
-        .iter()
-        .map(|written| filter(cx, written))
-        .collect())
-}
-
-fn filter(cx: &Context<'_, '_>, written: &Spanned<&str>) -> Result<Filter, Reported> {
-    const FILTERS: [&str; 5] = ["up", "nearest", "weighted", "failover", "take N"];
-    let mut words = written.get_ref().split_whitespace();
-    let (word, argument, surplus) = (words.next().unwrap_or_default(), words.next(), words.next());
-    let filter = match word {
-        "up" => Filter::Up,
-        "nearest" if !cx.sites.declared() => {
-            return Err(cx.sink.conflict(
-                written.span(),
-                "filter `nearest` needs to know where endpoints stand, but the file declares no site",
-                "add [[site]] tables and `site` to the endpoints, or remove `nearest`",
-            ));
-        }
-        "nearest" => Filter::Nearest,
-        "weighted" => Filter::Weighted,
-        "failover" => Filter::Failover,
-        "take" => {
-            let count = argument.and_then(|count| count.parse::<NonZeroU8>().ok());
-            match (count, surplus) {
-                (Some(count), None) => return Ok(Filter::Take(count)),
-                (Some(_) | None, _) => {
-                    let message = format!("filter {:?} does not say how many", written.get_ref());
-                    return Err(cx.sink.fault(
-                        written.span(),
-                        message,
-                        "write \"take N\" with N from 1 to 255",
-                    ));
-                }
-            }
-        }
-        other => {
-            let remedy = did_you_mean(other, FILTERS, "the filters are");
-            return Err(cx
-                .sink
-                .fault(written.span(), format!("there is no filter `{other}`"), remedy));
-        }
-    };
-    if argument.is_some() {
-        let message = format!(
-            "filter `{word}` takes nothing, but {:?} is written",
-            written.get_ref()
-        );
-        return Err(cx
-            .sink
-            .fault(written.span(), message, format!("write \"{word}\"")));
-    }
-    Ok(filter)
-}
-
-fn all_down(sink: &Sink<'_>, field: Field<&str>) -> Result<AllDown, Reported> {
-    const RULES: [&str; 3] = ["serve-all", "nodata", "servfail"];
+fn all_down(cx: &Context<'_, '_>, field: Field<&str>) -> Result<AllDown, Reported> {
+    const RULES: [&str; 5] = ["serve-all", "serve-last-good", "pool:NAME", "nodata", "servfail"];
     let Some(written) = field? else {
         return Ok(AllDown::ServeAll);
     };
     match *written.get_ref() {
         "serve-all" => Ok(AllDown::ServeAll),
+        "serve-last-good" => Ok(AllDown::ServeLastGood),
         "nodata" => Ok(AllDown::Nodata),
         "servfail" => Ok(AllDown::Servfail),
-        other => Err(sink.fault(
-            written.span(),
-            format!("`if_all_down` is {other:?}"),
-            did_you_mean(other, RULES, "write one of"),
-        )),
+        other => match other.strip_prefix("pool:") {
+            Some(pool) => {
+                let pool = cx.pools.find_text(cx.sink, written.span(), pool)?;
+                Ok(AllDown::Pool(PoolId(pool)))
+            }
+            None => Err(cx.sink.fault(
+                written.span(),
+                format!("`if_all_down` is {other:?}"),
+                did_you_mean(other, RULES, "write one of"),
+            )),
+        },
     }
 }

@@ -14,7 +14,7 @@ use crate::config::raw::{Needed, RawCheck, RawEndpoint, RawPool};
 use crate::config::read::{Field, List, TextOrInt, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::did_you_mean;
-use crate::{Check, CheckId, CheckKind, Endpoint, Name, Pool, PoolId, Site, SiteId};
+use crate::{Check, CheckId, CheckKind, Endpoint, Name, Nested, Pool, PoolId, Site, SiteId};
 
 pub(super) fn checks(cx: &Context<'_, '_>, raw: List<RawCheck<'_>>) -> Result<Vec<Check>, Reported> {
     let List {
@@ -194,12 +194,6 @@ fn count(sink: &Sink<'_>, key: &str, field: Field<i128>, default: u8) -> Result<
 /// A pool and its endpoints, which have no ids yet.
 pub(super) type Draft = (Pool, Vec<Endpoint>);
 
-/// The sites where a pool has endpoints; `None` where the pool could not be read.
-pub(super) fn places(draft: &Result<Draft, Reported>) -> Option<std::collections::HashSet<SiteId>> {
-    let (_, endpoints) = draft.as_ref().ok()?;
-    Some(endpoints.iter().filter_map(|endpoint| endpoint.site).collect())
-}
-
 /// `failover` counts tiers in 16 bits, and without `tier` each endpoint has its own.
 const MAX_ENDPOINTS: usize = 65_536;
 
@@ -218,12 +212,17 @@ pub(super) fn pool(
     } = raw;
     let name = values::label(cx.sink, name);
     let check = check.and_then(|check| check.map(|check| cx.checks.find(cx.sink, &check)).transpose());
-    let endpoints = pool_endpoints(cx, id, span, endpoints);
+    let members = pool_members(cx, id, span, endpoints);
+    let (nested, endpoints) = match members {
+        Ok((nested, endpoints)) => (Ok(nested), Ok(endpoints)),
+        Err(reported) => (Err(reported), Err(reported)),
+    };
     let needs = demand(cx.sink, sites, &endpoints, needs);
     let pool = Pool {
         name: name?,
         check: check?.map(CheckId),
         endpoints: Vec::new(),
+        nested: nested?,
         needs: needs?,
     };
     Ok((pool, endpoints?))
@@ -267,12 +266,12 @@ fn demand(
     Ok(needs)
 }
 
-fn pool_endpoints(
+fn pool_members(
     cx: &Context<'_, '_>,
     pool: PoolId,
     pool_span: Range<usize>,
     raw: List<RawEndpoint<'_>>,
-) -> Result<Vec<Endpoint>, Reported> {
+) -> Result<(Vec<Nested>, Vec<Endpoint>), Reported> {
     let List { span, items, whole } = raw;
     whole?;
     let span = span.unwrap_or(pool_span);
@@ -287,9 +286,18 @@ fn pool_endpoints(
     let mut seen = HashMap::new();
     let drafts = (0..)
         .zip(items)
-        .map(|(place, raw)| endpoint(cx, pool, place, &mut seen, raw))
+        .map(|(place, raw)| member(cx, pool, place, &mut seen, raw))
         .collect();
-    let endpoints: Vec<Endpoint> = all(drafts)?.into_iter().flatten().collect();
+    let (mut nested, mut endpoints) = (Vec::new(), Vec::new());
+    for member in all(drafts)? {
+        match member {
+            Member::Endpoints(more) => endpoints.extend(more),
+            Member::Pool(inner) => nested.push(Nested {
+                behind: endpoints.len(),
+                ..inner
+            }),
+        }
+    }
     if endpoints.len() > MAX_ENDPOINTS {
         let message = format!("the pool has {} endpoints", endpoints.len());
         return Err(cx
@@ -297,7 +305,7 @@ fn pool_endpoints(
             .fault(span, message, format!("at most {MAX_ENDPOINTS} are possible")));
     }
     tiers?;
-    Ok(endpoints)
+    Ok((nested, endpoints))
 }
 
 /// `tier` is written for all endpoints of a pool or for none.
@@ -316,6 +324,69 @@ fn tiers_agree(sink: &Sink<'_>, items: &[RawEndpoint<'_>]) -> Result<(), Reporte
 
 type Seen = HashMap<(SocketAddr, Option<SiteId>), usize>;
 
+/// One entry of `endpoints`.
+enum Member {
+    Endpoints(Vec<Endpoint>),
+    Pool(Nested),
+}
+
+fn member(
+    cx: &Context<'_, '_>,
+    pool: PoolId,
+    place: usize,
+    seen: &mut Seen,
+    raw: RawEndpoint<'_>,
+) -> Result<Member, Reported> {
+    match raw.pool {
+        Ok(None) => endpoint(cx, pool, place, seen, raw).map(Member::Endpoints),
+        Ok(Some(_)) | Err(_) => nested(cx, place, raw).map(Member::Pool),
+    }
+}
+
+fn nested(cx: &Context<'_, '_>, place: usize, raw: RawEndpoint<'_>) -> Result<Nested, Reported> {
+    let RawEndpoint {
+        span,
+        pool,
+        site,
+        address,
+        probe,
+        weight,
+        tier,
+    } = raw;
+    for (key, field) in [("site", site), ("address", address), ("probe", probe)] {
+        if let Ok(Some(written)) = field {
+            cx.sink.conflict(
+                written.span(),
+                format!("`{key}` means nothing beside `pool`, whose endpoints have their own"),
+                "remove it, or remove `pool`",
+            );
+        }
+    }
+    let pool = match pool? {
+        Some(pool) => cx.pools.find(cx.sink, &pool),
+        None => Err(cx
+            .sink
+            .conflict(span, "the entry has no `pool`", "add the name of a pool")),
+    };
+    let weight = weight_of(cx.sink, weight);
+    let tier = tier_of(cx.sink, tier, place);
+    Ok(Nested {
+        pool: PoolId(pool?),
+        weight: weight?,
+        tier: tier?,
+        behind: 0,
+    })
+}
+
+fn weight_of(sink: &Sink<'_>, weight: Field<i128>) -> Result<u32, Reported> {
+    values::int(sink, "weight", weight, 0..=1_000_000_u32, 1)
+}
+
+fn tier_of(sink: &Sink<'_>, tier: Field<i128>, place: usize) -> Result<u16, Reported> {
+    let in_order = u16::try_from(place).unwrap_or(u16::MAX);
+    values::int(sink, "tier", tier, 0..=u16::MAX, in_order)
+}
+
 fn endpoint(
     cx: &Context<'_, '_>,
     pool: PoolId,
@@ -325,18 +396,21 @@ fn endpoint(
 ) -> Result<Vec<Endpoint>, Reported> {
     let RawEndpoint {
         span,
+        pool: _,
         site,
         address,
         probe,
         weight,
         tier,
     } = raw;
-    let site = endpoint_site(cx, span, site);
-    let located = address.and_then(|written| Ok((written.span(), cx.locate("address", &written)?)));
+    let site = endpoint_site(cx, span.clone(), site);
+    let located = address.and_then(|written| match written {
+        Some(written) => Ok((written.span(), cx.locate("address", &written)?)),
+        None => Err(cx.sink.conflict(span, "the endpoint has no `address`", "add one")),
+    });
     let probe = probe.and_then(|probe| probe.map(|written| cx.locate("probe", &written)).transpose());
-    let weight = values::int(cx.sink, "weight", weight, 0..=1_000_000_u32, 1);
-    let in_order = u16::try_from(place).unwrap_or(u16::MAX);
-    let tier = values::int(cx.sink, "tier", tier, 0..=u16::MAX, in_order);
+    let weight = weight_of(cx.sink, weight);
+    let tier = tier_of(cx.sink, tier, place);
     let (site, (span, Located { host, addresses }), probe) = (site?, located?, probe?);
     let (weight, tier) = (weight?, tier?);
     let line = cx.sink.line(span.start);

@@ -14,24 +14,44 @@ use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::list;
 use crate::{Admin, GeoFiles, GuardPolicy, Site};
 
-/// What `[fleet]` says: name, geography, guard, store.
-pub(super) type General = (String, Option<GeoFiles>, GuardPolicy, Option<PathBuf>);
+/// What `[fleet]` says.
+pub(super) struct General {
+    pub(super) name: String,
+    pub(super) geo: Option<GeoFiles>,
+    pub(super) latency: Option<PathBuf>,
+    pub(super) guard: GuardPolicy,
+    pub(super) store: Option<PathBuf>,
+}
 
 pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<General, Reported> {
     let Some(RawFleet {
         name,
         geo,
+        latency,
         guard,
         store,
     }) = raw?
     else {
-        return Ok((DEFAULT_NAME.to_owned(), None, DEFAULT_GUARD, None));
+        return Ok(General {
+            name: DEFAULT_NAME.to_owned(),
+            geo: None,
+            latency: None,
+            guard: DEFAULT_GUARD,
+            store: None,
+        });
     };
     let name = fleet_name(cx.sink, name);
     let geo = geo.and_then(|geo| geo.map(|geo| geo_files(cx, geo)).transpose());
     let guard = guard.and_then(|guard| guard.map_or(Ok(DEFAULT_GUARD), |guard| policy(cx.sink, guard)));
     let store = store_file(cx, store);
-    Ok((name?, geo?, guard?, store?))
+    let latency = latency.and_then(|file| file.map(|file| cx.file("latency", &file)).transpose());
+    Ok(General {
+        name: name?,
+        geo: geo?,
+        latency: latency?,
+        guard: guard?,
+        store: store?,
+    })
 }
 
 const DEFAULT_NAME: &str = "fleet";
@@ -68,18 +88,24 @@ fn store_file(cx: &Context<'_, '_>, store: Field<&str>) -> Result<Option<PathBuf
 }
 
 fn geo_files(cx: &Context<'_, '_>, raw: RawGeo<'_>) -> Result<GeoFiles, Reported> {
-    let RawGeo { span, country, city } = raw;
+    let RawGeo {
+        span,
+        country,
+        city,
+        asn,
+    } = raw;
     let country = paths(cx, "country", country);
     let city = paths(cx, "city", city);
-    let (country, city) = (country?, city?);
-    if country.is_empty() && city.is_empty() {
+    let asn = paths(cx, "asn", asn);
+    let (country, city, asn) = (country?, city?, asn?);
+    if country.is_empty() && city.is_empty() && asn.is_empty() {
         return Err(cx.sink.conflict(
             span,
             "`geo` names no database",
-            "add `country` or `city`, or remove `geo` to use the built-in database",
+            "add `country`, `city` or `asn`, or remove `geo` to use the built-in database",
         ));
     }
-    Ok(GeoFiles { country, city })
+    Ok(GeoFiles { country, city, asn })
 }
 
 fn paths(cx: &Context<'_, '_>, key: &str, field: Field<OneOrMany<&str>>) -> Result<Vec<PathBuf>, Reported> {
@@ -139,8 +165,12 @@ fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -
         name,
         router_id,
         capacity,
+        load,
+        bias,
     } = raw;
     let capacity = values::optional_int(sink, "capacity", capacity, 1..=1_000_000_000_000_u64);
+    let load = values::optional_int(sink, "load", load, 0..=1_000_000_000_000_u64);
+    let bias = values::bias(sink, bias);
     let place = router_id
         .as_ref()
         .ok()
@@ -169,6 +199,8 @@ fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -
         longitude: airport.longitude,
         router_id: router_id?,
         capacity: capacity?,
+        load: load?,
+        bias: bias?,
     })
 }
 

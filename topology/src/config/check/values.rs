@@ -8,10 +8,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use toml::Spanned;
 
-use crate::Asn;
 use crate::config::raw::Needed;
 use crate::config::read::Field;
 use crate::config::sink::{Reported, Sink};
+use crate::{Asn, Bias};
 
 /// A whole number within `range`, or the default.
 pub(super) fn int<T>(
@@ -96,6 +96,28 @@ pub(super) fn whole_seconds(
         format!("`{key}` is {written}, which is not a whole number of seconds"),
         format!("write \"{seconds}s\" or \"{}s\"", seconds.saturating_add(1)),
     ))
+}
+
+/// `"500 km"` or `"-10 %"`.
+pub(super) fn bias(sink: &Sink<'_>, field: Field<&str>) -> Result<Bias, Reported> {
+    let Some(written) = field? else {
+        return Ok(Bias::NONE);
+    };
+    let text = *written.get_ref();
+    let number = |unit| text.strip_suffix(unit)?.trim_end().parse::<f64>().ok();
+    let bias = match (number("km"), number("%")) {
+        // Half of the Earth's circumference is as far as anything can be.
+        (Some(km), _) if km.abs() <= 20_000.0 => Some(Bias::Km(km)),
+        (_, Some(percent)) if (-900.0..=90.0).contains(&percent) => Some(Bias::Percent(percent)),
+        (Some(_) | None, Some(_) | None) => None,
+    };
+    bias.ok_or_else(|| {
+        sink.fault(
+            written.span(),
+            format!("`bias` is {text:?}"),
+            "write kilometres from -20000 to 20000 or a percentage from -900 to 90, for example \"500 km\" or \"-10 %\"",
+        )
+    })
 }
 
 /// "1m 30s"

@@ -26,7 +26,20 @@ pub(in crate::config) static FLEET: Section = Section {
             range: "",
             about: "Geography databases of your own; see [`[fleet] geo`](#fleet-geo).",
             cost: "",
-            relation: "Used by the filter `nearest`.",
+            relation: "Used by the filters `nearest`, `latency`, `country`, `continent`, `asn` and `geofence`.",
+        },
+        Key {
+            name: "latency",
+            value: "path",
+            example: "\"geo/rtt.csv\"",
+            default: "absent: the built-in table, round-trip times between the regions of Azure (Microsoft, \
+                      CC BY 4.0)",
+            range: "must exist; lines `FROM,TO,MS`, two airport codes and milliseconds from 0 to 60000",
+            about: "Round-trip times for the filter `latency`. A client counts as being at the nearest `FROM`, a \
+                    site at the `TO` of its own code, else at the nearest one. A pair that is not in the table is \
+                    estimated from the distance.",
+            cost: "Read once at start and at reload.",
+            relation: "",
         },
         Key {
             name: "guard",
@@ -79,6 +92,17 @@ pub(in crate::config) static GEO: Section = Section {
             cost: "Coordinates make `nearest` exact within large countries; they also make many more client \
                    classes, and with them larger tables and narrower ECS scopes, which resolvers cache less well.",
             relation: "Asked before `country`.",
+        },
+        Key {
+            name: "asn",
+            value: "path or list of paths",
+            example: "\"geo/asn.mmdb\"",
+            default: "none",
+            range: "each file must exist and be readable",
+            about: "Databases that give the AS number of an address (`autonomous_system_number`, or `asn`). The \
+                    first that knows an address wins.",
+            cost: "Only the AS numbers that some `asn` table names make classes of their own.",
+            relation: "For the filter `asn`. With `asn` alone the built-in country database stays in use.",
         },
     ],
 };
@@ -161,7 +185,31 @@ pub(in crate::config) static SITE: Section = Section {
             range: "1 to 1000000000000",
             about: "Requests per second that the site can serve.",
             cost: "",
-            relation: "Used by `needs` of pools.",
+            relation: "Used by `needs` of pools and by the filter `overflow`.",
+        },
+        Key {
+            name: "load",
+            value: "whole number",
+            example: "15000",
+            default: "absent: counts as 0",
+            range: "0 to 1000000000000",
+            about: "Requests per second that the site gets in normal times: those of the clients that it would get \
+                    if every site were up.",
+            cost: "It is what is written here, not measured: keep it near the truth of the busy hour.",
+            relation: "Used by the filter `overflow`.",
+        },
+        Key {
+            name: "bias",
+            value: "string",
+            example: "\"500 km\"",
+            default: "`\"0 km\"`",
+            range: "`\"N km\"`, N from -20000 to 20000, or `\"N %\"`, N from -900 to 90",
+            about: "How much nearer than it is the filter `nearest` takes the site to be: so many kilometres, or so \
+                    many per cent of the distance. Positive draws more clients to it, negative fewer.",
+            cost: "Kilometres move a border between two sites by half as much; a percentage moves far clients more \
+                   than near ones.",
+            relation: "Of the site and not of a name, so that all names draw the same borders and share their \
+                       client classes. `latency` and `geofence` do not look at it.",
         },
     ],
 };

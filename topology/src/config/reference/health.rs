@@ -143,7 +143,7 @@ pub(in crate::config) static POOL: Section = Section {
             example: "[{ address = \"198.51.100.10:443\" }]",
             default: REQUIRED,
             range: "1 to 65536; no address twice at one site",
-            about: "What serves; see [`[[pool]] endpoints`](#pool-endpoints).",
+            about: "What serves, endpoints and other pools; see [`[[pool]] endpoints`](#pool-endpoints).",
             cost: "Each costs one probe per `interval` and site.",
             relation: "",
         },
@@ -163,9 +163,23 @@ pub(in crate::config) static POOL: Section = Section {
 pub(in crate::config) static ENDPOINT: Section = Section {
     title: "[[pool]] endpoints",
     written: "endpoints = [{ address = \"198.51.100.10:443\" }]",
-    about: "One address that serves.",
+    about: "One address that serves, or a pool that serves as one: `{ pool = \"NAME\", weight = N, tier = N }`.",
     sample: "endpoints = [{ site = \"fra\", address = \"198.51.100.10:443\", probe = \"10.0.0.10:8080\", weight = 10, tier = 0 }]\n",
     keys: &[
+        Key {
+            name: "pool",
+            value: "string",
+            example: "\"web-eu\"",
+            default: "none: an endpoint",
+            range: "the name of a `[[pool]]`; not in a circle, and no pool in another in two ways",
+            about: "Another pool, whose endpoints become candidates here. They are probed under their own pool's \
+                    check. `weight` is their share together: those in service divide it by their own weights, so \
+                    that it stays the same when one fails. `tier` is the tier of the inner pool's lowest tier; its \
+                    others follow, before the next tier of the outer pool.",
+            cost: "",
+            relation: "Instead of `address`, `site` and `probe`. `needs` and the guard count each pool's own \
+                       endpoints; `while_up` counts those of inner pools too.",
+        },
         Key {
             name: "site",
             value: "string",
@@ -180,7 +194,7 @@ pub(in crate::config) static ENDPOINT: Section = Section {
             name: "address",
             value: "string",
             example: "\"198.51.100.10:443\"",
-            default: REQUIRED,
+            default: "none; must be written, unless `pool` is",
             range: "`IP:PORT`, `[IPv6]:PORT` or `HOST:PORT`",
             about: "The address that answers carry, and the port of the service. A host name is resolved when the \
                     file is loaded; each of its addresses becomes an endpoint.",
@@ -204,9 +218,9 @@ pub(in crate::config) static ENDPOINT: Section = Section {
             example: "10",
             default: "`1`",
             range: "0 to 1000000",
-            about: "Share of the traffic relative to the others, for the filter `weighted`.",
+            about: "Share of the traffic relative to the others, for the filters `weighted` and `sticky`.",
             cost: "0 takes no new traffic while others can.",
-            relation: "Only `weighted` looks at it.",
+            relation: "`weighted` and `sticky` look at it.",
         },
         Key {
             name: "tier",
@@ -214,9 +228,9 @@ pub(in crate::config) static ENDPOINT: Section = Section {
             example: "0",
             default: "the place in the list, from 0",
             range: "0 to 65535",
-            about: "Tier for the filter `failover`: the lowest one that has a candidate takes all.",
+            about: "Tier for the filters `failover` and `trickle`: the lowest one that has a candidate takes all, or most.",
             cost: "",
-            relation: "Only `failover` looks at it. Written for all endpoints of a pool or for none.",
+            relation: "Maps may name it too (`tier N`; in a pool with pools in it the tiers are counted anew from 0). Written for all endpoints of a pool or for none.",
         },
     ],
 };

@@ -1,0 +1,305 @@
+//! From a pool to the candidates of a chain, and how a client class looks at them.
+
+use std::net::IpAddr;
+
+use hickory_proto::rr::RecordType;
+use steer_health::Snapshot;
+use steer_topology::{
+    AllDown, Class, ClassId, Classes, Continent, CountryCode, EndpointId, Filter, Fleet, Nested, PoolId,
+    SiteId, Steer, Target,
+};
+
+use crate::filter::{Candidate, Room, Seen};
+
+/// The places of the sites in the orders of each class, turned around for the look-up.
+#[derive(Debug)]
+pub(crate) struct Eyes {
+    nearest: Ranks,
+    quickest: Ranks,
+}
+
+/// By class, then by site.
+#[derive(Debug)]
+struct Ranks {
+    sites: usize,
+    places: Vec<u16>,
+}
+
+impl Eyes {
+    pub(crate) fn new(classes: &Classes, sites: usize) -> Self {
+        let nearest = |class: &Class| {
+            class
+                .distance_known
+                .then(|| class.nearest.clone())
+                .unwrap_or_default()
+        };
+        let quickest = |class: &Class| class.quickest.clone();
+        Self {
+            nearest: Ranks::new(classes, sites, nearest),
+            quickest: Ranks::new(classes, sites, quickest),
+        }
+    }
+}
+
+impl Ranks {
+    /// `order` is empty where nothing is known; then every place is the last.
+    fn new(classes: &Classes, sites: usize, order: impl Fn(&Class) -> Box<[SiteId]>) -> Self {
+        let mut places = vec![u16::MAX; classes.len() * sites];
+        for id in classes.ids() {
+            let start = usize::from(id.0) * sites;
+            for (place, site) in (0_u16..).zip(order(classes.class(id))) {
+                if let Some(cell) = places.get_mut(start + usize::from(site.0)) {
+                    *cell = place;
+                }
+            }
+        }
+        Self { sites, places }
+    }
+
+    fn of(&self, class: ClassId, site: SiteId) -> u16 {
+        let index = usize::from(class.0) * self.sites + usize::from(site.0);
+        self.places.get(index).copied().unwrap_or(u16::MAX)
+    }
+}
+
+/// The candidates of one name and family, before any class looks at them.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// The pool's, then those of the fallback pool.
+    pub(crate) all: Vec<Candidate>,
+    /// How many are the pool's own.
+    pub(crate) own: usize,
+    /// Where each stands.
+    places: Vec<Option<(CountryCode, Option<Continent>)>>,
+}
+
+impl Field {
+    pub(crate) fn new(snapshot: &Snapshot, steer: &Steer, rtype: RecordType) -> Self {
+        let fleet = &snapshot.fleet;
+        let of_family = |address: IpAddr| address.is_ipv4() == (rtype == RecordType::A);
+        let mut all = of_pool(snapshot, steer.pool);
+        all.retain(|candidate| of_family(candidate.address));
+        let own = all.len();
+        if let AllDown::Pool(pool) = steer.if_all_down {
+            let mut fallback = of_pool(snapshot, pool);
+            fallback.retain(|candidate| of_family(candidate.address));
+            // Never health-gated: what is in it counts as up.
+            fallback.iter_mut().for_each(|candidate| candidate.serving = true);
+            all.extend(fallback);
+        }
+        (0..)
+            .zip(&mut all)
+            .for_each(|(index, candidate)| candidate.index = index);
+        let place = |candidate: &Candidate| {
+            let country = fleet.site(candidate.site?).country_code()?;
+            Some((country, country.continent()))
+        };
+        let places = all.iter().map(place).collect();
+        Self { all, own, places }
+    }
+
+    /// How a client of `class` sees them, for the filters of `steer`. `None`: a client of whom nothing is known.
+    pub(crate) fn seen_by(
+        &self,
+        steer: &Steer,
+        classes: &Classes,
+        eyes: &Eyes,
+        class: Option<ClassId>,
+    ) -> Vec<Candidate> {
+        let marker = Marker::new(steer, class.map(|id| classes.class(id)));
+        let mut list = self.all.clone();
+        for (candidate, place) in list.iter_mut().zip(&self.places) {
+            candidate.seen = Seen::BLIND;
+            if let Some((class, site)) = class.zip(candidate.site) {
+                candidate.seen.rank = eyes.nearest.of(class, site);
+                candidate.seen.trip = eyes.quickest.of(class, site);
+            }
+            marker.mark(candidate, *place);
+        }
+        list
+    }
+}
+
+/// What the maps and fences of a name say for one class.
+struct Marker<'s> {
+    class: Option<&'s Class>,
+    /// The filters in question, with what their map names.
+    filters: Vec<(Filter, &'s [Target])>,
+}
+
+impl<'s> Marker<'s> {
+    fn new(steer: &'s Steer, class: Option<&'s Class>) -> Self {
+        let named = |filter: Filter| {
+            let maps = &steer.maps;
+            Some(match filter {
+                Filter::Country => maps
+                    .country
+                    .targets(class.and_then(|class| class.country.as_ref())),
+                Filter::Continent => maps
+                    .continent
+                    .targets(class.and_then(|class| class.continent.as_ref())),
+                Filter::Asn => maps.asn.targets(class.and_then(|class| class.asn.as_ref())),
+                Filter::Cidr => maps.cidr.around(class.and_then(|class| class.network.as_ref())),
+                Filter::Geofence(_) => &[],
+                Filter::Up
+                | Filter::Nearest
+                | Filter::Latency
+                | Filter::Weighted
+                | Filter::Shuffle
+                | Filter::Sticky(_)
+                | Filter::Overflow
+                | Filter::Failover
+                | Filter::Trickle(_)
+                | Filter::Take(_) => return None,
+            })
+        };
+        let filters = steer.chain.iter();
+        Self {
+            class,
+            filters: filters
+                .filter_map(|filter| Some((*filter, named(*filter)?)))
+                .collect(),
+        }
+    }
+
+    fn mark(&self, candidate: &mut Candidate, place: Option<(CountryCode, Option<Continent>)>) {
+        for (filter, targets) in &self.filters {
+            let keeps = match filter {
+                Filter::Geofence(steer_topology::Fence::Country) => {
+                    let client = self.class.and_then(|class| class.country);
+                    client.is_some() && client == place.map(|(country, _)| country)
+                }
+                Filter::Geofence(steer_topology::Fence::Continent) => {
+                    let client = self.class.and_then(|class| class.continent);
+                    client.is_some() && client == place.and_then(|(_, continent)| continent)
+                }
+                Filter::Country | Filter::Continent | Filter::Asn | Filter::Cidr => {
+                    targets.iter().any(|target| is_meant(*target, candidate))
+                }
+                Filter::Up
+                | Filter::Nearest
+                | Filter::Latency
+                | Filter::Weighted
+                | Filter::Shuffle
+                | Filter::Sticky(_)
+                | Filter::Overflow
+                | Filter::Failover
+                | Filter::Trickle(_)
+                | Filter::Take(_) => false,
+            };
+            if keeps {
+                candidate.seen.marks.set(*filter);
+            }
+        }
+    }
+}
+
+fn is_meant(target: Target, candidate: &Candidate) -> bool {
+    match target {
+        Target::Site(site) => candidate.site == Some(site),
+        Target::Tier(tier) => candidate.tier == tier,
+    }
+}
+
+fn of_pool(snapshot: &Snapshot, pool: PoolId) -> Vec<Candidate> {
+    let fleet = &snapshot.fleet;
+    let serves = |id: EndpointId| snapshot.endpoint(id).service.takes_new_clients();
+    let members = members(fleet, pool, &serves);
+    let mut tiers: Vec<&[u16]> = members.iter().map(|member| &*member.tiers).collect();
+    tiers.sort_unstable();
+    tiers.dedup();
+    let is_flat = fleet.pool(pool).nested.is_empty();
+    let candidate = |member: &Member| {
+        let endpoint = fleet.endpoint(member.endpoint);
+        let tier = match *member.tiers {
+            [tier] if is_flat => tier,
+            _ => u16::try_from(tiers.partition_point(|tiers| *tiers < &*member.tiers)).unwrap_or(u16::MAX),
+        };
+        let room = endpoint.site.map(|site| fleet.site(site));
+        Candidate {
+            endpoint: member.endpoint,
+            index: 0,
+            address: endpoint.address.ip(),
+            site: endpoint.site,
+            weight: member.weight,
+            tier,
+            serving: serves(member.endpoint),
+            room: room.map_or(Room::default(), |site| Room {
+                capacity: site.capacity,
+                load: site.load.unwrap_or(0),
+            }),
+            seen: Seen::BLIND,
+        }
+    };
+    members.iter().map(candidate).collect()
+}
+
+/// An endpoint as a pool has it, itself or through the pools in it.
+struct Member {
+    endpoint: EndpointId,
+    weight: u64,
+    /// Its tier in the outermost pool, then in the pool below, and so on.
+    tiers: Vec<u16>,
+}
+
+/// What one unit of weight is divided into where pools nest.
+const PARTS: u64 = 1 << 20;
+
+/// In file order. The configuration has no circle of pools, and no pool twice.
+fn members(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Member> {
+    let pool = fleet.pool(pool);
+    let parts = if pool.nested.is_empty() { 1 } else { PARTS };
+    let own = |id: &EndpointId| Member {
+        endpoint: *id,
+        weight: u64::from(fleet.endpoint(*id).weight) * parts,
+        tiers: vec![fleet.endpoint(*id).tier],
+    };
+    let mut members = Vec::with_capacity(pool.endpoints.len());
+    let mut next = 0;
+    for nested in &pool.nested {
+        members.extend(pool.endpoints.iter().take(nested.behind).skip(next).map(own));
+        next = nested.behind;
+        members.extend(inner(fleet, nested, serves));
+    }
+    members.extend(pool.endpoints.iter().skip(next).map(own));
+    members
+}
+
+/// The members of a pool in a pool. Together they have the weight of that pool: those that serve share it, so that it
+/// stays the same when one of them goes.
+fn inner(fleet: &Fleet, nested: &Nested, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Member> {
+    let mut members = members(fleet, nested.pool, serves);
+    let any_serves = members.iter().any(|member| serves(member.endpoint));
+    let counts = |member: &&Member| !any_serves || serves(member.endpoint);
+    let sum: u64 = members.iter().filter(counts).map(|member| member.weight).sum();
+    let share = |weight: u64, of: u64| {
+        let part = u128::from(nested.weight) * u128::from(PARTS) * u128::from(weight);
+        u64::try_from(part / u128::from(of.max(1))).unwrap_or(u64::MAX)
+    };
+    let count = members.iter().filter(counts).count() as u64;
+    for member in &mut members {
+        member.weight = match (sum, member.weight) {
+            (0, _) => share(1, count),
+            (_, 0) => 0,
+            (sum, weight) => share(weight, sum).max(u64::from(nested.weight > 0)),
+        };
+        member.tiers.insert(0, nested.tier);
+    }
+    // The lowest tier of the inner pool stands beside the endpoints of the outer one.
+    let mut inner_tiers: Vec<Vec<u16>> = members.iter().map(|member| tail(&member.tiers)).collect();
+    inner_tiers.sort_unstable();
+    inner_tiers.dedup();
+    for member in &mut members {
+        let place = inner_tiers.partition_point(|tiers| *tiers < tail(&member.tiers));
+        member.tiers = match u16::try_from(place) {
+            Ok(0) => vec![nested.tier],
+            Ok(place) => vec![nested.tier, place],
+            Err(_) => vec![nested.tier, u16::MAX],
+        };
+    }
+    members
+}
+
+fn tail(tiers: &[u16]) -> Vec<u16> {
+    tiers.iter().skip(1).copied().collect()
+}

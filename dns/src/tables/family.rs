@@ -1,0 +1,305 @@
+//! The rows of one plan and address family: what the chain gives to each client class.
+//!
+//! The chain is cut at its first filter that draws: what stands before is run here, once per class; the rest needs
+//! the query and is run then, on the few candidates that are left. Rows that came out equal are stored once.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use hickory_proto::rr::RecordType;
+use jiff::Timestamp;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use steer_health::{Service, Snapshot, Verdict};
+use steer_topology::{AllDown, Classes, EndpointId, Filter, Steer};
+
+use super::candidates::{Eyes, Field};
+use super::decide::{Deciding, Left, is_lost};
+use crate::filter::{self, Candidate, Outcome, Seen};
+use crate::subnet::Locate;
+
+/// What a family is compiled from.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'t> {
+    pub(crate) snapshot: &'t Snapshot,
+    pub(crate) classes: &'t Classes,
+    pub(crate) eyes: &'t Eyes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// What is left of the chain for the query.
+    tail: Vec<Filter>,
+    /// Every candidate that a row may name.
+    candidates: Box<[Candidate]>,
+    /// Different outcomes, each once.
+    rows: Vec<Row>,
+    /// Index into `rows` by class; one entry where all classes get the same.
+    by_class: Box<[u32]>,
+    /// Index into `rows` for a client that asks not to be located.
+    nobody: u32,
+    /// For `serve-last-good`: those that were not lost when last one was not.
+    good: Box<[EndpointId]>,
+    /// Since when every candidate has been up, and every address could be moved by routing; for TTLs.
+    pub(crate) calm_since: Option<Timestamp>,
+}
+
+/// An outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Row {
+    /// Candidates before the tail of the chain.
+    List(Box<[Slot]>),
+    Refused,
+    Fail,
+}
+
+/// A candidate in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Slot {
+    index: u32,
+    /// As far as the tail of the chain asks for it.
+    seen: Seen,
+}
+
+/// What a client gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Picked {
+    List(Vec<IpAddr>),
+    Refused,
+    Fail,
+}
+
+impl Family {
+    /// `before`: the same family in the last tables, of the same fleet.
+    pub(crate) fn compile(
+        ground: Ground<'_>,
+        steer: &Steer,
+        rtype: RecordType,
+        before: Option<&Self>,
+    ) -> Self {
+        let Ground {
+            snapshot, classes, ..
+        } = ground;
+        let field = Field::new(snapshot, steer, rtype);
+        let good = good(snapshot, steer, &field, before);
+        let cut = steer.chain.iter().position(|filter| filter.is_drawn());
+        let (head, tail) = steer.chain.split_at(cut.unwrap_or(steer.chain.len()));
+        let deciding = Deciding {
+            snapshot,
+            steer,
+            good: &good,
+            chain: head,
+            network: None,
+            take_notes: false,
+        };
+        let mut rows = Vec::new();
+        let mut known: HashMap<Row, u32> = HashMap::new();
+        let mut row_of = |class| {
+            let mut candidates = field.seen_by(steer, classes, ground.eyes, class);
+            let fallback = candidates.split_off(field.own);
+            // Nothing in the head draws, so the seed cannot matter.
+            let run = deciding.decide(candidates, fallback, &mut SmallRng::seed_from_u64(0));
+            *known.entry(row(run.left, tail)).or_insert_with_key(|row| {
+                rows.push(row.clone());
+                u32::try_from(rows.len() - 1).unwrap_or(u32::MAX)
+            })
+        };
+        let by_class: Vec<u32> = if steer.chain.iter().any(|filter| filter.needs_class()) {
+            classes.ids().map(|class| row_of(Some(class))).collect()
+        } else {
+            vec![row_of(None)]
+        };
+        // Where no class differs, nobody in particular gets the same as everybody: the reply says scope 0.
+        let uniform = by_class.windows(2).all(|pair| pair.first() == pair.last());
+        let nobody = if uniform {
+            by_class.first().copied().unwrap_or_default()
+        } else {
+            row_of(None)
+        };
+        let by_class = if uniform { vec![nobody] } else { by_class };
+        Self {
+            tail: tail.to_vec(),
+            calm_since: calm_since(snapshot, &field),
+            candidates: field.all.into(),
+            rows,
+            by_class: by_class.into(),
+            nobody,
+            good,
+        }
+    }
+
+    /// For `serve-last-good`.
+    pub(crate) fn good(&self) -> &[EndpointId] {
+        &self.good
+    }
+
+    /// The answer for a client, and its scope: the length of the network around the client for which it holds;
+    /// `None` where it holds for everybody.
+    pub(crate) fn pick<R: Rng + ?Sized>(
+        &self,
+        client: Locate,
+        classes: &Classes,
+        rng: &mut R,
+    ) -> Option<(Picked, Option<u8>)> {
+        let (row, scope) = self.row(client, classes)?;
+        let slots = match row {
+            Row::Fail => return Some((Picked::Fail, scope)),
+            Row::Refused => return Some((Picked::Refused, scope)),
+            Row::List(slots) => slots,
+        };
+        if self.tail.is_empty() {
+            let addresses = slots.iter().filter_map(|slot| self.candidate(slot));
+            return Some((Picked::List(addresses_of(addresses.map(|c| c.address))), scope));
+        }
+        let network = match client {
+            Locate::By(address) => Some(filter::network(address)),
+            Locate::Nobody => None,
+        };
+        let mut list: Vec<Candidate> = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
+        // A choice by prefix holds for no more than the prefix.
+        let chosen_by = self.tail.iter().filter_map(|filter| match filter {
+            Filter::Sticky(lengths) => Some(network?.scope(*lengths)),
+            Filter::Up
+            | Filter::Nearest
+            | Filter::Latency
+            | Filter::Country
+            | Filter::Continent
+            | Filter::Asn
+            | Filter::Cidr
+            | Filter::Geofence(_)
+            | Filter::Weighted
+            | Filter::Shuffle
+            | Filter::Overflow
+            | Filter::Failover
+            | Filter::Trickle(_)
+            | Filter::Take(_) => None,
+        });
+        let scope = scope.max(chosen_by.max().filter(|_| list.len() > 1));
+        Some(match filter::run(&self.tail, &mut list, network, rng, None) {
+            Outcome::Answer => (Picked::List(addresses(&list)), scope),
+            Outcome::Refused => (Picked::Refused, scope),
+        })
+    }
+
+    fn candidate(&self, slot: &Slot) -> Option<Candidate> {
+        let candidate = self.candidates.get(slot.index as usize)?;
+        Some(Candidate {
+            seen: slot.seen,
+            ..*candidate
+        })
+    }
+
+    /// The row for a client, and the scope for which it holds.
+    fn row(&self, client: Locate, classes: &Classes) -> Option<(&Row, Option<u8>)> {
+        let (index, scope) = match (client, &*self.by_class) {
+            (_, [only]) => (*only, None),
+            (Locate::Nobody, _) => (self.nobody, None),
+            (Locate::By(address), by_class) => {
+                let found = classes.find(address);
+                (*by_class.get(usize::from(found.class.0))?, Some(found.scope))
+            }
+        };
+        Some((self.rows.get(index as usize)?, scope))
+    }
+
+    /// Bytes on the heap, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let slots = self.rows.iter().map(|row| match row {
+            Row::List(slots) => slots.len() * size_of::<Slot>(),
+            Row::Refused | Row::Fail => 0,
+        });
+        slots.sum::<usize>()
+            + self.rows.capacity() * size_of::<Row>()
+            + self.candidates.len() * size_of::<Candidate>()
+            + self.by_class.len() * size_of::<u32>()
+            + self.tail.capacity() * size_of::<Filter>()
+            + self.good.len() * size_of::<EndpointId>()
+    }
+}
+
+fn row(left: Left, tail: &[Filter]) -> Row {
+    match left {
+        Left::Fail => Row::Fail,
+        Left::Refused => Row::Refused,
+        Left::List(list) => Row::List(list.iter().map(|candidate| slot(candidate, tail)).collect()),
+    }
+}
+
+/// Clears what the rest of the chain does not ask for, so that more rows are equal.
+fn slot(candidate: &Candidate, tail: &[Filter]) -> Slot {
+    let Seen {
+        rank,
+        trip,
+        marks,
+        home,
+    } = candidate.seen;
+    let asks = |filter| tail.contains(&filter);
+    let seen = Seen {
+        rank: if asks(Filter::Nearest) { rank } else { 0 },
+        trip: if asks(Filter::Latency) { trip } else { 0 },
+        marks: marks.only(tail),
+        home: home && asks(Filter::Overflow),
+    };
+    Slot {
+        index: candidate.index,
+        seen,
+    }
+}
+
+fn good(snapshot: &Snapshot, steer: &Steer, field: &Field, before: Option<&Family>) -> Box<[EndpointId]> {
+    if steer.if_all_down != AllDown::ServeLastGood {
+        return Box::default();
+    }
+    let own = field
+        .all
+        .iter()
+        .take(field.own)
+        .map(|candidate| candidate.endpoint);
+    let good: Box<[EndpointId]> = own.filter(|id| !is_lost(snapshot, *id)).collect();
+    match before {
+        Some(before) if good.is_empty() => before.good.clone(),
+        Some(_) | None => good,
+    }
+}
+
+/// `None` while a change is likely, or where only DNS could move the clients of an address.
+fn calm_since(snapshot: &Snapshot, field: &Field) -> Option<Timestamp> {
+    let fleet = &snapshot.fleet;
+    let own = field.all.iter().take(field.own);
+    let mut since = Timestamp::MIN;
+    for candidate in own {
+        let state = snapshot.endpoint(candidate.endpoint);
+        let is_calm = match (&state.service, state.verdict) {
+            (Service::In, Verdict::Up) => true,
+            (Service::In, Verdict::Down | Verdict::Unknown)
+            | (Service::Out | Service::Drained | Service::Held { .. }, _) => false,
+        };
+        let routed = || {
+            fleet
+                .anycast
+                .iter()
+                .any(|anycast| anycast.prefix.contains(candidate.address))
+        };
+        if !is_calm || !routed() {
+            return None;
+        }
+        since = since.max(state.since);
+    }
+    Some(since)
+}
+
+/// The addresses in order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an
+/// address on two ports.
+pub(crate) fn addresses(list: &[Candidate]) -> Vec<IpAddr> {
+    addresses_of(list.iter().map(|candidate| candidate.address))
+}
+
+fn addresses_of(list: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut addresses = Vec::with_capacity(list.size_hint().0);
+    for address in list {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
