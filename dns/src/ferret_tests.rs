@@ -94,7 +94,9 @@ fn read(lines: &[&str], apex: &str) -> Vec<String> {
     let record = |written: &crate::master::Written| {
         let data = std::iter::once(&*written.data);
         let set = RrSet::new(written.rtype, written.ttl.unwrap(), data).unwrap();
-        set.records(&wire::name_of(&written.owner).unwrap()).next().unwrap()
+        set.records(&wire::name_of(&written.owner).unwrap())
+            .next()
+            .unwrap()
     };
     set(&master.records.iter().map(record).collect::<Vec<_>>())
 }

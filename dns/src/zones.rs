@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -66,17 +67,27 @@ impl Zones {
                 Err(mut found) => faults.append(&mut found),
             }
         }
-        if faults.is_empty() { Ok(next) } else { Err(Faults(faults)) }
+        if faults.is_empty() {
+            Ok(next)
+        } else {
+            Err(Faults(faults))
+        }
     }
 
     /// One zone: as it was, or read again.
     fn one(&self, file: &ZoneFile, steered: &[Box<[u8]>]) -> Result<Entry, Vec<Fault>> {
         let apex = Name::from_ascii(file.name.as_str()).map_err(|error| {
-            let message = format!("zone {:?} has no name that DNS can carry: {error}", file.name.as_str());
+            let message = format!(
+                "zone {:?} has no name that DNS can carry: {error}",
+                file.name.as_str()
+            );
             vec![Fault::of_file(&file.file, message, "write a domain name")]
         })?;
         let known = self.by_apex.get(&wire::key(&apex)).filter(|known| {
-            let is_same_file = known.sources.first().is_some_and(|source| source.is_of(&file.file));
+            let is_same_file = known
+                .sources
+                .first()
+                .is_some_and(|source| source.path() == file.file);
             is_same_file && *known.steered == *steered && known.sources.iter().all(Source::is_unchanged)
         });
         if let Some(known) = known {
@@ -108,6 +119,13 @@ impl Zones {
     #[must_use]
     pub fn kept(&self) -> usize {
         self.kept
+    }
+
+    /// Every file that was read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.by_apex
+            .values()
+            .flat_map(|entry| entry.sources.iter().map(Source::path))
     }
 
     /// Number of records in all zones.
@@ -207,9 +225,6 @@ pub(crate) fn key_of(name: &steer_topology::Name) -> Option<Box<[u8]>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
-
-    use steer_topology::ZoneFile;
 
     use super::*;
 
@@ -245,9 +260,16 @@ mod tests {
         let second = first.reload(&fleet).unwrap();
         assert_eq!((second.len(), second.kept(), second.records()), (2, 1, 9));
         assert!(Arc::ptr_eq(zone(&first, "b.example"), zone(&second, "b.example")));
-        assert!(!Arc::ptr_eq(zone(&first, "a.example"), zone(&second, "a.example")));
+        assert!(!Arc::ptr_eq(
+            zone(&first, "a.example"),
+            zone(&second, "a.example")
+        ));
         fs::write(folder.path().join("more"), "x 60 TXT two\n").unwrap();
-        assert_eq!(second.reload(&fleet).unwrap().kept(), 0, "what is included counts");
+        assert_eq!(
+            second.reload(&fleet).unwrap().kept(),
+            0,
+            "what is included counts"
+        );
     }
 
     #[test]
@@ -259,13 +281,19 @@ mod tests {
         let Err(Faults(faults)) = first.reload(&fleet) else {
             panic!("taken")
         };
-        assert!(faults.iter().all(|fault| fault.file.ends_with("b.example")), "{faults:?}");
+        assert!(
+            faults.iter().all(|fault| fault.file.ends_with("b.example")),
+            "{faults:?}"
+        );
         assert_eq!(first.records(), 8);
     }
 
     #[test]
     fn results_of_several_threads_are_in_order() {
         let jobs: Vec<usize> = (0..1_000).collect();
-        assert_eq!(side_by_side(&jobs, |job| job * 2), (0..1_000).map(|n| n * 2).collect::<Vec<_>>());
+        assert_eq!(
+            side_by_side(&jobs, |job| job * 2),
+            (0..1_000).map(|n| n * 2).collect::<Vec<_>>()
+        );
     }
 }

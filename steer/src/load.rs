@@ -1,46 +1,105 @@
 //! From the command line to everything that can be known before a socket is opened.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use steer_dns::{Tables, Zones};
 use steer_health::Snapshot;
-use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, SiteId};
+use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, SiteId, Steer};
 
 use crate::exit::Failure;
 use crate::resolve::SystemResolver;
 
 /// A checked configuration with all its files read.
 pub(crate) struct Loaded {
+    pub(crate) config: PathBuf,
+    /// Counts up by one per reload, from 0.
+    pub(crate) generation: u64,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) zones: Arc<Zones>,
     pub(crate) classes: Arc<Classes>,
     /// Present where a chain needs geography.
     pub(crate) geography: Option<Arc<Geography>>,
+    geography_files: Vec<Stamp>,
 }
+
+/// A file by its length and time stamp; absent where it cannot be seen.
+type Stamp = (PathBuf, Option<(u64, SystemTime)>);
 
 impl Loaded {
     /// Reads `config` and every file it names. All faults of a stage are reported in one go.
     pub(crate) fn from_file(config: &Path) -> Result<Self, Failure> {
-        Self::from_fleet(Fleet::load(config, &SystemResolver)?)
-    }
-
-    /// Reads the files that a checked fleet names.
-    pub(crate) fn from_fleet(fleet: Fleet) -> Result<Self, Failure> {
+        let fleet = Fleet::load(config, &SystemResolver)?;
         let zones = Zones::load(&fleet);
+        let geography_files = geography_files(&fleet);
         let geography = open_geography(&fleet);
         let (zones, geography) = both(zones, geography)?;
-        let classes = match &geography {
-            Some(geography) => Classes::build(geography, &fleet.sites)
-                .map_err(|error| Failure::Runtime(format!("the geography cannot be compiled: {error}")))?,
-            None => Classes::single(),
-        };
         Ok(Self {
+            config: config.to_owned(),
+            generation: 0,
+            classes: Arc::new(classes(geography.as_ref(), &fleet)?),
             fleet: Arc::new(fleet),
             zones: Arc::new(zones),
-            classes: Arc::new(classes),
             geography: geography.map(Arc::new),
+            geography_files,
         })
+    }
+
+    /// Reads everything again; what has not changed is shared. An error leaves this load as it is.
+    pub(crate) fn reload(&self) -> Result<Self, Failure> {
+        let fleet = Fleet::load(&self.config, &SystemResolver)?;
+        let zones = self.zones.reload(&fleet);
+        let geography_files = geography_files(&fleet);
+        // Geography is large, and depends on nothing but its files and on whether it is needed.
+        let is_same =
+            geography_files == self.geography_files && needs_geography(&fleet) == self.geography.is_some();
+        let geography = if is_same {
+            Ok(self.geography.clone())
+        } else {
+            open_geography(&fleet).map(|geography| geography.map(Arc::new))
+        };
+        let (zones, geography) = both(zones, geography)?;
+        let classes = if is_same && fleet.sites == self.fleet.sites {
+            Arc::clone(&self.classes)
+        } else {
+            Arc::new(classes(geography.as_deref(), &fleet)?)
+        };
+        let is_same_fleet = *self.fleet == fleet;
+        Ok(Self {
+            config: self.config.clone(),
+            generation: self.generation + 1,
+            // Shared, so that everybody sees that it is the same.
+            fleet: if is_same_fleet {
+                Arc::clone(&self.fleet)
+            } else {
+                Arc::new(fleet)
+            },
+            zones: Arc::new(zones),
+            classes,
+            geography,
+            geography_files,
+        })
+    }
+
+    /// Every file that was read.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let zones = self.zones.files().map(Path::to_owned);
+        let geography = self.geography_files.iter().map(|(path, _)| path.clone());
+        let mut files: Vec<_> = std::iter::once(self.config.clone())
+            .chain(zones)
+            .chain(geography)
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// What is served as it stands and is hardly meant.
+    pub(crate) fn log_warnings(&self) {
+        for warning in self.zones.warnings() {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// The decision tables that follow from a snapshot of this fleet.
@@ -63,14 +122,35 @@ impl Loaded {
 
 /// Geography costs a second or so of start-up and is read only where a chain needs it.
 fn open_geography(fleet: &Fleet) -> Result<Option<Geography>, Faults> {
-    let needed = fleet
-        .steers
-        .iter()
-        .any(|steer| steer.chain.contains(&Filter::Nearest));
     match &fleet.geo {
         Some(files) => Geography::open(files).map(Some),
-        None if needed => built_in().map(Some),
+        None if needs_geography(fleet) => built_in().map(Some),
         None => Ok(None),
+    }
+}
+
+fn needs_geography(fleet: &Fleet) -> bool {
+    let nearest = |steer: &Steer| steer.chain.contains(&Filter::Nearest);
+    fleet.geo.is_some() || fleet.steers.iter().any(nearest)
+}
+
+fn geography_files(fleet: &Fleet) -> Vec<Stamp> {
+    let files = fleet
+        .geo
+        .iter()
+        .flat_map(|geo| geo.city.iter().chain(&geo.country));
+    let stamp = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.len(), metadata.modified().ok()?))
+    };
+    files.map(|path| (path.clone(), stamp(path))).collect()
+}
+
+fn classes(geography: Option<&Geography>, fleet: &Fleet) -> Result<Classes, Failure> {
+    match geography {
+        Some(geography) => Classes::build(geography, &fleet.sites)
+            .map_err(|error| Failure::Runtime(format!("the geography cannot be compiled: {error}"))),
+        None => Ok(Classes::single()),
     }
 }
 

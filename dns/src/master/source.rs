@@ -41,9 +41,8 @@ impl Source {
         Ok((octets, source))
     }
 
-    /// Whether it is the file at this path.
-    pub(crate) fn is_of(&self, path: &Path) -> bool {
-        self.path == path
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the file still is what was read. Its content is looked at only where time and length leave that open.
@@ -95,7 +94,12 @@ mod tests {
         let path = folder.path().join("a.zone");
         fs::write(&path, "one").unwrap();
         let long_ago = SystemTime::now() - Duration::from_secs(60);
-        File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
         let (_, source) = Source::read(&path).unwrap();
         assert!(source.is_settled && source.is_unchanged());
         fs::write(&path, "two").unwrap();

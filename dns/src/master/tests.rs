@@ -14,8 +14,14 @@ fn records(text: &str) -> Vec<String> {
     assert_eq!(master.faults, []);
     let show = |written: &Written| {
         let set = crate::zone::RrSet::new(written.rtype, 0, std::iter::once(&*written.data)).unwrap();
-        let record = set.records(&wire::name_of(&written.owner).unwrap()).next().unwrap();
-        format!("{} {:?} {} {}", record.name, written.ttl, written.rtype, record.data)
+        let record = set
+            .records(&wire::name_of(&written.owner).unwrap())
+            .next()
+            .unwrap();
+        format!(
+            "{} {:?} {} {}",
+            record.name, written.ttl, written.rtype, record.data
+        )
     };
     master.records.iter().map(show).collect()
 }
@@ -44,12 +50,10 @@ fn origin_ttl_blank_owner_and_parentheses_are_understood() {
 fn unknown_types_and_known_types_in_generic_form_are_understood() {
     let master = read("a 1 TYPE65280 \\# 3 ( 0102 03 )\nb 1 TYPE1 \\# 4 c0000201\nc 1 A \\# 4 c0000202\n");
     assert_eq!(master.faults, []);
-    let types: Vec<_> = master
-        .records
-        .iter()
-        .map(|r| u16::from(r.rtype))
-        .collect();
+    let types: Vec<_> = master.records.iter().map(|r| u16::from(r.rtype)).collect();
     assert_eq!(types, [65_280, 1, 1]);
+    assert_eq!(*read("a 1 TYPE65280 \\# 0\n").records[0].data, *b"");
+    assert_eq!(faults("a 1 A \\# 0\n").len(), 1, "an address has octets");
     assert_eq!(faults("b 1 TYPE1 \\# 3 c00002\n").len(), 1);
 }
 

@@ -113,7 +113,9 @@ impl Intake<'_> {
         // RFC 1035 §5.1 leaves a first record without a TTL open; as BIND does, the SOA's MINIMUM stands in.
         let Some(ttl) = ttl.or(self.minimum) else {
             let remedy = "write $TTL 3600 at the top of the file";
-            return self.master.fault(&at, "no TTL and nothing to take it from", remedy);
+            return self
+                .master
+                .fault(&at, "no TTL and nothing to take it from", remedy);
         };
         let at_apex = *key == *self.apex;
         let draft = self.drafts.entry(key).or_default();
@@ -142,14 +144,21 @@ impl DraftSet {
             return;
         }
         if let Some(rule) = single(rtype, at_apex) {
-            let message = format!("a second {rtype} at {} (the first in line {})", show(owner), master.line(&self.at));
+            let message = format!(
+                "a second {rtype} at {} (the first in line {})",
+                show(owner),
+                master.line(&self.at)
+            );
             return master.fault(at, message, rule);
         }
         self.octets += data.len() + 2;
         if self.octets > MAX_SET {
             // Once, at the record that breaks it.
             if self.octets - data.len() - 2 <= MAX_SET {
-                let message = format!("the {rtype} records of {} have more than {MAX_SET} octets", show(owner));
+                let message = format!(
+                    "the {rtype} records of {} have more than {MAX_SET} octets",
+                    show(owner)
+                );
                 let remedy = "spread them over several names: no message carries so many (RFC 1035 §4.2.2)";
                 master.fault(at, message, remedy);
             }
@@ -163,7 +172,11 @@ impl DraftSet {
                 master.line(&self.at),
                 show(owner)
             );
-            master.warn(at, message, "write one TTL for all of them (RFC 2181 §5.2); the lowest is served");
+            master.warn(
+                at,
+                message,
+                "write one TTL for all of them (RFC 2181 §5.2); the lowest is served",
+            );
         }
         // RFC 2181 §5.2: one TTL per set; the lowest is the safe one.
         self.ttl = self.ttl.min(ttl);
@@ -190,8 +203,11 @@ fn finish(key: &[u8], draft: Draft) -> Option<Node> {
         sets,
         steered,
     } = draft;
+    let mut sets = sets;
+    // The first set is what a question for ANY gets: the lowest type, as other servers do.
+    sets.sort_by_key(|set| u16::from(set.rtype));
     let sets: Option<Vec<_>> = sets
-        .into_iter()
+        .iter()
         .map(|set| RrSet::new(set.rtype, set.ttl, set.records.iter().map(|data| &**data)))
         .collect();
     Some(Node {

@@ -33,7 +33,9 @@ enum Target<'z> {
 impl<'z> Checks<'z> {
     pub(super) fn new(apex: &'z [u8], names: &'z Drafts, master: &'z mut Master) -> Self {
         let has = |rtype| {
-            let mut below = names.iter().filter(|(key, _)| rtype == RecordType::DNAME || ***key != *apex);
+            let mut below = names
+                .iter()
+                .filter(|(key, _)| rtype == RecordType::DNAME || ***key != *apex);
             below.any(|(_, draft)| draft.set(rtype).is_some())
         };
         Self {
@@ -143,12 +145,18 @@ impl<'z> Checks<'z> {
             return;
         }
         // Of what lies at a cut only the NS records are ours; below it nothing is.
-        let parent = if set.rtype == RecordType::NS { wire::parent(key) } else { Some(key) };
+        let parent = if set.rtype == RecordType::NS {
+            wire::parent(key)
+        } else {
+            Some(key)
+        };
         if parent.is_some_and(|name| self.is_delegated(name)) {
             return;
         }
         for record in &set.records {
-            let Some(name) = target(set.rtype, record) else { continue };
+            let Some(name) = target(set.rtype, record) else {
+                continue;
+            };
             let (rtype, owner, written) = (set.rtype, show(&draft.written), show(&name));
             let is_glue = rtype == RecordType::NS && key != self.apex && is_within(&name, key);
             let what = match self.find(&name, is_glue) {
@@ -159,7 +167,10 @@ impl<'z> Checks<'z> {
                         "{rtype} of {owner} names {written}, which is an alias ({} in line {line})",
                         alias.rtype
                     );
-                    (message, "name the host itself: not every client follows an alias here (RFC 2181 §10.3)")
+                    (
+                        message,
+                        "name the host itself: not every client follows an alias here (RFC 2181 §10.3)",
+                    )
                 }
                 Target::Nothing if is_glue => (
                     format!("{rtype} of {owner} names {written}, which has no glue"),
@@ -174,7 +185,7 @@ impl<'z> Checks<'z> {
         }
     }
 
-    /// What a client finds at a name. Glue is found where it stands, and by no wildcard or alias.
+    /// What a client finds at a name. Glue is found below cuts, where nothing else of ours is.
     fn find(&self, name: &[u8], is_glue: bool) -> Target<'z> {
         let has_addresses = |draft: &Draft| {
             draft.steered || draft.set(RecordType::A).is_some() || draft.set(RecordType::AAAA).is_some()
@@ -182,7 +193,7 @@ impl<'z> Checks<'z> {
         if !is_within(name, self.apex) || (!is_glue && self.is_delegated(name)) {
             return Target::Fine;
         }
-        match (self.dname_above(name), self.stands(name, is_glue)) {
+        match (self.dname_above(name), self.stands(name)) {
             (Some((_, alias)), _) => Target::Alias(alias),
             (None, Some(draft)) if has_addresses(draft) => Target::Fine,
             (None, Some(draft)) => draft
@@ -193,15 +204,14 @@ impl<'z> Checks<'z> {
     }
 
     /// The name itself, or the wildcard that covers it (RFC 4592 §3.3.1).
-    fn stands(&self, name: &[u8], is_glue: bool) -> Option<&'z Draft> {
+    fn stands(&self, name: &[u8]) -> Option<&'z Draft> {
         if let Some(draft) = self.names.get(name) {
             return Some(draft);
         }
-        if is_glue {
-            return None;
-        }
         // Gap: an empty non-terminal between hides a wildcard above it; here it does not, and a warning is missed.
-        let wildcards = wire::upwards(name).skip(1).map(|above| [b"\x01*", above].concat());
+        let wildcards = wire::upwards(name)
+            .skip(1)
+            .map(|above| [b"\x01*", above].concat());
         wildcards
             .take_while(|wildcard| wildcard.len() >= self.apex.len() + 2)
             .find_map(|wildcard| self.names.get(&*wildcard))
@@ -218,7 +228,8 @@ impl<'z> Checks<'z> {
 
     /// Whether other servers speak for a name: at a cut, or below it.
     fn is_delegated(&self, name: &[u8]) -> bool {
-        let is_cut = |(above, draft): (&[u8], &Draft)| above != self.apex && draft.set(RecordType::NS).is_some();
+        let is_cut =
+            |(above, draft): (&[u8], &Draft)| above != self.apex && draft.set(RecordType::NS).is_some();
         self.has_cut && self.above(name).any(is_cut)
     }
 

@@ -28,12 +28,9 @@ fn an_apex_without_soa_and_ns_is_told_both() {
     let faults = faults("www 60 A 192.0.2.1\n", &[]);
     assert_eq!(faults.len(), 2, "{faults:#?}");
     assert!(
-        faults[0]
-            .starts_with("test.zone: no SOA record at example.com.; write example.com. 3600 IN SOA ")
+        faults[0].starts_with("test.zone: no SOA record at example.com.; write example.com. 3600 IN SOA ")
     );
-    assert!(
-        faults[1].starts_with("test.zone: no NS record at example.com.; write example.com. 3600 IN NS ")
-    );
+    assert!(faults[1].starts_with("test.zone: no NS record at example.com.; write example.com. 3600 IN NS "));
 }
 
 #[test]
@@ -43,8 +40,7 @@ fn a_second_soa_is_told_where_it_stands() {
             .starts_with("test.zone:4:1: a second SOA at example.com. (the first in line 1); ")
     );
     assert!(
-        only_fault("x 60 SOA ns host 2 2 3 4 5\n", &[])
-            .starts_with("test.zone:4:1: SOA at x.example.com., ")
+        only_fault("x 60 SOA ns host 2 2 3 4 5\n", &[]).starts_with("test.zone:4:1: SOA at x.example.com., ")
     );
 }
 
@@ -79,9 +75,8 @@ fn a_steered_name_with_addresses_of_its_own_is_told() {
 fn a_steered_name_behind_a_cut_or_a_dname_is_told() {
     let fault = only_fault("sub 60 NS ns\n", &["www.sub.example.com."]);
     assert!(
-        fault.starts_with(
-            "test.zone:4:1: NS at sub.example.com. hides the steered name www.sub.example.com."
-        ),
+        fault
+            .starts_with("test.zone:4:1: NS at sub.example.com. hides the steered name www.sub.example.com."),
         "{fault}"
     );
     let fault = only_fault("sub 60 DNAME new\n", &["www.sub.example.com."]);
@@ -117,7 +112,10 @@ fn what_lies_below_a_dname_is_told() {
 fn a_set_that_no_message_carries_is_told_once() {
     let text: String = (0..400).map(|n| format!("big 60 TXT \"{n:0>200}\"\n")).collect();
     let fault = only_fault(&text, &[]);
-    assert!(fault.contains("the TXT records of big.example.com. have more than 65000 octets; "), "{fault}");
+    assert!(
+        fault.contains("the TXT records of big.example.com. have more than 65000 octets; "),
+        "{fault}"
+    );
 }
 
 #[test]
@@ -127,7 +125,9 @@ fn names_and_labels_that_are_too_long_are_told() {
     for (name, at) in [(format!("{label}x"), "4:1"), (long, "4:1")] {
         let fault = only_fault(&format!("{name} 60 TXT x\n"), &[]);
         assert!(fault.starts_with(&format!("test.zone:{at}: ")), "{fault}");
-        assert!(fault.ends_with("labels have 1 to 63 octets, a name at most 255; write other octets as \\DDD"));
+        assert!(
+            fault.ends_with("labels have 1 to 63 octets, a name at most 255; write other octets as \\DDD")
+        );
     }
 }
 
@@ -141,12 +141,16 @@ fn ttls_that_differ_within_a_set_are_warned_of_and_the_lowest_is_served() {
     let zones = Zones::of_text("example.com.", &format!("{HEAD}{text}"), &[]).unwrap();
     let key = b"\x03www\x07example\x03com\x00";
     let (_, node) = zones.closest(key, false).unwrap().node(key).unwrap();
-    assert_eq!(node.set(RecordType::A).map(|set| (set.ttl, set.data().count())), Some((30, 3)));
+    assert_eq!(
+        node.set(RecordType::A).map(|set| (set.ttl, set.data().count())),
+        Some((30, 3))
+    );
 }
 
 #[test]
 fn missing_glue_is_warned_of() {
-    let text = "sub 60 NS ns.sub\nsub 60 NS ns2.Sub\nns2.sub 60 AAAA 2001:db8::1\nsub 60 NS ns.other.example.\n";
+    let text =
+        "sub 60 NS ns.sub\nsub 60 NS ns2.Sub\nns2.sub 60 AAAA 2001:db8::1\nsub 60 NS ns.other.example.\n";
     assert_eq!(
         warnings(text, &[]),
         ["4: NS of sub.example.com. names ns.sub.example.com., which has no glue"]
@@ -164,7 +168,11 @@ fn targets_without_an_address_are_warned_of() {
             "5: SRV of _sip._tcp.example.com. names sip.example.com., which has no address in this zone",
         ]
     );
-    assert_eq!(warnings("@ 60 MX 10 www\n", &["www.example.com."]), [""; 0], "a steered name has addresses");
+    assert_eq!(
+        warnings("@ 60 MX 10 www\n", &["www.example.com."]),
+        [""; 0],
+        "a steered name has addresses"
+    );
     let wildcard = "@ 60 MX 10 a.b.pool\n*.pool 60 A 192.0.2.1\n";
     assert_eq!(warnings(wildcard, &[]), [""; 0], "a wildcard gives addresses");
     let elsewhere = "sub 60 NS ns.far.example.\n@ 60 MX 10 mail.sub\nmail.sub 60 MX 1 gone\n";

@@ -36,7 +36,11 @@ struct Peer {
 
 impl Peer {
     fn start(folder: &Path, program: &str, args: &[&str]) -> Self {
-        let name = Path::new(program).file_name().unwrap().to_string_lossy().into_owned();
+        let name = Path::new(program)
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
         let log = folder.join(format!("{name}.log"));
         let out = fs::File::create(&log).unwrap();
         let child = Command::new("setpriv")
@@ -77,7 +81,9 @@ impl Line {
 
     fn until_ready(&self, question: &Question, log: &dyn Fn() -> String) {
         let deadline = Instant::now() + PATIENCE;
-        self.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        self.socket
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
         loop {
             let mut buffer = [0; 4096];
             // Before it listens the kernel refuses, which is an error here.
@@ -87,10 +93,17 @@ impl Line {
             {
                 break;
             }
-            assert!(Instant::now() < deadline, "{} is not ready; its log:\n{}", self.name, log());
+            assert!(
+                Instant::now() < deadline,
+                "{} is not ready; its log:\n{}",
+                self.name,
+                log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        self.socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
         // A late reply to an earlier try carries the same id; nothing else is asked with it.
     }
 
@@ -105,8 +118,9 @@ impl Line {
                 .unwrap_or_else(|error| panic!("{} does not answer {question:?}: {error}", self.name));
             if buffer[..2] == id.to_be_bytes() {
                 let octets = &buffer[..length];
-                return Reply::read(octets)
-                    .unwrap_or_else(|| panic!("{} sends what is no reply: {}", self.name, octets.escape_ascii()));
+                return Reply::read(octets).unwrap_or_else(|| {
+                    panic!("{} sends what is no reply: {}", self.name, octets.escape_ascii())
+                });
             }
         }
     }
@@ -131,8 +145,16 @@ impl Servers {
             let file = format!("{number}.zone");
             fs::write(folder.join(&file), &zone.text).unwrap();
             let apex = &zone.apex;
-            let _ = write!(config, "[[zone]]\nname = {}\nfile = \"{file}\"\n", toml_text(apex));
-            let _ = write!(knot_config, "  - domain: \"{}\"\n    file: {file}\n", apex.replace('\\', "\\\\"));
+            let _ = write!(
+                config,
+                "[[zone]]\nname = {}\nfile = \"{file}\"\n",
+                toml_text(apex)
+            );
+            let _ = write!(
+                knot_config,
+                "  - domain: \"{}\"\n    file: {file}\n",
+                apex.replace('\\', "\\\\")
+            );
             let _ = write!(nsd_config, "zone:\n  name: \"{apex}\"\n  zonefile: {file}\n");
         }
         fs::write(folder.join("steer.toml"), config).unwrap();
@@ -144,7 +166,11 @@ impl Servers {
         ];
         let steer = Steer::start(folder, &["run", "--config", "steer.toml"]);
         let servers = Self {
-            lines: [Line::new("steer", ours), Line::new("Knot", knot), Line::new("NSD", nsd)],
+            lines: [
+                Line::new("steer", ours),
+                Line::new("Knot", knot),
+                Line::new("NSD", nsd),
+            ],
             _steer: steer,
             _peers: peers,
         };
@@ -167,9 +193,15 @@ impl Servers {
         }
     }
 
+    /// Another question to Knot alone.
+    pub(crate) fn ask_knot(&self, question: &Question) -> Reply {
+        let [_, knot, _] = &self.lines;
+        knot.ask(question, u16::MAX)
+    }
+
     /// The replies of steer, Knot and NSD.
     pub(crate) fn ask(&self, question: &Question, number: usize) -> [Reply; 3] {
-        let id = u16::try_from(number % 65_535 + 1).expect("small");
+        let id = u16::try_from(number % 65_534 + 1).expect("small");
         self.lines.each_ref().map(|line| line.ask(question, id))
     }
 }

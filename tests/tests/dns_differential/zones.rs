@@ -85,8 +85,16 @@ const DATA: [(u16, &str, &str); 18] = [
     (257, "CAA", "0 issue \"ca%n.example\""),
     (13, "HINFO", "\"cpu %n\" os"),
     (35, "NAPTR", "%n 10 \"s\" \"SIP+D2U\" \"\" %t"),
-    (52, "TLSA", "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h"),
-    (44, "SSHFP", "4 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h"),
+    (
+        52,
+        "TLSA",
+        "3 1 1 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h",
+    ),
+    (
+        44,
+        "SSHFP",
+        "4 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd%h",
+    ),
     (64, "SVCB", "%n %t alpn=h2,h3 port=5%h"),
     (65, "HTTPS", "%n . alpn=h2 ipv4hint=192.0.2.%n"),
     (99, "SPF", "\"v=spf1 -all %n\""),
@@ -99,17 +107,24 @@ const DATA: [(u16, &str, &str); 18] = [
 pub(crate) fn world(seed: u64, zones: usize, questions: usize) -> World {
     let mut maker = Maker {
         rng: StdRng::seed_from_u64(seed),
+        with_dnames: true,
         apexes: (0..zones).map(|number| format!("z{number}.test.")).collect(),
     };
     let mut made: Vec<Zone> = Vec::new();
     for apex in maker.apexes.clone() {
-        let zone = maker.zone(&apex);
-        // Some cuts lead to a zone that the same server has.
-        let cut = zone.names.iter().find(|owner| owner.below == Below::Referral);
-        let kid = cut.filter(|_| maker.rng.random_bool(0.5)).map(|cut| cut.name.clone());
+        let whole = maker.one_in(12);
+        let zone = maker.zone(&apex, whole);
+        // Some cuts lead to a zone that the same server has. steer names zones by letters and digits only.
+        let is_kid = |owner: &&Owner| owner.below == Below::Referral && !owner.name.contains('\\');
+        let cut = zone.names.iter().find(is_kid);
+        let kid = cut
+            .filter(|_| maker.rng.random_bool(0.5))
+            .map(|cut| cut.name.clone());
         made.push(zone);
         if let Some(kid) = kid {
-            made.push(maker.zone(&kid));
+            maker.with_dnames = false;
+            made.push(maker.zone(&kid, false));
+            maker.with_dnames = true;
         }
     }
     let questions = (0..questions).map(|_| maker.question(&made)).collect();
@@ -121,6 +136,8 @@ pub(crate) fn world(seed: u64, zones: usize, questions: usize) -> World {
 
 struct Maker {
     rng: StdRng,
+    /// Not where another zone has data below: NSD takes them for data below the DNAME.
+    with_dnames: bool,
     apexes: Vec<String>,
 }
 
@@ -148,14 +165,21 @@ impl Maker {
         if self.one_in(8) { "*" } else { self.pick(&LABELS) }
     }
 
-    fn zone(&mut self, apex: &str) -> Zone {
+    /// With `renamed` the whole zone is renamed.
+    fn zone(&mut self, apex: &str, renamed: bool) -> Zone {
         let mut out = Writer::new(apex);
         let soa_ttl = self.pick(&[&60, &300, &3600]);
         let minimum = self.pick(&[&30, &300, &7200]);
-        out.record(apex, 6, "SOA", *soa_ttl, &format!("ns1.{apex} hostmaster.{apex} 1 7200 900 1209600 {minimum}"));
+        out.record(
+            apex,
+            6,
+            "SOA",
+            *soa_ttl,
+            &format!("ns1.{apex} hostmaster.{apex} 1 7200 900 1209600 {minimum}"),
+        );
         out.record(apex, 2, "NS", 3600, &format!("ns1.{apex}"));
         out.record(apex, 2, "NS", 3600, "ns.Example.NET.");
-        if self.one_in(12) {
+        if renamed {
             // RFC 6672 §2.3: a DNAME at the apex stands beside SOA and NS; nothing is below.
             let target = self.target(&[]);
             out.record(apex, 39, "DNAME", 60, &target);
@@ -210,7 +234,7 @@ impl Maker {
                 let under_wildcard = path.contains(&"*");
                 let role = match self.rng.random_range(0..100) {
                     0..12 if !under_wildcard => Role::Cut,
-                    12..20 if !under_wildcard => Role::Dname,
+                    12..20 if !under_wildcard && self.with_dnames => Role::Dname,
                     20..36 => Role::Cname,
                     36..46 => Role::Empty,
                     _ => Role::Data,
@@ -225,7 +249,11 @@ impl Maker {
         for _ in 0..self.rng.random_range(1..4) {
             let (kind, text, pattern) = *self.pick(&DATA.each_ref());
             // Now and then more than a small datagram holds.
-            let count = if self.one_in(25) { 40 } else { self.rng.random_range(1..4) };
+            let count = if self.one_in(25) {
+                40
+            } else {
+                self.rng.random_range(1..4)
+            };
             for number in 1..=count {
                 let data = pattern
                     .replace("%n", &number.to_string())
@@ -247,7 +275,11 @@ impl Maker {
             }
             (8, _) => {
                 let apexes = self.apexes.clone();
-                format!("{}.{}", self.label(), apexes.choose(&mut self.rng).expect("zones"))
+                format!(
+                    "{}.{}",
+                    self.label(),
+                    apexes.choose(&mut self.rng).expect("zones")
+                )
             }
             (_, _) if self.one_in(4) => {
                 let label = "another-label-as-long-as-possible-so-that-names-below-grow-over";
@@ -287,7 +319,11 @@ impl Maker {
             out.record(name, 43, "DS", 3600, &format!("4711 13 2 {digest}"));
         }
         // Beside the cut only what the other side of it owns: hidden, whatever it is.
-        if self.one_in(6) && !roles.keys().any(|other| other.len() > path.len() && other.starts_with(path)) {
+        if self.one_in(6)
+            && !roles
+                .keys()
+                .any(|other| other.len() > path.len() && other.starts_with(path))
+        {
             out.record(&format!("hidden.{name}"), 16, "TXT", 60, "\"nobody sees this\"");
         }
     }
@@ -300,7 +336,8 @@ impl Maker {
             Some(kind) if self.rng.random_bool(0.4) => *kind,
             Some(_) | None => *self.pick(&ASKED.each_ref()),
         };
-        let mut octets = wire_name(&name).unwrap_or_else(|| wire_name(&owner.name).expect("a name of the zone"));
+        let mut octets =
+            wire_name(&name).unwrap_or_else(|| wire_name(&owner.name).expect("a name of the zone"));
         if self.one_in(4) {
             // RFC 4343: the case plays no part. Length octets are below 64 and no letters.
             for octet in &mut octets {
