@@ -96,9 +96,9 @@ struct Found<'z> {
 
 impl Found<'_> {
     /// The records as the zone has them.
-    fn records(&self) -> impl Iterator<Item = Record> {
+    fn records(&self) -> Vec<Record> {
         let name = self.node.name(self.key);
-        self.set.records(&name).collect::<Vec<_>>().into_iter()
+        self.set.records(&name).collect()
     }
 }
 
@@ -170,10 +170,30 @@ impl Search<'_> {
             return wire::name_of(cname.first());
         }
         match node.set(self.rtype) {
-            Some(set) => self.push(set, name),
+            Some(set) => {
+                self.push(set, name);
+                self.help(zone, set);
+            }
             None => self.answer.authorities.push(zone.negative.clone()),
         }
         None
+    }
+
+    /// RFC 1034 §4.3.2 step 6, RFC 2782: the next question of whoever reads NS, MX and SRV is known, and so is its
+    /// answer where this zone has it. A name of several records is told once.
+    /// Gap: a steered name is left out; RFC 9460 §4.2 wants the same for SVCB and HTTPS.
+    fn help(&mut self, zone: &Zone, set: &RrSet) {
+        for data in set.data() {
+            let Some(key) = next_question(set.rtype, data) else {
+                continue;
+            };
+            if let Place::Node(node, _) = locate(zone, &key, RecordType::A)
+                && let Some(name) = wire::name_of(&key)
+                && !self.answer.glue.iter().any(|record| record.name == name)
+            {
+                self.answer.glue.extend(addresses(node, &name));
+            }
+        }
     }
 
     /// RFC 8482 §4.1: one set is answer enough to ANY.
@@ -214,18 +234,17 @@ impl Search<'_> {
         self.answer.authoritative &= !self.answer.answers.is_empty();
         self.answer.authorities.extend(cut.records());
         for data in cut.set.data() {
-            let Some((key, node)) = target(RecordType::NS, data).and_then(|key| zone.node(&key)) else {
+            let Some(key) = target(RecordType::NS, data) else {
                 continue;
             };
-            let name = node.name(key);
-            let needed = is_within(key, cut.key);
-            let glue = if needed {
-                &mut self.answer.needed_glue
-            } else {
-                &mut self.answer.glue
-            };
-            for set in [RecordType::A, RecordType::AAAA] {
-                glue.extend(node.set(set).into_iter().flat_map(|set| set.records(&name)));
+            if let Some(node) = below_cuts(zone, &key)
+                && let Some(name) = wire::name_of(&key)
+            {
+                if is_within(&key, cut.key) {
+                    self.answer.needed_glue.extend(addresses(node, &name));
+                } else {
+                    self.answer.glue.extend(addresses(node, &name));
+                }
             }
         }
         None
@@ -233,7 +252,7 @@ impl Search<'_> {
 
     /// RFC 6672 §3.1 and §3.2: the DNAME, a CNAME made from it with the same TTL, and on from there.
     fn rename(&mut self, name: &Name, dname: &Found<'_>) -> Option<Name> {
-        let record = dname.records().next()?;
+        let record = dname.records().into_iter().next()?;
         // RFC 2181 §5: a chain that comes through twice tells it once.
         if !self.answer.answers.contains(&record) {
             self.answer.answers.push(record);
@@ -246,7 +265,8 @@ impl Search<'_> {
         self.answer
             .answers
             .push(Record::from_rdata(name.clone(), dname.set.ttl, cname));
-        let wants_cname = matches!(self.rtype, RecordType::CNAME | RecordType::ANY);
+        // ANY goes on, as at the servers of others: what was made here stands in no zone.
+        let wants_cname = self.rtype == RecordType::CNAME;
         // A DNAME to a name below itself applies again to what it made, until the name is too long. Nobody is
         // helped by that: one round is told, as NSD does.
         let is_endless = keeps_growing(dname);
@@ -296,6 +316,33 @@ fn beside<'z>(zone: &'z Zone, encloser: &[u8]) -> Place<'z> {
         Some((at, node)) => Place::Node(node, at),
         None => Place::Nowhere,
     }
+}
+
+/// What a zone has at a name whose cuts are overlooked: glue lies below them. As at the servers of others a wildcard
+/// gives glue too.
+fn below_cuts<'z>(zone: &'z Zone, key: &[u8]) -> Option<&'z Node> {
+    let mut path = wire::upwards(key).take_while(|above| above.len() >= zone.apex.len());
+    let encloser = path.find(|above| zone.node(above).is_some())?;
+    if encloser.len() == key.len() {
+        return zone.node(key).map(|(_, node)| node);
+    }
+    match beside(zone, encloser) {
+        Place::Node(node, _) => Some(node),
+        Place::Cut(_) | Place::Renamed(_) | Place::Nowhere => None,
+    }
+}
+
+/// The addresses that a zone has at a name; of a steered one there are none.
+fn addresses(node: &Node, name: &Name) -> impl Iterator<Item = Record> {
+    let sets = [RecordType::A, RecordType::AAAA].into_iter();
+    sets.filter_map(|rtype| node.set(rtype))
+        .flat_map(|set| set.records(name))
+}
+
+/// Whose addresses are asked for next by whoever gets these data.
+fn next_question(rtype: RecordType, data: &[u8]) -> Option<Box<[u8]>> {
+    let asks = matches!(rtype, RecordType::NS | RecordType::MX | RecordType::SRV);
+    asks.then(|| target(rtype, data)).flatten()
 }
 
 /// Whether the target of a DNAME lies below its owner.

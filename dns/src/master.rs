@@ -454,10 +454,12 @@ impl Scan {
         if text.is_empty() {
             return Err(fault("there is none"));
         }
-        if let Some(octets) = plain::data(rtype, text, self.origin.as_slice()) {
+        // RFC 4408 §3.1.1: the old SPF type is written as TXT is.
+        let form = if rtype == Rtype::SPF { Rtype::TXT } else { rtype };
+        if let Some(octets) = plain::data(form, text, self.origin.as_slice()) {
             return Ok(octets.into());
         }
-        let (_, octets) = self.scan(". 0 IN", rtype, text).map_err(|why| fault(&why))?;
+        let (_, octets) = self.scan(". 0 IN", form, text).map_err(|why| fault(&why))?;
         if is_sound(RecordType::from(rtype.to_int()), &octets) {
             Ok(octets.into())
         } else {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZero;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -86,7 +87,7 @@ impl Zones {
             let is_same_file = known
                 .sources
                 .first()
-                .is_some_and(|source| source.is_of(&file.file));
+                .is_some_and(|source| source.path() == file.file);
             is_same_file && *known.steered == *steered && known.sources.iter().all(Source::is_unchanged)
         });
         if let Some(known) = known {
@@ -118,6 +119,13 @@ impl Zones {
     #[must_use]
     pub fn kept(&self) -> usize {
         self.kept
+    }
+
+    /// Every file that was read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.by_apex
+            .values()
+            .flat_map(|entry| entry.sources.iter().map(Source::path))
     }
 
     /// Number of records in all zones.
@@ -217,9 +225,6 @@ pub(crate) fn key_of(name: &steer_topology::Name) -> Option<Box<[u8]>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
-
-    use steer_topology::ZoneFile;
 
     use super::*;
 

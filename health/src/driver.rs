@@ -56,8 +56,8 @@ const VOID_WARNING_EVERY: Duration = Duration::from_secs(60);
 ///
 /// `commands` are the operator's ([`crate::Operator::new`]); they are carried out as soon as they come.
 ///
-/// Returns the judge, so that a reload can go on from it: [`Judge::reload`], publish, and run again. `fleet` is the
-/// judge's own.
+/// Returns the judge and the operator's end, so that a reload can go on from it: [`Judge::reload`], publish, and run
+/// again. Wishes that come in between wait. `fleet` is the judge's own.
 pub async fn run(
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
@@ -65,11 +65,11 @@ pub async fn run(
     commands: Commands,
     seed: u64,
     shutdown: CancellationToken,
-) -> Judge {
+) -> (Judge, Commands) {
     let prober = NetProber::new(&fleet);
     let mut driver = Driver::new(&fleet, cell, judge, seed, prober);
     driver.commands = commands;
-    driver.run(shutdown).await
+    driver.serve(shutdown).await
 }
 
 struct Driver<P: Prober> {
@@ -152,7 +152,13 @@ impl<P: Prober> Driver<P> {
         }
     }
 
-    async fn run(mut self, shutdown: CancellationToken) -> Judge {
+    /// Without an operator.
+    #[cfg(test)]
+    async fn run(self, shutdown: CancellationToken) -> Judge {
+        self.serve(shutdown).await.0
+    }
+
+    async fn serve(mut self, shutdown: CancellationToken) -> (Judge, Commands) {
         loop {
             let wake = self.next_wake();
             tokio::select! {
@@ -172,7 +178,7 @@ impl<P: Prober> Driver<P> {
         }
         self.in_flight.shutdown().await;
         self.wires.shutdown().await;
-        self.judge
+        (self.judge, self.commands)
     }
 
     /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes. Ends of held

@@ -8,6 +8,7 @@
 //! | `GET /v1/drains` | every drain that stands, and how the store is |
 //! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it |
 //! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
+//! | `POST /v1/reload` | reads everything again; 400 with every fault, and then nothing has changed |
 //! | `POST /v1/mrt` | all that is sent and received in `{for}`, as MRT, when it is over |
 //! | `GET /v1/routes` | what becomes of each prefix, and what each session has of it |
 //! | `PUT /v1/routes/PREFIX?lease=30s&owner=NAME` | a lease on a prefix, or another term of it; 409 is somebody else's |
@@ -47,6 +48,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::reload::Reloader;
 use crate::status::Status;
 
 /// The longest that `?after=` holds a request.
@@ -59,6 +61,7 @@ pub(crate) struct Admin {
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) operator: Operator,
+    pub(crate) reloader: Reloader,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
     /// What looks on at each of them, and the taps for those who want to.
     pub(crate) observers: Arc<[Arc<ObserverStatus>]>,
@@ -95,6 +98,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/explain", get(explain))
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
+        .route("/v1/reload", post(reload))
         .route("/v1/mrt", post(mrt::dump))
         .route("/v1/routes", get(routes::list))
         .route(
@@ -189,6 +193,19 @@ async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) 
     match query.format {
         Format::Json => axum::Json(explanation).into_response(),
         Format::Text => explanation.to_string().into_response(),
+    }
+}
+
+async fn reload(State(admin): State<Admin>) -> Response {
+    match admin.reloader.reload("admin API").await {
+        Ok(reloaded) => axum::Json(reloaded).into_response(),
+        Err(Failure::Configuration(faults)) => {
+            let count = faults.0.len();
+            bad(format!("{count} faults; everything stays as it was\n{faults}"))
+        }
+        Err(Failure::Usage(error) | Failure::Runtime(error)) => {
+            failed(StatusCode::INTERNAL_SERVER_ERROR, error)
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// End a drain: take a site or an endpoint back into service.
     Undrain(UndrainArgs),
+    /// Read the configuration and the zones of a running steer again, without a lost query. SIGHUP does the same.
+    Reload(ReloadArgs),
     /// Listen to routes and print them as they come and go; follow how our own changes spread.
     Monitor(MonitorArgs),
     /// Record all that a running steer sends to its peers and hears from them, as MRT.
@@ -77,6 +79,9 @@ pub(crate) struct RunArgs {
     /// The site this process runs as. Needed where the configuration declares sites.
     #[arg(long, short, value_name = "IATA")]
     pub(crate) site: Option<String>,
+    /// Reload when the configuration, a zone file or a geography file changes.
+    #[arg(long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -226,6 +231,15 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     /// Print the explanation as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print what came of it as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

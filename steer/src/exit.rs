@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use steer_topology::Faults;
 use steer_topology::report::{self, Sources};
+use steer_topology::{Fault, Faults};
 
 /// Why a command ends without success.
 #[derive(Debug, thiserror::Error)]
@@ -57,14 +57,29 @@ fn color() -> bool {
     std::env::var_os("NO_COLOR").is_none()
 }
 
-fn report_faults(faults: &Faults) {
+/// Prints to stderr what refuses nothing.
+pub(crate) fn report_warnings(warnings: &[Fault]) {
+    if warnings.is_empty() {
+        return;
+    }
+    let count = warnings.len();
+    let noun = if count == 1 { "warning" } else { "warnings" };
+    print_faults(&Faults(warnings.to_vec()));
+    eprintln!("steer: {count} {noun}; the zones are served as they stand");
+}
+
+fn print_faults(faults: &Faults) {
     use std::io::IsTerminal;
-    let count = faults.0.len();
-    let noun = if count == 1 { "fault" } else { "faults" };
     if std::io::stderr().is_terminal() {
         eprint!("{}", report::render(faults, &Sources::read(faults), color()));
     } else {
         eprintln!("{faults}");
     }
+}
+
+fn report_faults(faults: &Faults) {
+    let count = faults.0.len();
+    let noun = if count == 1 { "fault" } else { "faults" };
+    print_faults(faults);
     eprintln!("steer: {count} {noun} in the configuration; nothing was started");
 }

@@ -1,7 +1,9 @@
 //! From the command line to everything that can be known before a socket is opened.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use steer_dns::{Tables, Zones};
 use steer_health::Snapshot;
@@ -12,33 +14,91 @@ use crate::resolve::SystemResolver;
 
 /// A checked configuration with all its files read.
 pub(crate) struct Loaded {
+    pub(crate) config: PathBuf,
+    /// Counts up by one per reload, from 0.
+    pub(crate) generation: u64,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) zones: Arc<Zones>,
     pub(crate) classes: Arc<Classes>,
     /// Present where a chain needs geography.
     pub(crate) geography: Option<Arc<Geography>>,
+    /// What geography and round-trip times were read from.
+    sources: Vec<Stamp>,
 }
+
+/// A file by its length and time stamp; absent where it cannot be seen.
+type Stamp = (PathBuf, Option<(u64, SystemTime)>);
 
 impl Loaded {
     /// Reads `config` and every file it names. All faults of a stage are reported in one go.
     pub(crate) fn from_file(config: &Path) -> Result<Self, Failure> {
-        Self::from_fleet(Fleet::load(config, &SystemResolver)?)
-    }
-
-    /// Reads the files that a checked fleet names.
-    pub(crate) fn from_fleet(fleet: Fleet) -> Result<Self, Failure> {
+        let fleet = Fleet::load(config, &SystemResolver)?;
         let zones = Zones::load(&fleet);
+        let sources = sources(&fleet);
         // Geography costs a second or so of start-up and is read only where a chain needs it.
         let geography = Geography::of_fleet(&fleet);
         let (zones, (geography, latency)) = both(zones, both(geography, open_latency(&fleet)))?;
-        let classes = Classes::of_fleet(&fleet, geography.as_ref(), latency)
-            .map_err(|error| Failure::Runtime(format!("the geography cannot be compiled: {error}")))?;
         Ok(Self {
+            config: config.to_owned(),
+            generation: 0,
+            classes: Arc::new(classes(&fleet, geography.as_ref(), latency)?),
             fleet: Arc::new(fleet),
             zones: Arc::new(zones),
-            classes: Arc::new(classes),
             geography: geography.map(Arc::new),
+            sources,
         })
+    }
+
+    /// Reads everything again; what has not changed is shared. An error leaves this load as it is.
+    pub(crate) fn reload(&self) -> Result<Self, Failure> {
+        let fleet = Fleet::load(&self.config, &SystemResolver)?;
+        let zones = self.zones.reload(&fleet);
+        let sources = sources(&fleet);
+        // Geography is large, and depends on nothing but its files and on what sites and chains ask of it.
+        let is_same_ground = sources == self.sources
+            && (&fleet.sites, &fleet.steers) == (&self.fleet.sites, &self.fleet.steers);
+        let (zones, geography, classes) = if is_same_ground {
+            (zones?, self.geography.clone(), Arc::clone(&self.classes))
+        } else {
+            let geography = Geography::of_fleet(&fleet);
+            let (zones, (geography, latency)) = both(zones, both(geography, open_latency(&fleet)))?;
+            let classes = classes(&fleet, geography.as_ref(), latency)?;
+            (zones, geography.map(Arc::new), Arc::new(classes))
+        };
+        let is_same_fleet = *self.fleet == fleet;
+        Ok(Self {
+            config: self.config.clone(),
+            generation: self.generation + 1,
+            // Shared, so that everybody sees that it is the same.
+            fleet: if is_same_fleet {
+                Arc::clone(&self.fleet)
+            } else {
+                Arc::new(fleet)
+            },
+            zones: Arc::new(zones),
+            classes,
+            geography,
+            sources,
+        })
+    }
+
+    /// Every file that was read.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let zones = self.zones.files().map(Path::to_owned);
+        let geography = self.sources.iter().map(|(path, _)| path.clone());
+        let mut files: Vec<_> = std::iter::once(self.config.clone())
+            .chain(zones)
+            .chain(geography)
+            .collect();
+        files.sort();
+        files
+    }
+
+    /// What is served as it stands and is hardly meant.
+    pub(crate) fn log_warnings(&self) {
+        for warning in self.zones.warnings() {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// The decision tables that follow from a snapshot of this fleet.
@@ -69,6 +129,29 @@ fn open_latency(fleet: &Fleet) -> Result<Option<Arc<Latency>>, Faults> {
         Some(file) => Latency::open(file).map(Arc::new).map(Some),
         None => Ok(Some(Latency::built_in())),
     }
+}
+
+/// Every file of `[fleet] geo` and `latency`.
+fn sources(fleet: &Fleet) -> Vec<Stamp> {
+    let geo = fleet.geo.iter();
+    let databases = geo.flat_map(|geo| geo.city.iter().chain(&geo.country).chain(&geo.asn));
+    let stamp = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.len(), metadata.modified().ok()?))
+    };
+    databases
+        .chain(&fleet.latency)
+        .map(|path| (path.clone(), stamp(path)))
+        .collect()
+}
+
+fn classes(
+    fleet: &Fleet,
+    geography: Option<&Geography>,
+    latency: Option<Arc<Latency>>,
+) -> Result<Classes, Failure> {
+    Classes::of_fleet(fleet, geography, latency)
+        .map_err(|error| Failure::Runtime(format!("the geography cannot be compiled: {error}")))
 }
 
 fn both<A, B>(a: Result<A, Faults>, b: Result<B, Faults>) -> Result<(A, B), Faults> {

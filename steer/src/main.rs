@@ -4,7 +4,7 @@
 //! steer.toml ─► load ─► bind everything ─► run ─┬─ health ──► SnapshotCell
 //!                 │            │                ├─ dns      ◄─ tables compiled from each snapshot
 //!              exit 2       exit 1              ├─ anycast  ◄─ wanted routes of each snapshot
-//!                                               └─ admin    ◄─ status, explain, metrics, drains
+//!                                               └─ admin    ◄─ status, explain, metrics, drains, reload
 //! ```
 //!
 //! Nothing is started before everything is loaded and bound.
@@ -24,6 +24,7 @@ mod logging;
 mod moment;
 mod monitor;
 mod quickstart;
+mod reload;
 mod resolve;
 mod routes;
 mod run;
@@ -54,6 +55,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Explain(args) => explain::show(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
+        Command::Reload(args) => reload::ask(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Dump(args) => dump::dump(&args),
         Command::Announce(args) => routes::announce(&args),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
@@ -24,6 +25,7 @@ use crate::cli::RunArgs;
 use crate::exit::Failure;
 use crate::load::Loaded;
 use crate::logging;
+use crate::reload::{self, Compiler, Reloader, Reloading};
 
 /// Runs one site until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -35,7 +37,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let mut stop = stop_on_signal()?;
         let bound = Bound::new(loaded, &[site]).await?;
-        bound.start()?.until(&mut stop).await
+        bound.start(args.watch)?.until(&mut stop).await
     })
 }
 
@@ -118,7 +120,8 @@ impl Bound {
     }
 
     /// Starts every part on what was bound. Must be called within the runtime.
-    pub(crate) fn start(self) -> Result<Running, Failure> {
+    /// With `watched` a changed file is a reload.
+    pub(crate) fn start(self, watched: bool) -> Result<Running, Failure> {
         let Self {
             loaded,
             sites,
@@ -141,22 +144,35 @@ impl Bound {
         let announcers: Vec<_> = speakers.iter().map(Speaker::announcer).collect();
         let stop_announcing = CancellationToken::new();
         let stop = CancellationToken::new();
+        let (reloader, requests) = Reloader::new();
         log_start(&loaded, &sites, server.as_ref(), admin.as_ref());
+        loaded.log_warnings();
 
         let mut announcing = JoinSet::new();
         for speaker in speakers {
             announcing.spawn(speaker.run(Arc::clone(&cell), rand::random(), stop_announcing.clone()));
         }
         let mut tasks = JoinSet::new();
-        let (snapshots, tables) = (Arc::clone(&cell), Arc::clone(&engine));
-        tasks.spawn(compile_each_snapshot(snapshots, tables, stop.clone()));
+        let sites: Arc<[Option<SiteId>]> = sites.into();
+        let current = Arc::new(ArcSwap::from(loaded));
+        let (compiler, compiled) =
+            Compiler::new(Arc::clone(&current), Arc::clone(&cell), Arc::clone(&engine));
+        tasks.spawn(compiler.run(stop.clone()));
+        if watched {
+            tasks.spawn(reload::watch(
+                Arc::clone(&current),
+                reloader.clone(),
+                stop.clone(),
+            ));
+        }
         if let Some(server) = server {
             let (engine, stop) = (Arc::clone(&engine), stop.clone());
             tasks.spawn(async move { server.run(engine, stop).await });
         }
         if let Some((listener, metrics)) = admin.zip(metrics) {
             let admin = Admin {
-                sites: sites.into(),
+                sites: Arc::clone(&sites),
+                reloader: reloader.clone(),
                 cell: Arc::clone(&cell),
                 engine: Arc::clone(&engine),
                 operator,
@@ -168,17 +184,22 @@ impl Bound {
             };
             tasks.spawn(admin::serve(listener, admin, metrics));
         }
-        let checks = steer_health::run(
-            Arc::clone(&loaded.fleet),
-            Arc::clone(&cell),
-            judge,
-            commands,
-            rand::random(),
-            stop.clone(),
-        );
+        let reloading = Reloading {
+            sites,
+            current,
+            cell: Arc::clone(&cell),
+            compiled,
+            requests,
+            stop: stop.clone(),
+        };
         tasks.spawn(keeper.run(Arc::clone(&cell), stop.clone()));
-        tasks.spawn(async move { drop(checks.await) });
+        tasks.spawn(async move {
+            if let Err(error) = reloading.run(judge, commands).await {
+                tracing::error!(%error, "the checks failed");
+            }
+        });
         Ok(Running {
+            reloader,
             cell,
             engine,
             announcing,
@@ -193,6 +214,7 @@ impl Bound {
 pub(crate) struct Running {
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) engine: Arc<Engine>,
+    reloader: Reloader,
     announcing: JoinSet<()>,
     tasks: JoinSet<()>,
     stop_announcing: CancellationToken,
@@ -203,16 +225,17 @@ impl Running {
     /// Runs until `stop` is signalled or a part fails; then withdraws, answers DNS until that is done, and ends.
     pub(crate) async fn until(mut self, signals: &mut StopSignals) -> Result<(), Failure> {
         let failed = tokio::select! {
-            () = signals.wait() => None,
+            () = signals.wait_or_reload(&self.reloader) => None,
             Some(ended) = self.tasks.join_next() => Some(ended),
             Some(ended) = self.announcing.join_next() => Some(ended),
         };
         if let Some(Err(error)) = &failed {
             tracing::error!(%error, "a part failed; stopping in good order");
         }
+        let reloader = self.reloader.clone();
         tokio::select! {
             () = self.stop_in_order() => {}
-            () = signals.wait() => warn!("second signal: stopping at once"),
+            () = signals.wait_or_reload(&reloader) => warn!("second signal: stopping at once"),
         }
         match failed {
             None => Ok(()),
@@ -239,43 +262,6 @@ impl Running {
 
 /// How long the parts other than BGP may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
-
-/// DNS obeys each snapshot as soon as its tables are compiled. Ends when `stop` is cancelled.
-async fn compile_each_snapshot(cell: Arc<SnapshotCell>, engine: Arc<Engine>, stop: CancellationToken) {
-    let mut published = cell.subscribe();
-    while !stop.is_cancelled() {
-        let snapshot = cell.load();
-        let tables = engine.tables();
-        if snapshot.number != tables.snapshot_number() {
-            let number = snapshot.number;
-            engine.publish(tables.next(snapshot));
-            info!(snapshot = number, "decision tables published");
-        }
-        let ages_at = engine.tables().ages_at();
-        tokio::select! {
-            changed = published.changed() => if changed.is_err() { return },
-            () = at(ages_at) => engine.publish(engine.tables().aged(Timestamp::now())),
-            () = stop.cancelled() => return,
-        }
-        tokio::task::yield_now().await; // a withdrawal takes microseconds, a table more
-    }
-}
-
-/// Waits for a moment of the wall clock, for ever where there is none.
-async fn at(moment: Option<Timestamp>) {
-    let Some(moment) = moment else {
-        return std::future::pending().await;
-    };
-    let left = moment.duration_since(Timestamp::now()).unsigned_abs();
-    let is_past = moment <= Timestamp::now();
-    // A clock that is set meanwhile is looked at again after a minute at most.
-    let wait = if is_past {
-        Duration::ZERO
-    } else {
-        left.min(Duration::from_mins(1))
-    };
-    tokio::time::sleep(wait).await;
-}
 
 async fn bind_dns(dns: &Dns) -> Result<Server, Failure> {
     Server::bind(&dns.listen, Limits::of(dns))
@@ -326,7 +312,7 @@ fn log_start(
     );
 }
 
-/// SIGTERM and SIGINT end the process in good order. SIGHUP is taken so that it does not kill us.
+/// SIGTERM and SIGINT end the process in good order. SIGHUP reloads `steer run`.
 pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -344,14 +330,23 @@ pub(crate) fn stop_on_signal() -> Result<StopSignals, Failure> {
 }
 
 impl StopSignals {
-    /// Returns on the next SIGTERM or SIGINT.
+    /// Returns on the next SIGTERM or SIGINT. Here SIGHUP has nothing to reload.
     pub(crate) async fn wait(&mut self) {
+        self.wait_with(|| warn!("SIGHUP ignored: there is nothing to reload"))
+            .await;
+    }
+
+    /// The same, and SIGHUP reloads `steer run`.
+    async fn wait_or_reload(&mut self, reloader: &Reloader) {
+        self.wait_with(|| reloader.nudge("SIGHUP")).await;
+    }
+
+    async fn wait_with(&mut self, on_hangup: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                // Gap: reload is not built yet; a hang-up must not take a site down.
-                _ = self.hangup.recv() => warn!("SIGHUP ignored: reload is not supported yet; restart to apply a new configuration"),
+                _ = self.hangup.recv() => on_hangup(),
             }
         }
     }

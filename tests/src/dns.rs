@@ -43,6 +43,12 @@ impl Question {
         let socket = UdpSocket::bind((server.ip(), 0)).ok()?;
         socket.set_read_timeout(Some(patience)).ok()?;
         socket.connect(server).ok()?;
+        self.ask_on(&socket)
+    }
+
+    /// Asks on a connected socket that has a read timeout.
+    #[must_use]
+    pub fn ask_on(&self, socket: &UdpSocket) -> Option<Answer> {
         socket.send(&self.message().to_vec().ok()?).ok()?;
         let mut buffer = [0; 4096];
         let length = socket.recv(&mut buffer).ok()?;

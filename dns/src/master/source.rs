@@ -41,9 +41,8 @@ impl Source {
         Ok((octets, source))
     }
 
-    /// Whether it is the file at this path.
-    pub(crate) fn is_of(&self, path: &Path) -> bool {
-        self.path == path
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether the file still is what was read. Its content is looked at only where time and length leave that open.

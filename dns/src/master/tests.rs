@@ -52,6 +52,8 @@ fn unknown_types_and_known_types_in_generic_form_are_understood() {
     assert_eq!(master.faults, []);
     let types: Vec<_> = master.records.iter().map(|r| u16::from(r.rtype)).collect();
     assert_eq!(types, [65_280, 1, 1]);
+    assert_eq!(*read("a 1 TYPE65280 \\# 0\n").records[0].data, *b"");
+    assert_eq!(faults("a 1 A \\# 0\n").len(), 1, "an address has octets");
     assert_eq!(faults("b 1 TYPE1 \\# 3 c00002\n").len(), 1);
 }
 

@@ -203,8 +203,11 @@ fn finish(key: &[u8], draft: Draft) -> Option<Node> {
         sets,
         steered,
     } = draft;
+    let mut sets = sets;
+    // The first set is what a question for ANY gets: the lowest type, as other servers do.
+    sets.sort_by_key(|set| u16::from(set.rtype));
     let sets: Option<Vec<_>> = sets
-        .into_iter()
+        .iter()
         .map(|set| RrSet::new(set.rtype, set.ttl, set.records.iter().map(|data| &**data)))
         .collect();
     Some(Node {

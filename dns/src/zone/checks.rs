@@ -185,7 +185,7 @@ impl<'z> Checks<'z> {
         }
     }
 
-    /// What a client finds at a name. Glue is found where it stands, and by no wildcard or alias.
+    /// What a client finds at a name. Glue is found below cuts, where nothing else of ours is.
     fn find(&self, name: &[u8], is_glue: bool) -> Target<'z> {
         let has_addresses = |draft: &Draft| {
             draft.steered || draft.set(RecordType::A).is_some() || draft.set(RecordType::AAAA).is_some()
@@ -193,7 +193,7 @@ impl<'z> Checks<'z> {
         if !is_within(name, self.apex) || (!is_glue && self.is_delegated(name)) {
             return Target::Fine;
         }
-        match (self.dname_above(name), self.stands(name, is_glue)) {
+        match (self.dname_above(name), self.stands(name)) {
             (Some((_, alias)), _) => Target::Alias(alias),
             (None, Some(draft)) if has_addresses(draft) => Target::Fine,
             (None, Some(draft)) => draft
@@ -204,12 +204,9 @@ impl<'z> Checks<'z> {
     }
 
     /// The name itself, or the wildcard that covers it (RFC 4592 §3.3.1).
-    fn stands(&self, name: &[u8], is_glue: bool) -> Option<&'z Draft> {
+    fn stands(&self, name: &[u8]) -> Option<&'z Draft> {
         if let Some(draft) = self.names.get(name) {
             return Some(draft);
-        }
-        if is_glue {
-            return None;
         }
         // Gap: an empty non-terminal between hides a wildcard above it; here it does not, and a warning is missed.
         let wildcards = wire::upwards(name)

@@ -53,7 +53,7 @@ async fn serve(args: &QuickstartArgs, loaded: Loaded, files: &Files) -> Result<(
     let (events, seen) = mpsc::channel::<MonitorEvent>(256);
     let stop_watching = CancellationToken::new();
     let watching = tokio::spawn(monitor.run(events, stop_watching.clone()));
-    let running = bound.start()?;
+    let running = bound.start(false)?;
     let live = Live::new(args, files.config(), endpoints, &running)?;
     let showing = tokio::spawn(live.run(seen, stop_watching.clone()));
     let ended = running.until(&mut signals).await;

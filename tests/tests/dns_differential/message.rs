@@ -5,13 +5,19 @@ use std::fmt;
 
 use crate::zones::Question;
 
-/// Types whose data hold names that a server may compress: the offset of the first name, and how many there are.
-fn names_in(kind: u16) -> Option<(usize, usize)> {
+/// Where names stand in the data of a type that a server may compress or write in another case: the offset of the
+/// first name, and how many there are.
+fn names_in(kind: u16, data: &[u8]) -> Option<(usize, usize)> {
     match kind {
         2 | 5 | 12 | 39 => Some((0, 1)),
         6 => Some((0, 2)),
         15 => Some((2, 1)),
         33 => Some((6, 1)),
+        35 => {
+            let behind = |at: usize| Some(at + 1 + usize::from(*data.get(at)?));
+            Some((behind(behind(behind(4)?)?)?, 1))
+        }
+        64 | 65 => Some((2, 1)),
         _ => None,
     }
 }
@@ -35,6 +41,8 @@ pub(crate) struct Reply {
     pub(crate) answer: BTreeSet<Record>,
     pub(crate) authority: BTreeSet<Record>,
     pub(crate) additional: BTreeSet<Record>,
+    /// Octets of the message.
+    pub(crate) length: usize,
 }
 
 impl Question {
@@ -55,7 +63,8 @@ impl Question {
 }
 
 impl Reply {
-    /// `None` where the octets are no reply.
+    /// `None` where the octets are no reply. Of a truncated one only the header is read: nobody may use the rest
+    /// (RFC 2181 §9), and servers leave pieces of records there.
     pub(crate) fn read(octets: &[u8]) -> Option<Self> {
         let [_, _, high, low, counts @ ..] = octets.get(..12)? else {
             return None;
@@ -70,15 +79,30 @@ impl Reply {
             let records: Option<Vec<_>> = (0..count(at)?).map(|_| reader.record()).collect();
             Some(records?.into_iter().filter(|record| record.kind != 41).collect())
         };
-        let (answer, authority, additional) = (section(2)?, section(4)?, section(6)?);
-        (high & 0x80 != 0 && reader.at == octets.len()).then_some(Self {
+        let tc = high & 2 != 0;
+        let (answer, authority, additional) = if tc {
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new())
+        } else {
+            (section(2)?, section(4)?, section(6)?)
+        };
+        (high & 0x80 != 0 && (tc || reader.at == octets.len())).then_some(Self {
             rcode: low & 0xf,
             aa: high & 4 != 0,
-            tc: high & 2 != 0,
+            tc,
             answer,
             authority,
             additional,
+            length: octets.len(),
         })
+    }
+
+    /// Equal in all but length.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let head = |reply: &Self| (reply.rcode, reply.aa, reply.tc);
+        head(self) == head(other)
+            && self.answer == other.answer
+            && self.authority == other.authority
+            && self.additional == other.additional
     }
 }
 
@@ -132,7 +156,7 @@ impl<'m> Reader<'m> {
         let ttl = u32::from_be_bytes(self.take(4)?.try_into().ok()?);
         let length = usize::from(self.u16()?);
         let end = self.at + length;
-        let data = match names_in(kind) {
+        let data = match names_in(kind, self.octets.get(self.at..end)?) {
             None => self.take(length)?.to_vec(),
             Some((first, count)) => {
                 let mut data = self.take(first)?.to_vec();
@@ -211,7 +235,7 @@ impl fmt::Display for Record {
             ttl,
             data,
         } = self;
-        let data = match names_in(*kind) {
+        let data = match names_in(*kind, data) {
             Some((0, 1)) => show_name(data),
             Some(_) | None => data.escape_ascii().to_string(),
         };
@@ -228,6 +252,7 @@ impl fmt::Display for Reply {
             answer,
             authority,
             additional,
+            length: _,
         } = self;
         writeln!(
             f,

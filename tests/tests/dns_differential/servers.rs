@@ -193,9 +193,15 @@ impl Servers {
         }
     }
 
+    /// Another question to Knot alone.
+    pub(crate) fn ask_knot(&self, question: &Question) -> Reply {
+        let [_, knot, _] = &self.lines;
+        knot.ask(question, u16::MAX)
+    }
+
     /// The replies of steer, Knot and NSD.
     pub(crate) fn ask(&self, question: &Question, number: usize) -> [Reply; 3] {
-        let id = u16::try_from(number % 65_535 + 1).expect("small");
+        let id = u16::try_from(number % 65_534 + 1).expect("small");
         self.lines.each_ref().map(|line| line.ask(question, id))
     }
 }

@@ -107,19 +107,24 @@ const DATA: [(u16, &str, &str); 18] = [
 pub(crate) fn world(seed: u64, zones: usize, questions: usize) -> World {
     let mut maker = Maker {
         rng: StdRng::seed_from_u64(seed),
+        with_dnames: true,
         apexes: (0..zones).map(|number| format!("z{number}.test.")).collect(),
     };
     let mut made: Vec<Zone> = Vec::new();
     for apex in maker.apexes.clone() {
-        let zone = maker.zone(&apex);
-        // Some cuts lead to a zone that the same server has.
-        let cut = zone.names.iter().find(|owner| owner.below == Below::Referral);
+        let whole = maker.one_in(12);
+        let zone = maker.zone(&apex, whole);
+        // Some cuts lead to a zone that the same server has. steer names zones by letters and digits only.
+        let is_kid = |owner: &&Owner| owner.below == Below::Referral && !owner.name.contains('\\');
+        let cut = zone.names.iter().find(is_kid);
         let kid = cut
             .filter(|_| maker.rng.random_bool(0.5))
             .map(|cut| cut.name.clone());
         made.push(zone);
         if let Some(kid) = kid {
-            made.push(maker.zone(&kid));
+            maker.with_dnames = false;
+            made.push(maker.zone(&kid, false));
+            maker.with_dnames = true;
         }
     }
     let questions = (0..questions).map(|_| maker.question(&made)).collect();
@@ -131,6 +136,8 @@ pub(crate) fn world(seed: u64, zones: usize, questions: usize) -> World {
 
 struct Maker {
     rng: StdRng,
+    /// Not where another zone has data below: NSD takes them for data below the DNAME.
+    with_dnames: bool,
     apexes: Vec<String>,
 }
 
@@ -158,7 +165,8 @@ impl Maker {
         if self.one_in(8) { "*" } else { self.pick(&LABELS) }
     }
 
-    fn zone(&mut self, apex: &str) -> Zone {
+    /// With `renamed` the whole zone is renamed.
+    fn zone(&mut self, apex: &str, renamed: bool) -> Zone {
         let mut out = Writer::new(apex);
         let soa_ttl = self.pick(&[&60, &300, &3600]);
         let minimum = self.pick(&[&30, &300, &7200]);
@@ -171,7 +179,7 @@ impl Maker {
         );
         out.record(apex, 2, "NS", 3600, &format!("ns1.{apex}"));
         out.record(apex, 2, "NS", 3600, "ns.Example.NET.");
-        if self.one_in(12) {
+        if renamed {
             // RFC 6672 §2.3: a DNAME at the apex stands beside SOA and NS; nothing is below.
             let target = self.target(&[]);
             out.record(apex, 39, "DNAME", 60, &target);
@@ -226,7 +234,7 @@ impl Maker {
                 let under_wildcard = path.contains(&"*");
                 let role = match self.rng.random_range(0..100) {
                     0..12 if !under_wildcard => Role::Cut,
-                    12..20 if !under_wildcard => Role::Dname,
+                    12..20 if !under_wildcard && self.with_dnames => Role::Dname,
                     20..36 => Role::Cname,
                     36..46 => Role::Empty,
                     _ => Role::Data,

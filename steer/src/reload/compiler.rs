@@ -1,0 +1,103 @@
+//! Decision tables, made anew for each snapshot and each load.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use steer_dns::Engine;
+use steer_health::SnapshotCell;
+use tokio::sync::watch as news;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::load::Loaded;
+
+/// Makes the tables: whenever there is another snapshot, or what it is read with.
+pub(crate) struct Compiler {
+    pub(crate) current: Arc<ArcSwap<Loaded>>,
+    pub(crate) cell: Arc<SnapshotCell>,
+    pub(crate) engine: Arc<Engine>,
+    wanted: news::Receiver<u64>,
+    made: news::Sender<u64>,
+}
+
+/// Asks the [`Compiler`] for tables, and waits for them.
+pub(crate) struct Compiled {
+    wanted: news::Sender<u64>,
+    made: news::Receiver<u64>,
+}
+
+impl Compiled {
+    /// Returns when answers come from this generation of files. At once where nothing answers any more.
+    pub(super) async fn until(&mut self, generation: u64) {
+        self.wanted.send_replace(generation);
+        let _ = self.made.wait_for(|made| *made >= generation).await;
+    }
+}
+
+impl Compiler {
+    pub(crate) fn new(
+        current: Arc<ArcSwap<Loaded>>,
+        cell: Arc<SnapshotCell>,
+        engine: Arc<Engine>,
+    ) -> (Self, Compiled) {
+        let (wanted, wanting) = news::channel(0);
+        let (made, making) = news::channel(0);
+        let compiler = Self {
+            current,
+            cell,
+            engine,
+            wanted: wanting,
+            made,
+        };
+        let compiled = Compiled { wanted, made: making };
+        (compiler, compiled)
+    }
+
+    /// DNS obeys each snapshot as soon as its tables are compiled. Ends when `stop` is cancelled.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut published = self.cell.subscribe();
+        let mut have = (self.engine.tables().snapshot_number(), 0);
+        while !stop.is_cancelled() {
+            let (loaded, snapshot) = (self.current.load_full(), self.cell.load());
+            let want = (snapshot.number, loaded.generation);
+            // In the middle of a reload the two do not belong together; the snapshot that does comes at once.
+            if want != have && Arc::ptr_eq(&loaded.fleet, &snapshot.fleet) {
+                let tables = if want.1 == have.1 {
+                    self.engine.tables().next(snapshot) // only what the snapshot changed
+                } else {
+                    loaded.tables(snapshot)
+                };
+                self.engine.publish(tables);
+                info!(snapshot = want.0, "decision tables published");
+                have = want;
+                self.made.send_replace(loaded.generation);
+            }
+            let ages_at = self.engine.tables().ages_at();
+            tokio::select! {
+                changed = published.changed() => if changed.is_err() { return },
+                changed = self.wanted.changed() => if changed.is_err() { return },
+                () = at(ages_at) => self.engine.publish(self.engine.tables().aged(Timestamp::now())),
+                () = stop.cancelled() => return,
+            }
+            tokio::task::yield_now().await; // a withdrawal takes microseconds, a table more
+        }
+    }
+}
+
+/// Waits for a moment of the wall clock, for ever where there is none.
+async fn at(moment: Option<Timestamp>) {
+    let Some(moment) = moment else {
+        return std::future::pending().await;
+    };
+    let left = moment.duration_since(Timestamp::now()).unsigned_abs();
+    let is_past = moment <= Timestamp::now();
+    // A clock that is set meanwhile is looked at again after a minute at most.
+    let wait = if is_past {
+        Duration::ZERO
+    } else {
+        left.min(Duration::from_mins(1))
+    };
+    tokio::time::sleep(wait).await;
+}
