@@ -25,6 +25,7 @@ mod lookup;
 mod master;
 mod reply;
 mod server;
+mod simulate;
 mod subnet;
 mod tables;
 #[cfg(test)]
@@ -37,5 +38,6 @@ pub use engine::Engine;
 pub use explain::{AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note, StepView};
 pub use reply::{MAX_UDP_PAYLOAD, Reply, Transport};
 pub use server::{Server, TCP_BACKLOG, TCP_IDLE};
+pub use simulate::Sent;
 pub use tables::Tables;
 pub use zones::Zones;
