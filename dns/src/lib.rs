@@ -35,6 +35,7 @@ mod reply;
 mod rrl;
 mod server;
 mod settings;
+mod simulate;
 mod siphash;
 mod subnet;
 mod tables;
@@ -50,5 +51,6 @@ pub use explain::{AnswerView, CandidateView, ChainView, ClassView, Explanation, 
 pub use reply::{MAX_UDP_PAYLOAD, Reply, Transport};
 pub use server::{Limits, Server};
 pub use settings::Settings;
+pub use simulate::Sent;
 pub use tables::Tables;
 pub use zones::Zones;

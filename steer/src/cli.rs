@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Show why a client gets the answer it gets.
     Explain(ExplainArgs),
+    /// Compare where a list of queries goes before and after a change of the configuration.
+    Simulate(SimulateArgs),
     /// Send no new clients to a site or an endpoint, and withdraw its routes. Needs no restart.
     Drain(DrainArgs),
     /// End a drain: take a site or an endpoint back into service.
@@ -240,6 +242,22 @@ pub(crate) struct ReloadArgs {
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// A file of lines CLIENT NAME [A|AAAA] [COUNT]; what follows a # is no query.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) queries: PathBuf,
+    /// The configuration as it is.
+    #[arg(long, value_name = "FILE", default_value = "steer.toml")]
+    pub(crate) before: PathBuf,
+    /// The configuration as it would be. In both every verdict is unknown, so everything counts as serving.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Print the shares as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -28,6 +28,7 @@ mod reload;
 mod resolve;
 mod routes;
 mod run;
+mod simulate;
 mod status;
 mod table;
 
@@ -53,6 +54,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Status(args) => status::show(&args),
         Command::Explain(args) => explain::show(&args),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
         Command::Reload(args) => reload::ask(&args),

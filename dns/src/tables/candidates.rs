@@ -77,14 +77,14 @@ impl Field {
     pub(crate) fn new(snapshot: &Snapshot, steer: &Steer, rtype: RecordType) -> Self {
         let fleet = &snapshot.fleet;
         let of_family = |address: IpAddr| address.is_ipv4() == (rtype == RecordType::A);
-        let mut all = of_pool(snapshot, steer.pool);
+        let serves = |id: EndpointId| snapshot.endpoint(id).service.takes_new_clients();
+        let mut all = of_pool(fleet, steer.pool, &serves);
         all.retain(|candidate| of_family(candidate.address));
         let own = all.len();
         if let AllDown::Pool(pool) = steer.if_all_down {
-            let mut fallback = of_pool(snapshot, pool);
-            fallback.retain(|candidate| of_family(candidate.address));
             // Never health-gated: what is in it counts as up.
-            fallback.iter_mut().for_each(|candidate| candidate.serving = true);
+            let mut fallback = of_pool(fleet, pool, &|_| true);
+            fallback.retain(|candidate| of_family(candidate.address));
             all.extend(fallback);
         }
         (0..)
@@ -201,10 +201,8 @@ fn is_meant(target: Target, candidate: &Candidate) -> bool {
     }
 }
 
-fn of_pool(snapshot: &Snapshot, pool: PoolId) -> Vec<Candidate> {
-    let fleet = &snapshot.fleet;
-    let serves = |id: EndpointId| snapshot.endpoint(id).service.takes_new_clients();
-    let members = members(fleet, pool, &serves);
+fn of_pool(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Candidate> {
+    let members = members(fleet, pool, serves);
     let mut tiers: Vec<&[u16]> = members.iter().map(|member| &*member.tiers).collect();
     tiers.sort_unstable();
     tiers.dedup();

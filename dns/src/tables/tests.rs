@@ -181,6 +181,50 @@ fn all_kinds() -> &'static [Tables] {
     })
 }
 
+/// Names with plans of every kind, one pool of its own, one in common, one in another, one to fall back on.
+fn many_plans() -> &'static Arc<Fleet> {
+    static FLEET: OnceLock<Arc<Fleet>> = OnceLock::new();
+    FLEET.get_or_init(|| {
+        let more = "[[pool]]\nname = \"other\"\ncheck = \"web\"\nendpoints = [\n\
+                    { site = \"jfk\", address = \"192.0.2.9:443\" }, { site = \"nrt\", address = \"192.0.2.10:443\" }]\n\
+                    [[pool]]\nname = \"outer\"\nendpoints = [{ pool = \"web\", weight = 5 }, { pool = \"other\" }]\n\
+                    [[steer]]\nname = \"a.example.com\"\npool = \"other\"\nif_all_down = \"pool:outer\"\n\
+                    [[steer]]\nname = \"b.example.com\"\npool = \"outer\"\nchain = [\"up\", \"failover\", \"weighted\"]\n\
+                    [[steer]]\nname = \"c.example.com\"\npool = \"outer\"\nchain = [\"up\", \"sticky\"]\n\
+                    if_all_down = \"servfail\"\n";
+        fleet(&config("[\"up\", \"nearest\", \"take 2\"]", more))
+    })
+}
+
+proptest! {
+    #[test]
+    fn tables_that_follow_each_other_answer_as_if_each_were_made_afresh(
+        downs in prop::collection::vec(prop::sample::subsequence(
+            vec!["198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::1", "192.0.2.9", "192.0.2.10"], 0..=6,
+        ), 1..5),
+        seed in any::<u64>(),
+    ) {
+        let fleet = many_plans();
+        let mut tables = compile(snapshot(fleet, &[]));
+        for down in downs {
+            tables = tables.next(snapshot(fleet, &down));
+            let fresh = compile(snapshot(fleet, &down));
+            for name in ["www", "a", "b", "c"] {
+                let key = key(&format!("{name}.example.com"));
+                for rtype in [A, RecordType::AAAA] {
+                    for (client, _) in CLIENTS {
+                        let pick = |tables: &Tables| {
+                            let mut rng = SmallRng::seed_from_u64(seed);
+                            tables.pick(&key, rtype, Locate::By(ip(client)), &mut rng)
+                        };
+                        prop_assert_eq!(pick(&tables), pick(&fresh), "{} {} {}", name, rtype, client);
+                    }
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -22,6 +22,18 @@ pub enum ClassError {
         /// Sites of the fleet.
         sites: usize,
     },
+    /// So many kinds of clients do the maps and orders of the chains tell apart.
+    #[error(
+        "the chains tell more than {MAX_CLASSES} kinds of clients apart, by the order of {sites} sites and by \
+         {keys} countries, continents, AS numbers and networks; use country databases only ([fleet] geo without \
+         `city`), fewer sites or shorter maps"
+    )]
+    TooManyKinds {
+        /// Sites of the fleet.
+        sites: usize,
+        /// Keys of all maps and fences.
+        keys: usize,
+    },
     /// A database that was verified when it was opened reads differently now.
     #[error("{database}: {cause}; restart with a sound file")]
     Database {
@@ -316,14 +328,28 @@ impl<'t> Kinds<'t> {
             return Ok(*id);
         }
         if self.classes.len() >= MAX_CLASSES {
-            return Err(ClassError::TooMany {
-                sites: self.sites.len(),
-            });
+            return Err(self.too_many());
         }
         let id = self.classes.len() as u16; // below MAX_CLASSES
         self.classes.push(class.clone());
         self.ids.insert(class, id);
         Ok(id)
+    }
+
+    fn too_many(&self) -> ClassError {
+        let sites = self.sites.len();
+        let Traits {
+            nearest: _,
+            latency,
+            countries,
+            continents,
+            asns,
+            networks,
+        } = self.traits;
+        match countries.len() + continents.len() + asns.len() + networks.len() {
+            0 if !latency => ClassError::TooMany { sites },
+            keys => ClassError::TooManyKinds { sites, keys },
+        }
     }
 
     fn class(&self, place: &Place, network: Option<Prefix>) -> Class {

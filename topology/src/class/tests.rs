@@ -435,6 +435,13 @@ fn more_orders_than_class_numbers_is_an_error_with_a_remedy() {
         "60 sites can be ordered by distance in more than 65535 ways from the places of the geo databases; use \
          country databases only ([fleet] geo without `city`), or at most 23 sites"
     );
+    let traits = Traits {
+        nearest: true,
+        networks: ["0.0.0.0/1".parse().unwrap()].into(),
+        ..Traits::default()
+    };
+    let error = Classes::divide(&geography, &sites, &traits, None).unwrap_err();
+    assert_eq!(error, ClassError::TooManyKinds { sites: 60, keys: 1 });
     assert!(Classes::build(&geography, &sites[..8]).unwrap().len() < 8_usize.pow(4));
 }
 

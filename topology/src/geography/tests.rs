@@ -383,3 +383,27 @@ fn deep_nesting_does_not_use_up_the_stack() {
     let error = Database::open("deep", writer.bytes()).unwrap_err().to_string();
     assert!(error.contains("nested more than 16 deep"), "{error}");
 }
+
+#[test]
+fn an_asn_database_gives_the_as_number_and_leaves_the_place_to_the_others() {
+    let Some(path) = shared("GeoLite2-ASN-Test.mmdb") else {
+        return;
+    };
+    let geography = Geography::built_in().unwrap().with_asn(&[path.clone()]).unwrap();
+    let asn = |address: &str| geography.locate(address.parse().unwrap()).place.asn.map(Asn::get);
+    assert_eq!(asn("1.128.0.1"), Some(1221));
+    assert_eq!(asn("::ffff:12.81.92.1"), Some(7018));
+    assert_eq!(asn("10.0.0.1"), None);
+    assert!(shown(&geography, "12.81.92.1").contains("built-in geo-country.mmdb US NA"));
+    let refused = open(&[], &[&path]).unwrap_err().to_string();
+    assert!(
+        refused.contains("gives neither a country nor coordinates"),
+        "{refused}"
+    );
+    let country = shared("GeoIP2-Country-Test.mmdb").unwrap();
+    let refused = Geography::empty().with_asn(&[country]).unwrap_err().to_string();
+    assert!(
+        refused.contains("gives no AS number for any address"),
+        "{refused}"
+    );
+}

@@ -1,0 +1,272 @@
+//! `steer simulate`: where a list of queries goes before and after a change of the configuration.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use serde::Serialize;
+use steer_dns::{Sent, Tables};
+use steer_health::Judge;
+use steer_topology::{Geography, Name, airports};
+
+use crate::cli::SimulateArgs;
+use crate::exit::Failure;
+use crate::load::Loaded;
+use crate::table;
+
+/// A line of many queries is drawn so many times; the draws share its count.
+const DRAWS: u64 = 100;
+
+/// Longer lines are refused: a name has at most 255 octets.
+const MAX_LINE: usize = 1_024;
+
+/// One line of the file.
+#[derive(Debug, PartialEq)]
+struct Query {
+    client: IpAddr,
+    name: Name,
+    v6: bool,
+    count: u64,
+}
+
+/// One configuration with every verdict unknown.
+struct World {
+    tables: Tables,
+    /// Where each address stands.
+    places: HashMap<IpAddr, String>,
+    rng: SmallRng,
+}
+
+/// Queries by where they went.
+type Counts = BTreeMap<String, f64>;
+
+/// What came out for some of the queries.
+#[derive(Debug, Default, Serialize)]
+struct Shares {
+    queries: u64,
+    before: Counts,
+    after: Counts,
+}
+
+/// What came out.
+#[derive(Debug, Default, Serialize)]
+struct Outcome {
+    all: Shares,
+    /// By the country of the client; `-` where it is not known.
+    countries: BTreeMap<String, Shares>,
+}
+
+/// Reads both configurations and the queries, and prints the shares.
+pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
+    let before = Loaded::from_file(&args.before)?;
+    let after = Loaded::from_file(&args.config)?;
+    let geography = match &after.geography {
+        Some(geography) => Arc::clone(geography),
+        None => Arc::new(Geography::built_in().map_err(|error| Failure::Runtime(error.to_string()))?),
+    };
+    let mut worlds = [World::new(&before), World::new(&after)];
+    let mut outcome = Outcome::default();
+    each_query(&args.queries, |query| outcome.add(query, &mut worlds, &geography))?;
+    if args.json {
+        println!("{}", serde_json::json!(outcome));
+    } else {
+        print!("{}", outcome.text());
+    }
+    Ok(())
+}
+
+/// Calls `then` for every line with a query. The file is not held in memory.
+fn each_query(path: &Path, mut then: impl FnMut(&Query)) -> Result<(), Failure> {
+    let unreadable = |error: std::io::Error| Failure::Runtime(format!("{}: {error}", path.display()));
+    let file = BufReader::new(File::open(path).map_err(unreadable)?);
+    for (number, line) in file.lines().enumerate() {
+        let line = line.map_err(unreadable)?;
+        let text = line.split('#').next().unwrap_or_default().trim();
+        if text.is_empty() {
+            continue;
+        }
+        let query = read(text).map_err(|wrong| {
+            let place = format!("{}:{}", path.display(), number + 1);
+            Failure::Usage(format!("{place}: {wrong}; write CLIENT NAME [A|AAAA] [COUNT]"))
+        })?;
+        then(&query);
+    }
+    Ok(())
+}
+
+fn read(text: &str) -> Result<Query, String> {
+    if text.len() > MAX_LINE {
+        return Err(format!("the line has {} octets", text.len()));
+    }
+    let mut words = text.split_whitespace();
+    let client = words.next().unwrap_or_default();
+    let name = words.next().ok_or("the line has no name")?;
+    let mut query = Query {
+        client: client
+            .parse()
+            .map_err(|_| format!("{client:?} is no address of a client"))?,
+        name: name
+            .parse()
+            .map_err(|error| format!("{name:?} is no name: {error}"))?,
+        v6: false,
+        count: 1,
+    };
+    let mut rest = words.peekable();
+    if let Some(rtype) =
+        rest.next_if(|word| word.eq_ignore_ascii_case("A") || word.eq_ignore_ascii_case("AAAA"))
+    {
+        query.v6 = rtype.len() == 4;
+    }
+    if let Some(count) = rest.next() {
+        query.count = count.parse().map_err(|_| format!("{count:?} is no count"))?;
+    }
+    match rest.next() {
+        Some(surplus) => Err(format!("{surplus:?} is too much")),
+        None => Ok(query),
+    }
+}
+
+impl World {
+    fn new(loaded: &Loaded) -> Self {
+        let judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
+        let fleet = &loaded.fleet;
+        let mut places: HashMap<IpAddr, String> = HashMap::new();
+        for endpoint in &fleet.endpoints {
+            let address = endpoint.address.ip();
+            let place = endpoint
+                .site
+                .map_or_else(|| address.to_string(), |site| fleet.site(site).name.clone());
+            let known = places.entry(address).or_insert_with(|| place.clone());
+            if *known != place {
+                "(several sites)".clone_into(known);
+            }
+        }
+        Self {
+            tables: loaded.tables(Arc::new(judge.first_snapshot())),
+            places,
+            rng: SmallRng::seed_from_u64(0),
+        }
+    }
+
+    /// Adds where the query goes, `each` for every draw.
+    fn send(&mut self, query: &Query, draws: u64, to: &mut [&mut Counts]) {
+        let each = query.count as f64 / draws as f64;
+        for _ in 0..draws {
+            let place = match self
+                .tables
+                .send(query.client, &query.name, query.v6, &mut self.rng)
+            {
+                Sent::To(address) => self
+                    .places
+                    .get(&address)
+                    .cloned()
+                    .unwrap_or_else(|| address.to_string()),
+                Sent::Nowhere => "(no answer)".to_owned(),
+                Sent::Refused => "(refused)".to_owned(),
+                Sent::Failed => "(failed)".to_owned(),
+            };
+            for counts in to.iter_mut() {
+                *counts.entry(place.clone()).or_default() += each;
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, query: &Query, worlds: &mut [World; 2], geography: &Geography) {
+        if query.count == 0 {
+            return;
+        }
+        let country = geography.locate(query.client).place.country;
+        let country = country.map_or_else(|| "-".to_owned(), |country| country.to_string());
+        let draws = query.count.min(DRAWS);
+        let own = self.countries.entry(country).or_default();
+        let [before, after] = worlds;
+        before.send(query, draws, &mut [&mut self.all.before, &mut own.before]);
+        after.send(query, draws, &mut [&mut self.all.after, &mut own.after]);
+        self.all.queries = self.all.queries.saturating_add(query.count);
+        own.queries = own.queries.saturating_add(query.count);
+    }
+
+    fn text(&self) -> String {
+        let mut table = table::new(
+            &["clients in", "queries", "sent to", "before", "after", "change"],
+            false,
+        );
+        let countries = self
+            .countries
+            .iter()
+            .map(|(country, shares)| (country.as_str(), shares));
+        for (country, shares) in [("all", &self.all)].into_iter().chain(countries) {
+            for (n, (place, before, after)) in shares.rows().into_iter().enumerate() {
+                let head = if n == 0 {
+                    (country.to_owned(), shares.queries.to_string())
+                } else {
+                    Default::default()
+                };
+                let place = match airports::find(place) {
+                    Some(airport) => format!("{place} ({})", airport.city),
+                    None => place.to_owned(),
+                };
+                let change = format!("{:+.1}", after - before);
+                table.add_row([
+                    head.0,
+                    head.1,
+                    place,
+                    format!("{before:.1} %"),
+                    format!("{after:.1} %"),
+                    change,
+                ]);
+            }
+        }
+        table::text(table, None) + "\n"
+    }
+}
+
+impl Shares {
+    /// Place, per cent before, per cent after.
+    fn rows(&self) -> Vec<(&str, f64, f64)> {
+        let places: std::collections::BTreeSet<&str> = self
+            .before
+            .keys()
+            .chain(self.after.keys())
+            .map(String::as_str)
+            .collect();
+        let percent = |counts: &Counts, place: &str| {
+            counts.get(place).copied().unwrap_or(0.0) * 100.0 / self.queries.max(1) as f64
+        };
+        let row = |place| (place, percent(&self.before, place), percent(&self.after, place));
+        places.into_iter().map(row).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_client_name_type_and_count() {
+        let query = read("192.0.2.1 www.example.com").unwrap();
+        assert_eq!((query.v6, query.count), (false, 1));
+        let query = read("2001:db8::1 www.example.com. aaaa 20").unwrap();
+        assert_eq!((query.v6, query.count, query.client.is_ipv6()), (true, 20, true));
+        assert_eq!(read("192.0.2.1 a.example 7").unwrap().count, 7);
+        for (wrong, why) in [
+            ("192.0.2 a.example", "\"192.0.2\" is no address of a client"),
+            ("192.0.2.1", "the line has no name"),
+            ("192.0.2.1 a..example", "\"a..example\" is no name"),
+            ("192.0.2.1 a.example MX", "\"MX\" is no count"),
+            ("192.0.2.1 a.example A 1 2", "\"2\" is too much"),
+        ] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.starts_with(why), "{error}");
+        }
+    }
+}
