@@ -30,6 +30,6 @@ pub use fault::{Fault, Faults};
 pub use fleet::*;
 pub use geography::{Geography, Located, Place};
 pub use name::Name;
-pub use name_server::{CookieUse, Dns, Nat64, Rrl};
+pub use name_server::{CookieUse, Dns, Nat64, Rrl, Tls};
 pub use peering::*;
 pub use prefix::{Asn, Prefix};
