@@ -57,6 +57,8 @@ pub(crate) enum Dropped {
     Connections,
     /// A connection beyond the number of one client network.
     ConnectionsOfClient,
+    /// A connection whose TLS handshake failed or took too long.
+    Handshake,
 }
 
 impl Dropped {
@@ -68,6 +70,7 @@ impl Dropped {
             Self::Accept => "accept",
             Self::Connections => "connections",
             Self::ConnectionsOfClient => "connections-of-client",
+            Self::Handshake => "handshake",
         }
     }
 }

@@ -133,6 +133,7 @@ impl Engine {
             payload: self.settings.max_udp_payload,
             dnssec_ok: edns.dnssec_ok,
             options,
+            is_padded: false,
         }
     }
 
@@ -184,8 +185,8 @@ impl Engine {
         if let Some(identity) = self.settings.identity.as_deref().filter(|_| asked.nsid) {
             options.push((NSID, identity.as_bytes().to_vec()));
         }
-        // RFC 7828 §3.2.1: over UDP it is ignored
-        if asked.keepalive && sender.transport == Transport::Tcp {
+        // RFC 7828 §3.2.1: over UDP it is ignored; HTTP has means of its own
+        if asked.keepalive && matches!(sender.transport, Transport::Tcp | Transport::Tls) {
             options.push((KEEPALIVE, self.settings.keepalive.to_be_bytes().to_vec()));
         }
     }
@@ -225,6 +226,10 @@ impl Engine {
             Err(rcode) => Reply::bare(frame, rcode),
         };
         reply.is_verified = is_verified;
+        // RFC 7830 §4: who pads its query wants a padded reply; §6: without encryption it is of no use
+        if let Some(opt) = reply.edns.as_mut().filter(|_| asked.padding) {
+            opt.is_padded = sender.transport.is_encrypted();
+        }
         reply
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::RData;
+use hickory_proto::rr::{RData, Record};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use steer_topology::{CookieUse, Dns};
@@ -395,10 +395,13 @@ fn chaos_tells_who_answers_and_keeps_the_rest_to_itself() {
         message.extend([0, rtype, 0, 3]);
         let octets = reply(engine, &message).unwrap().encode().unwrap();
         let message = Message::from_vec(&octets).unwrap();
-        let texts = message.answers.iter().map(|record| match &record.data {
-            RData::TXT(txt) => String::from_utf8_lossy(&txt.txt_data[0]).into_owned(),
-            other => panic!("{other:?}"),
-        });
+        let text = |record: &Record| {
+            let RData::TXT(txt) = &record.data else {
+                panic!("{record:?}")
+            };
+            String::from_utf8_lossy(&txt.txt_data[0]).into_owned()
+        };
+        let texts = message.answers.iter().map(text);
         (
             u16::from(message.metadata.response_code),
             texts.collect::<Vec<_>>(),
@@ -448,4 +451,32 @@ fn extended_errors_say_why_and_only_to_those_who_know_edns() {
     );
     assert_eq!(ede(&dead, &head(0, 0)), None);
     assert_eq!(Ede::Geofence.option().1[..2], [0, 18]);
+}
+
+#[test]
+fn who_pads_inside_encryption_gets_a_multiple_of_468_octets() {
+    let engine = engine("[\"up\"]");
+    let length = |query: &[u8], transport| {
+        let reply = reply_at(&engine, query, CLIENT, transport, 0).unwrap();
+        let octets = reply.encode().unwrap();
+        Message::from_vec(&octets).unwrap();
+        octets.len()
+    };
+    let padded = edns(0, [0, 0], &[0, 12, 0, 2, 0, 0]);
+    for transport in [Transport::Tls, Transport::Https] {
+        assert_eq!(length(&padded, transport), 468);
+        assert_eq!(
+            length(&edns(0, [0, 0], &[]), transport),
+            length(&padded, Transport::Tcp)
+        );
+    }
+    for name in 1..60_u8 {
+        // names of all lengths, refused
+        let mut query = padded.clone();
+        query.splice(
+            12..29,
+            [&[name][..], &vec![b'x'; usize::from(name)], &[0]].concat(),
+        );
+        assert_eq!(length(&query, Transport::Tls), 468, "{name}");
+    }
 }

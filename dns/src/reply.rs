@@ -9,7 +9,7 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use crate::lookup::Answer;
 use crate::rrl::Class;
-use crate::wire::{EXTENDED_ERROR, Head, OPT, Question};
+use crate::wire::{EXTENDED_ERROR, Head, OPT, PADDING, Question};
 
 /// The largest UDP payload we send and say that we take, where nothing else is configured (RFC 9715 §3.1: fits
 /// every path without fragments).
@@ -22,8 +22,12 @@ const MIN_UDP_PAYLOAD: u16 = 512;
 pub enum Transport {
     /// A datagram.
     Udp,
-    /// A stream, with or without encryption.
+    /// A stream.
     Tcp,
+    /// An encrypted stream, RFC 7858.
+    Tls,
+    /// A request of HTTP/2, RFC 8484.
+    Https,
 }
 
 impl Transport {
@@ -33,6 +37,16 @@ impl Transport {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+        }
+    }
+
+    /// Whether others see lengths alone.
+    pub(crate) fn is_encrypted(self) -> bool {
+        match self {
+            Self::Udp | Self::Tcp => false,
+            Self::Tls | Self::Https => true,
         }
     }
 }
@@ -59,6 +73,8 @@ pub(crate) struct Opt {
     pub(crate) dnssec_ok: bool,
     /// Codes and values, in order.
     pub(crate) options: Vec<(u16, Vec<u8>)>,
+    /// Whether the message is padded (RFC 7830), so that its length tells less.
+    pub(crate) is_padded: bool,
 }
 
 impl Opt {
@@ -71,20 +87,40 @@ impl Opt {
 
     fn emit(&self, rcode: ResponseCode, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
         let flags = u8::from(self.dnssec_ok) << 7;
+        let plain = encoder.len() + Self::FIXED + self.length();
+        let padding = self.is_padded.then(|| padding(plain));
         encoder.emit(0)?; // the root
         encoder.emit_u16(OPT)?;
         encoder.emit_u16(self.payload)?;
         // upper bits of the code, version 0; RFC 6891 §6.1.4: other flags are zero
         encoder.emit_vec(&[rcode.high(), 0, flags, 0])?;
-        encoder
-            .emit_u16(u16::try_from(self.length()).map_err(|_| ProtoError::Message("options too long"))?)?;
+        let length = self.length() + padding.map_or(0, |octets| 4 + octets.len());
+        encoder.emit_u16(u16::try_from(length).map_err(|_| ProtoError::Message("options too long"))?)?;
         for (code, value) in &self.options {
             encoder.emit_u16(*code)?;
             encoder.emit_u16(u16::try_from(value.len()).unwrap_or(u16::MAX))?;
             encoder.emit_vec(value)?;
         }
+        if let Some(octets) = padding {
+            encoder.emit_u16(PADDING)?;
+            encoder.emit_u16(u16::try_from(octets.len()).unwrap_or(u16::MAX))?;
+            encoder.emit_vec(octets)?;
+        }
         Ok(())
     }
+}
+
+/// RFC 8467 §4.1: replies are padded to a multiple of 468 octets.
+const BLOCK: usize = 468;
+
+/// The octets that fill up a message with so many others, and with the head of the option.
+fn padding(plain: usize) -> &'static [u8] {
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let over = (plain + 4) % BLOCK;
+    let missing = if over == 0 { 0 } else { BLOCK - over };
+    // a message that is as long as it may be stays as it is
+    let fits = plain + 4 + missing <= usize::from(u16::MAX);
+    ZEROS.get(..missing).filter(|_| fits).unwrap_or_default()
 }
 
 /// What a reply repeats from its query.
@@ -139,7 +175,7 @@ impl Ede {
 /// RFC 6891 §6.2.3 to §6.2.5: values below 512 count as 512.
 pub(crate) fn limit(transport: Transport, payload: Option<u16>, largest: u16) -> u16 {
     match (transport, payload) {
-        (Transport::Tcp, _) => u16::MAX,
+        (Transport::Tcp | Transport::Tls | Transport::Https, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
         (Transport::Udp, Some(payload)) => payload.clamp(MIN_UDP_PAYLOAD, largest.max(MIN_UDP_PAYLOAD)),
     }
@@ -260,6 +296,20 @@ impl Reply {
         self.authorities.clear();
         self.additionals.clear();
         self.metadata.truncation = true;
+    }
+
+    /// Seconds for which the whole may be kept (RFC 8484 §5.1): the least TTL of the answer, or that of the
+    /// negative answer (RFC 2308 §5: the SOA record carries it). An error is not to be kept.
+    pub(crate) fn least_ttl(&self) -> u32 {
+        let negative = || {
+            let soa = self
+                .authorities
+                .iter()
+                .find(|record| record.record_type() == RecordType::SOA);
+            soa.map(|record| record.ttl)
+        };
+        let least = self.answers.iter().map(|record| record.ttl).min();
+        least.into_iter().chain(negative()).min().unwrap_or(0)
     }
 
     /// What it counts as where replies are limited.

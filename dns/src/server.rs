@@ -3,6 +3,7 @@
 //! ```text
 //! udp     threads, a socket each per address ─► mmsg: batches of datagrams
 //! tcp     a listener per address ─► gate: how many connections ─► stream: one of them ─► frames: its messages
+//!                                   certificate: TLS around it ─► https: requests instead
 //! ```
 //!
 //! Bounds. UDP: a batch is answered before the next is read, and what the kernel does not take is lost and
@@ -10,8 +11,10 @@
 //! closed and counted; one without a whole query for [`Limits::tcp_idle`], or whose replies are not taken for as
 //! long, is closed and counted.
 
+mod certificate;
 mod frames;
 mod gate;
+mod https;
 mod mmsg;
 mod socket;
 mod stream;
@@ -28,15 +31,18 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rand::rngs::SmallRng;
-use steer_topology::{Dns, Rrl};
+use steer_topology::{Dns, Rrl, Tls};
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::certificate::{Certificate, Inside};
 use self::gate::Gate;
 use self::socket::Sockets;
 pub(crate) use self::stream::End;
 use self::stream::Service;
+use self::tcp::Speech;
 use self::udp::Worker;
 use crate::count;
 use crate::engine::Engine;
@@ -85,8 +91,16 @@ impl Default for Limits {
 pub struct Server {
     limits: Limits,
     sockets: Vec<Sockets>,
+    encrypted: Option<Encrypted>,
     /// Wakes the threads when they shall end.
     alarm: Arc<EventFd>,
+}
+
+/// Listeners inside TLS.
+#[derive(Debug)]
+struct Encrypted {
+    certificate: Arc<Certificate>,
+    listeners: Vec<(Inside, TcpListener)>,
 }
 
 impl Server {
@@ -107,8 +121,33 @@ impl Server {
         Ok(Self {
             limits,
             sockets,
+            encrypted: None,
             alarm: Arc::new(alarm),
         })
+    }
+
+    /// Binds encrypted transports too, or nothing at all. Reads the certificate.
+    pub fn bind_tls(&mut self, tls: &Tls) -> io::Result<()> {
+        let certificate = Arc::new(Certificate::read(tls)?);
+        let dns = tls.listen.iter().map(|address| (Inside::Dns, *address));
+        let http = tls.https.iter().map(|address| (Inside::Http, *address));
+        let listeners = dns
+            .chain(http)
+            .map(|(inside, address)| Ok((inside, socket::listener(address)?)));
+        self.encrypted = Some(Encrypted {
+            certificate,
+            listeners: listeners.collect::<io::Result<_>>()?,
+        });
+        Ok(())
+    }
+
+    /// The addresses of encrypted transports: those of DNS over TLS, then those of DNS over HTTPS.
+    #[must_use]
+    pub fn tls_addrs(&self) -> Vec<SocketAddr> {
+        let listeners = self.encrypted.iter().flat_map(|encrypted| &encrypted.listeners);
+        listeners
+            .filter_map(|(_, listener)| listener.local_addr().ok())
+            .collect()
     }
 
     /// The addresses in the order of `bind`, with the port that was taken for port 0.
@@ -122,6 +161,7 @@ impl Server {
         let Self {
             limits,
             sockets,
+            encrypted,
             alarm,
         } = self;
         let alarm = Alarm(alarm);
@@ -139,7 +179,24 @@ impl Server {
             for (share, socket) in shares.iter_mut().zip(udp) {
                 share.push(socket);
             }
-            parts.spawn(tcp::listen(tcp, Arc::clone(&gate), service.clone()));
+            parts.spawn(tcp::listen(
+                tcp,
+                Speech::Plain,
+                Arc::clone(&gate),
+                service.clone(),
+            ));
+        }
+        if let Some(Encrypted {
+            certificate,
+            listeners,
+        }) = encrypted
+        {
+            for (inside, listener) in listeners {
+                tracing::info!(address = ?listener.local_addr().ok(), ?inside, "answering inside TLS");
+                let speech = Speech::Tls(Arc::clone(&certificate), inside);
+                parts.spawn(tcp::listen(listener, speech, Arc::clone(&gate), service.clone()));
+            }
+            parts.spawn(certificate.follow(service.stop.clone()));
         }
         for (number, sockets) in shares.into_iter().enumerate() {
             let worker = Worker {

@@ -21,6 +21,8 @@ pub(crate) const CLIENT_SUBNET: u16 = 8;
 pub(crate) const COOKIE: u16 = 10;
 /// RFC 7828 §3.1
 pub(crate) const KEEPALIVE: u16 = 11;
+/// RFC 7830 §3
+pub(crate) const PADDING: u16 = 12;
 /// RFC 8914 §2
 pub(crate) const EXTENDED_ERROR: u16 = 15;
 
@@ -113,6 +115,8 @@ pub(crate) struct Options {
     pub(crate) nsid: bool,
     /// edns-tcp-keepalive was sent.
     pub(crate) keepalive: bool,
+    /// The query is padded.
+    pub(crate) padding: bool,
 }
 
 /// A question that can be answered.
@@ -317,6 +321,7 @@ impl Options {
                 }
                 NSID => options.nsid = true,
                 KEEPALIVE => options.keepalive = true,
+                PADDING => options.padding = true,
                 _ => {}
             }
         }

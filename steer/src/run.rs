@@ -264,9 +264,12 @@ impl Running {
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 async fn bind_dns(dns: &Dns) -> Result<Server, Failure> {
-    Server::bind(&dns.listen, Limits::of(dns))
-        .await
-        .map_err(|error| Failure::runtime("cannot start DNS", &error))
+    let failed = |error: std::io::Error| Failure::runtime("cannot start DNS", &error);
+    let mut server = Server::bind(&dns.listen, Limits::of(dns)).await.map_err(failed)?;
+    if let Some(tls) = &dns.tls {
+        server.bind_tls(tls).map_err(failed)?;
+    }
+    Ok(server)
 }
 
 /// How the name server talks. A process that stands for several sites has the name of none.

@@ -33,7 +33,7 @@ pub use fleet::*;
 pub use geography::{Geography, Located, Place};
 pub use latency::Latency;
 pub use name::Name;
-pub use name_server::{CookieUse, Dns, Nat64, Rrl};
+pub use name_server::{CookieUse, Dns, Nat64, Rrl, Tls};
 pub use peering::*;
 pub use prefix::{Asn, Prefix};
 pub use steering::*;

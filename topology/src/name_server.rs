@@ -36,6 +36,8 @@ pub struct Dns {
     pub cookie_secrets: Vec<PathBuf>,
     /// Response rate limiting.
     pub rrl: Option<Rrl>,
+    /// Encrypted transports.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Dns {
@@ -56,6 +58,7 @@ impl Default for Dns {
             cookies: CookieUse::On,
             cookie_secrets: Vec::new(),
             rrl: None,
+            tls: None,
         }
     }
 }
@@ -87,6 +90,19 @@ pub struct Rrl {
     pub table: u32,
     /// Counts what would be held back, and holds back nothing.
     pub log_only: bool,
+}
+
+/// Encrypted transports: where they are, and what they show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// DNS over TLS (RFC 7858) on each.
+    pub listen: Vec<SocketAddr>,
+    /// DNS over HTTPS (RFC 8484) on each.
+    pub https: Vec<SocketAddr>,
+    /// The certificate and those that lead to its root, in PEM form.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM form.
+    pub key: PathBuf,
 }
 
 /// A prefix under which IPv6 addresses carry IPv4 addresses (RFC 6052 §2.2).

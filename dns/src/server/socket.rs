@@ -27,7 +27,7 @@ impl Sockets {
         let mut tries = if address.port() == 0 { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
-            let tcp = TcpListener::from_std(open(address, Type::STREAM)?.into())?;
+            let tcp = listener(address)?;
             let bound = tcp.local_addr()?;
             let udp = (0..threads.max(1)).map(|_| open(bound, Type::DGRAM).map(UdpSocket::from));
             match udp.collect::<io::Result<Vec<_>>>() {
@@ -43,6 +43,11 @@ impl Sockets {
             }
         }
     }
+}
+
+/// A listener alone.
+pub(super) fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::from_std(open(address, Type::STREAM)?.into())
 }
 
 fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {

@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use rand::rngs::SmallRng;
 
-use super::mmsg::{Envelope, Inbox, Outbox};
+use super::mmsg::{BATCH, Envelope, Inbox, Outbox};
 use crate::count::{self, Dropped};
 use crate::engine::{Engine, seconds};
 use crate::reply::{Reply, Transport};
@@ -105,8 +105,12 @@ impl Desk {
     fn turn(&mut self, socket: &UdpSocket) -> bool {
         for round in 0..TURN {
             match self.inbox.receive(socket) {
-                Ok(0) => return round > 0,
-                Ok(_) => self.answer_all(socket),
+                Ok(count) => {
+                    self.answer_all(socket);
+                    if count < BATCH {
+                        return count > 0 || round > 0;
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return round > 0,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -140,7 +144,7 @@ impl Desk {
                 .answer_at(query, client, Transport::Udp, seconds(now), rng)
                 .and_then(|reply| limit(limiter.as_deref(), reply, client, now));
             if let Some(reply) = reply {
-                outbox.add(envelope, |octets| reply.encode_into(octets).is_ok());
+                outbox.add(envelope, |octets| encode(&reply, octets));
             }
             count::took(began.elapsed());
         }
@@ -150,6 +154,16 @@ impl Desk {
             tracing::debug!(%error, lost = sent.lost, "replies not sent");
         }
     }
+}
+
+/// A reply that cannot be encoded is lost, and counted as such.
+fn encode(reply: &Reply, octets: &mut Vec<u8>) -> bool {
+    let result = reply.encode_into(octets);
+    if let Err(error) = &result {
+        count::unsent(1);
+        tracing::warn!(%error, "a reply cannot be encoded");
+    }
+    result.is_ok()
 }
 
 /// The reply, what slips through of it, or nothing. Who has shown a good cookie is not forged, and not limited.

@@ -111,6 +111,16 @@ pub(super) struct RawDns<'d> {
     pub(super) cookies: Field<&'d str>,
     pub(super) cookie_secrets: Field<OneOrMany<&'d str>>,
     pub(super) rrl: Maybe<RawRrl>,
+    pub(super) tls: Maybe<RawTls<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawTls<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) listen: Field<OneOrMany<&'d str>>,
+    pub(super) https: Field<OneOrMany<&'d str>>,
+    pub(super) certificate: Needed<&'d str>,
+    pub(super) key: Needed<&'d str>,
 }
 
 #[derive(Debug)]
@@ -392,6 +402,13 @@ impl<'d> RawDns<'d> {
                 v6_prefix: table.get("v6_prefix"),
                 table: table.get("table"),
                 log_only: table.get("log_only"),
+            }),
+            tls: table.table("tls", &section::TLS, |table| RawTls {
+                span: table.span(),
+                listen: table.get("listen"),
+                https: table.get("https"),
+                certificate: table.need("certificate"),
+                key: table.need("key"),
             }),
         }
     }

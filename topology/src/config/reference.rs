@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
 pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{STEER, ZONE};
-pub(super) use dns_server::{DNS, RRL};
+pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, SITE};
 pub(super) use health::{CHECK, ENDPOINT, POOL};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER};
@@ -147,7 +147,7 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 22] = [
+static SECTIONS: [&Section; 23] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -157,6 +157,7 @@ static SECTIONS: [&Section; 22] = [
     &ENDPOINT,
     &DNS,
     &RRL,
+    &TLS,
     &ZONE,
     &STEER,
     &ANYCAST,
@@ -263,6 +264,7 @@ mod tests {
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
             "[dns] rrl" => "[dns.rrl]\n".to_owned(),
+            "[dns] tls" => "[dns.tls]\n".to_owned(),
             "[[anycast]] to" => "[[anycast]]\n[[anycast.to]]\n".to_owned(),
             "[[anycast]] flap_budget" => "[[anycast]]\n[anycast.flap_budget]\n".to_owned(),
             "[[anycast]] bind" => "[[anycast]]\n[anycast.bind]\n".to_owned(),

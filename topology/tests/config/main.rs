@@ -76,6 +76,9 @@ fn the_name_server_has_every_key_and_every_default() {
         (50, 0, 32, 64)
     );
     assert_eq!((rrl.table, rrl.log_only), (4096, true));
+    let tls = dns.tls.unwrap();
+    assert_eq!((tls.listen.len(), tls.https.len()), (1, 2));
+    assert_eq!(tls.certificate, folder("valid").join("bfd.key"));
     let bare = parse("[dns]\nrrl = {}\n").unwrap().dns.unwrap();
     let rrl = Rrl {
         rate: 20,

@@ -9,12 +9,12 @@ use toml::Spanned;
 
 use super::context::Context;
 use super::values;
-use crate::config::raw::{Maybe, RawDns, RawRrl};
+use crate::config::raw::{Maybe, RawDns, RawRrl, RawTls};
 use crate::config::read::{Field, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::did_you_mean;
 use crate::prefix::InvalidPrefix;
-use crate::{CookieUse, Dns, Nat64, Prefix, Rrl};
+use crate::{CookieUse, Dns, Nat64, Prefix, Rrl, Tls};
 
 /// Characters of an identity or version: one string of a TXT record (RFC 1035 §3.3) that leaves room beside it.
 const LONGEST_TEXT: usize = 64;
@@ -38,6 +38,7 @@ pub(super) fn server(
         cookies,
         cookie_secrets,
         rrl,
+        tls,
     }) = raw?
     else {
         return Ok(has_zones.then_some(default));
@@ -76,6 +77,7 @@ pub(super) fn server(
     let cookies = cookie_use(sink, cookies);
     let cookie_secrets = files(cx, "cookie_secrets", cookie_secrets);
     let rrl = rrl.and_then(|raw| raw.map(|raw| rate_limit(sink, raw)).transpose());
+    let tls = tls.and_then(|raw| raw.map(|raw| encrypted(cx, raw)).transpose());
     Ok(Some(Dns {
         listen: listen?.unwrap_or(default.listen),
         udp_threads: udp_threads?.and_then(NonZeroU16::new),
@@ -89,6 +91,7 @@ pub(super) fn server(
         cookies: cookies?,
         cookie_secrets: cookie_secrets?,
         rrl: rrl?,
+        tls: tls?,
     }))
 }
 
@@ -107,6 +110,41 @@ fn addresses(
         .map(|written| cx.listen("listen", written))
         .collect())
     .map(Some)
+}
+
+fn encrypted(cx: &Context<'_, '_>, raw: RawTls<'_>) -> Result<Tls, Reported> {
+    let RawTls {
+        span,
+        listen,
+        https,
+        certificate,
+        key,
+    } = raw;
+    let each = |name: &str, field: Field<OneOrMany<&str>>| {
+        let Some(written) = field? else {
+            return Ok(Vec::new());
+        };
+        let addresses = written.get_ref().0.iter();
+        all(addresses.map(|written| cx.listen(name, written)).collect())
+    };
+    let listen = each("listen", listen);
+    let https = each("https", https);
+    let certificate = certificate.and_then(|path| cx.file("certificate", &path));
+    let key = key.and_then(|path| cx.file("key", &path));
+    let (listen, https) = (listen?, https?);
+    if listen.is_empty() && https.is_empty() {
+        return Err(cx.sink.conflict(
+            span,
+            "[dns] tls listens nowhere",
+            "add `listen` for DNS over TLS, for example \"0.0.0.0:853\", or `https` for DNS over HTTPS, for example \"0.0.0.0:443\"",
+        ));
+    }
+    Ok(Tls {
+        listen,
+        https,
+        certificate: certificate?,
+        key: key?,
+    })
 }
 
 fn translations(sink: &Sink<'_>, field: Field<OneOrMany<&str>>) -> Result<Vec<Nat64>, Reported> {

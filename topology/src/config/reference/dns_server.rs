@@ -1,6 +1,6 @@
 //! `[dns]` and its tables.
 
-use super::{Key, Section};
+use super::{Key, REQUIRED, Section};
 
 pub(in crate::config) static DNS: Section = Section {
     title: "[dns]",
@@ -134,6 +134,16 @@ pub(in crate::config) static DNS: Section = Section {
             cost: "",
             relation: "",
         },
+        Key {
+            name: "tls",
+            value: "table",
+            example: "{ listen = \"0.0.0.0:853\", certificate = \"dns.pem\", key = \"dns.key\" }",
+            default: "absent: no encrypted transport",
+            range: "",
+            about: "DNS over TLS and DNS over HTTPS.",
+            cost: "",
+            relation: "",
+        },
     ],
 };
 
@@ -204,6 +214,58 @@ pub(in crate::config) static RRL: Section = Section {
             default: "`false`",
             range: "",
             about: "Counts what would be held back, and holds back nothing.",
+            cost: "",
+            relation: "",
+        },
+    ],
+};
+
+pub(in crate::config) static TLS: Section = Section {
+    title: "[dns] tls",
+    written: "[dns.tls]",
+    about: "Encrypted transports: DNS over TLS (RFC 7858) and DNS over HTTPS (RFC 8484, HTTP/2, at the path \
+            `/dns-query`). Their connections count for `tcp_connections`, `tcp_connections_per_client` and \
+            `tcp_idle` as well. At least one of `listen` and `https` must be written.",
+    sample: "[dns.tls]\nlisten = [\"192.0.2.53:853\"]\nhttps = [\"192.0.2.53:443\"]\ncertificate = \"dns.pem\"\nkey = \"dns.key\"\n",
+    keys: &[
+        Key {
+            name: "listen",
+            value: "string or list of strings",
+            example: "[\"0.0.0.0:853\"]",
+            default: "none",
+            range: "`IP:PORT`; no address and port twice in the file",
+            about: "Addresses to serve DNS over TLS on.",
+            cost: "",
+            relation: "",
+        },
+        Key {
+            name: "https",
+            value: "string or list of strings",
+            example: "[\"0.0.0.0:443\"]",
+            default: "none",
+            range: "`IP:PORT`; no address and port twice in the file",
+            about: "Addresses to serve DNS over HTTPS on.",
+            cost: "",
+            relation: "",
+        },
+        Key {
+            name: "certificate",
+            value: "path",
+            example: "\"dns.pem\"",
+            default: REQUIRED,
+            range: "a file in PEM form",
+            about: "The certificate, followed by those that lead to its root. Read again when the file changes; \
+                    one that cannot be used is told in the log, and the last one stays.",
+            cost: "",
+            relation: "",
+        },
+        Key {
+            name: "key",
+            value: "path",
+            example: "\"dns.key\"",
+            default: REQUIRED,
+            range: "a file in PEM form",
+            about: "The certificate's private key. Read again when the file changes.",
             cost: "",
             relation: "",
         },
