@@ -60,6 +60,8 @@ fn tenths(time: Duration) -> u16 {
 }
 
 /// An address as the partition of the address space knows it.
+///
+/// Gap: [`crate::Tables::explain`] is asked for an address alone and does not know the prefixes of `nat64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Placed {
     /// Stands for the client.
