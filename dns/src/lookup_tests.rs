@@ -70,7 +70,8 @@ fn a_record_without_data_is_answered() {
         "x.example.com.",
         RecordType::Unknown(65_280),
     );
-    assert_eq!(shown(&got.answers), ["x.example.com. TYPE65280"]);
+    let types = got.answers.iter().map(|record| u16::from(record.record_type()));
+    assert_eq!(types.collect::<Vec<_>>(), [65_280]);
 }
 
 #[test]
