@@ -184,7 +184,8 @@ impl Search<'_> {
     /// Gap: a steered name is left out; RFC 9460 §4.2 wants the same for SVCB and HTTPS.
     fn help(&mut self, zone: &Zone, set: &RrSet) {
         for data in set.data() {
-            let Some(key) = next_question(set.rtype, data) else {
+            // Of other names this zone says nothing, least of all by a wildcard.
+            let Some(key) = next_question(set.rtype, data).filter(|key| is_within(key, &zone.apex)) else {
                 continue;
             };
             if let Place::Node(node, _) = locate(zone, &key, RecordType::A)
@@ -234,7 +235,7 @@ impl Search<'_> {
         self.answer.authoritative &= !self.answer.answers.is_empty();
         self.answer.authorities.extend(cut.records());
         for data in cut.set.data() {
-            let Some(key) = target(RecordType::NS, data) else {
+            let Some(key) = target(RecordType::NS, data).filter(|key| is_within(key, &zone.apex)) else {
                 continue;
             };
             if let Some(node) = below_cuts(zone, &key)
@@ -381,3 +382,7 @@ fn address_data(address: IpAddr) -> RData {
 #[cfg(test)]
 #[path = "ferret_tests.rs"]
 mod ferret_tests;
+
+#[cfg(test)]
+#[path = "lookup_tests.rs"]
+mod tests;

@@ -58,7 +58,7 @@ impl Zone {
 
     /// Number of records.
     pub(crate) fn records(&self) -> usize {
-        let sets = self.nodes.values().flat_map(|node| node.sets());
+        let sets = self.nodes.values().flat_map(Node::sets);
         sets.map(|set| set.data().count()).sum()
     }
 }

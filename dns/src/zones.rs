@@ -166,7 +166,7 @@ impl Zones {
             .iter()
             .map(|name| wire::key(&Name::from_ascii(name).unwrap()))
             .collect();
-        let mut master = Master::of_text(std::path::Path::new("test.zone"), text, &apex);
+        let mut master = Master::of_text(Path::new("test.zone"), text, &apex);
         match Zone::build(&apex, &mut master, &steered) {
             Some(zone) => {
                 let entry = Entry {

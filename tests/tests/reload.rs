@@ -162,7 +162,9 @@ fn another_fleet_keeps_verdicts_and_takes_no_time_to_settle() {
     fleet.until_address(&mut steer, "also.example.net.", "127.0.0.1");
     let status = fleet.admin.json(&["status"]);
     assert_eq!(status["settled"], true, "{status}");
-    assert!(steer.log().contains("reloaded by=\"SIGHUP\""), "{}", steer.log());
+    steer.until("the line in the log", |steer| {
+        steer.log().contains("reloaded by=\"SIGHUP\"").then_some(())
+    });
     // The checks go on: an endpoint that goes away is seen.
     drop(fleet.endpoint);
     steer.until("the endpoint is down", |steer| {
@@ -225,7 +227,9 @@ fn a_changed_file_is_taken_where_files_are_watched() {
     let mut steer = fleet.start(&["--watch"]);
     fleet.zone("example.net", 2, "new 60 A 192.0.2.7\n");
     fleet.until_address(&mut steer, "new.example.net.", "192.0.2.7");
-    assert!(steer.log().contains("reloaded by=\"watch\""), "{}", steer.log());
+    steer.until("the line in the log", |steer| {
+        steer.log().contains("reloaded by=\"watch\"").then_some(())
+    });
     assert_eq!(steer.stop().status.code(), Some(0));
 }
 

@@ -8,6 +8,7 @@ mod dns;
 mod flood;
 mod grpc;
 mod receiver;
+mod zones;
 
 use clap::Subcommand;
 
@@ -22,6 +23,8 @@ pub(crate) enum Bench {
     Announce,
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
     Flood,
+    /// 1,000,000 records in 1,000 zones: time to check and to load them, and memory, beside NSD.
+    Zones,
     /// No false BFD failure while every core is busy: steer with BIRD, and BIRD with BIRD (needs root).
     Bfd(bfd::Plan),
 }
@@ -32,6 +35,7 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
         Bench::Compile => compile::bench(),
         Bench::Announce => announce::bench(),
         Bench::Flood => flood::bench(),
+        Bench::Zones => zones::bench(),
         Bench::Bfd(plan) => bfd::bench(plan),
     }
 }

@@ -238,9 +238,9 @@ fn fill_gaps(nodes: &mut HashMap<Box<[u8]>, Node>, apex: &[u8]) {
 }
 
 /// The SOA with the TTL of negative answers (RFC 2308 §3).
-pub(super) fn negative(name: Name, set: &DraftSet) -> Option<Record> {
+pub(super) fn negative(name: &Name, set: &DraftSet) -> Option<Record> {
     let set = RrSet::new(set.rtype, set.ttl, set.records.iter().map(|data| &**data))?;
-    let mut soa = set.records(&name).next()?;
+    let mut soa = set.records(name).next()?;
     if let RData::SOA(data) = &soa.data {
         soa.ttl = soa.ttl.min(data.minimum);
     }

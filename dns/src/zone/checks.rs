@@ -255,6 +255,6 @@ impl<'z> Checks<'z> {
             self.master.whole_file(format!("no NS record at {apex}"), remedy);
         }
         let name = wire::name_of(&draft?.written).unwrap_or_else(|| apex.clone());
-        negative(name, soa?)
+        negative(&name, soa?)
     }
 }

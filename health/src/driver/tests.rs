@@ -455,14 +455,15 @@ async fn over_real_sockets_a_dead_origin_is_taken_out_and_a_returned_one_taken_b
     let judge = Judge::new(Arc::clone(&fleet), now(), Timestamp::now());
     let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
     let shutdown = CancellationToken::new();
-    let task = tokio::spawn(run(
+    let run = run(
         fleet,
         Arc::clone(&cell),
         judge,
         Commands::none(),
         3,
         shutdown.clone(),
-    ));
+    );
+    let task = tokio::spawn(async move { run.await.0 });
     let running = Running { cell, shutdown, task };
 
     running

@@ -206,7 +206,7 @@ async fn over_real_sockets_the_end_of_a_process_is_the_verdict_of_the_same_momen
         3,
         shutdown.clone(),
     );
-    let task = tokio::spawn(run);
+    let task = tokio::spawn(async move { run.await.0 });
     let running = Running { cell, shutdown, task };
     let mut took = Vec::new();
     for round in 0..20 {
