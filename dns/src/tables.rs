@@ -9,15 +9,16 @@
 
 mod candidates;
 mod decide;
+mod dependants;
 mod family;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use rand::Rng;
-use steer_health::Snapshot;
+use steer_health::{EndpointState, Snapshot};
 use steer_topology::{AllDown, Classes, EndpointId, Filter, Fleet, Geography, Maps, PoolId, Steer, Ttl};
 
 use crate::lookup::Steered;
@@ -26,6 +27,7 @@ use crate::zones::{Zones, key_of};
 
 pub(crate) use self::candidates::{Eyes, Field};
 pub(crate) use self::decide::{Deciding, Left, Rule, Run};
+use self::dependants::Dependants;
 pub(crate) use self::family::addresses;
 use self::family::{Family, Ground, Picked};
 
@@ -39,6 +41,7 @@ pub struct Tables {
     pub(crate) eyes: Arc<Eyes>,
     names: Arc<HashMap<Box<[u8]>, SteeredName>>,
     plans: Vec<Arc<Plan>>,
+    dependants: Arc<Dependants>,
     /// The moment for which the TTLs are.
     at: Timestamp,
 }
@@ -57,8 +60,6 @@ struct SteeredName {
 struct Plan {
     /// One of those names: index into the fleet's `steers`.
     steer: usize,
-    /// All on whose state it depends.
-    endpoints: Arc<[EndpointId]>,
     v4: Family,
     v6: Family,
 }
@@ -103,12 +104,14 @@ impl Tables {
             geography,
             eyes,
             names: Arc::new(names),
+            dependants: Arc::new(dependants(&fleet, &plans)),
             plans,
         }
     }
 
     /// The tables of a later snapshot. Where it speaks of the same fleet, only plans are made anew of which an
-    /// endpoint changed; what was last known to be good is kept.
+    /// endpoint changed; what was last known to be good is kept. For another fleet with zones or sites of its own
+    /// use [`Tables::compile`].
     #[must_use]
     pub fn next(&self, snapshot: Arc<Snapshot>) -> Self {
         if !Arc::ptr_eq(&self.snapshot.fleet, &snapshot.fleet) {
@@ -121,13 +124,20 @@ impl Tables {
             eyes: &self.eyes,
         };
         let states = self.snapshot.endpoints.iter().zip(&snapshot.endpoints);
-        let changed: Vec<bool> = states.map(|(before, now)| before != now).collect();
-        let has_changed = |id: &EndpointId| changed.get(id.0 as usize).copied().unwrap_or(true);
-        let renew = |plan: &Arc<Plan>| match snapshot.fleet.steers.get(plan.steer) {
-            Some(steer) if plan.endpoints.iter().any(has_changed) => Arc::new(plan.renew(ground, steer)),
-            Some(_) | None => Arc::clone(plan),
-        };
-        let plans = self.plans.iter().map(renew).collect();
+        let changed = (0..).map(EndpointId).zip(states);
+        let changed = changed.filter(|(_, (before, now))| differ(before, now));
+        let concerned: BTreeSet<u32> = changed
+            .flat_map(|(id, _)| self.dependants.of(id).iter().copied())
+            .collect();
+        let mut plans = self.plans.clone();
+        for index in concerned {
+            let Some(plan) = plans.get_mut(index as usize) else {
+                continue;
+            };
+            if let Some(steer) = snapshot.fleet.steers.get(plan.steer) {
+                *plan = Arc::new(plan.renew(ground, steer));
+            }
+        }
         Self {
             at: snapshot.at,
             zones: Arc::clone(&self.zones),
@@ -135,6 +145,7 @@ impl Tables {
             geography: self.geography.clone(),
             eyes: Arc::clone(&self.eyes),
             names: Arc::clone(&self.names),
+            dependants: Arc::clone(&self.dependants),
             plans,
             snapshot,
         }
@@ -151,6 +162,7 @@ impl Tables {
             geography: self.geography.clone(),
             eyes: Arc::clone(&self.eyes),
             names: Arc::clone(&self.names),
+            dependants: Arc::clone(&self.dependants),
             plans: self.plans.clone(),
         }
     }
@@ -177,7 +189,8 @@ impl Tables {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         let bytes = |plan: &Arc<Plan>| plan.v4.bytes() + plan.v6.bytes() + size_of::<Plan>();
-        (self.plans.len(), self.plans.iter().map(bytes).sum())
+        let plans: usize = self.plans.iter().map(bytes).sum();
+        (self.plans.len(), plans + self.dependants.bytes())
     }
 
     /// The entry behind a steered name.
@@ -239,7 +252,6 @@ impl Plan {
         let family = |rtype| Family::compile(ground, steer, rtype, None);
         Self {
             steer: index,
-            endpoints: endpoints(&ground.snapshot.fleet, steer),
             v4: family(RecordType::A),
             v6: family(RecordType::AAAA),
         }
@@ -248,16 +260,25 @@ impl Plan {
     fn renew(&self, ground: Ground<'_>, steer: &Steer) -> Self {
         Self {
             steer: self.steer,
-            endpoints: Arc::clone(&self.endpoints),
             v4: Family::compile(ground, steer, RecordType::A, Some(&self.v4)),
             v6: Family::compile(ground, steer, RecordType::AAAA, Some(&self.v6)),
         }
     }
 }
 
-/// The pool's. Those of a fallback pool decide nothing, since it is used whatever their state.
-fn endpoints(fleet: &Fleet, steer: &Steer) -> Arc<[EndpointId]> {
-    fleet.members(steer.pool).into()
+/// On whose state the plans depend. A fallback pool is used whatever the state of its endpoints.
+fn dependants(fleet: &Fleet, plans: &[Arc<Plan>]) -> Dependants {
+    let members = |plan: &Arc<Plan>| {
+        let steer = fleet.steers.get(plan.steer);
+        steer.map_or(Vec::new(), |steer| fleet.members(steer.pool))
+    };
+    let members: Vec<Vec<EndpointId>> = plans.iter().map(members).collect();
+    Dependants::new(fleet.endpoints.len(), &members)
+}
+
+/// Whether an endpoint looks different to a chain. The cause of a verdict is for people, and comes from the snapshot.
+fn differ(before: &EndpointState, now: &EndpointState) -> bool {
+    before.verdict != now.verdict || before.since != now.since || before.service != now.service
 }
 
 /// From when on a family has been calm for as long as the long TTL asks.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::table;
 const DRAWS: u64 = 100;
 
 /// Longer lines are refused: a name has at most 255 octets.
-const MAX_LINE: usize = 1_024;
+const MAX_LINE: u64 = 1_024;
 
 /// One line of the file.
 #[derive(Debug, PartialEq)]
@@ -85,26 +85,40 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<(), Failure> {
 /// Calls `then` for every line with a query. The file is not held in memory.
 fn each_query(path: &Path, mut then: impl FnMut(&Query)) -> Result<(), Failure> {
     let unreadable = |error: std::io::Error| Failure::Runtime(format!("{}: {error}", path.display()));
-    let file = BufReader::new(File::open(path).map_err(unreadable)?);
-    for (number, line) in file.lines().enumerate() {
-        let line = line.map_err(unreadable)?;
-        let text = line.split('#').next().unwrap_or_default().trim();
-        if text.is_empty() {
-            continue;
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        let mut part = file.by_ref().take(MAX_LINE + 1);
+        if part.read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
+            break;
         }
-        let query = read(text).map_err(|wrong| {
-            let place = format!("{}:{}", path.display(), number + 1);
+        let query = one_line(&line).map_err(|wrong| {
+            let place = format!("{}:{number}", path.display());
             Failure::Usage(format!("{place}: {wrong}; write CLIENT NAME [A|AAAA] [COUNT]"))
         })?;
-        then(&query);
+        if let Some(query) = query {
+            then(&query);
+        }
     }
     Ok(())
 }
 
-fn read(text: &str) -> Result<Query, String> {
-    if text.len() > MAX_LINE {
-        return Err(format!("the line has {} octets", text.len()));
+/// `None` where there is nothing but a comment.
+fn one_line(line: &[u8]) -> Result<Option<Query>, String> {
+    if line.len() as u64 > MAX_LINE {
+        return Err(format!("the line has more than {MAX_LINE} octets"));
     }
+    let text = std::str::from_utf8(line).map_err(|_| "the line is no UTF-8".to_owned())?;
+    let text = text.split('#').next().unwrap_or_default().trim();
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        read(text).map(Some)
+    }
+}
+
+fn read(text: &str) -> Result<Query, String> {
     let mut words = text.split_whitespace();
     let client = words.next().unwrap_or_default();
     let name = words.next().ok_or("the line has no name")?;
@@ -253,6 +267,12 @@ mod tests {
 
     #[test]
     fn a_line_is_client_name_type_and_count() {
+        assert_eq!(one_line(b"  # nothing\n"), Ok(None));
+        assert!(
+            one_line(&[b'a'; 2_000])
+                .unwrap_err()
+                .contains("more than 1024 octets")
+        );
         let query = read("192.0.2.1 www.example.com").unwrap();
         assert_eq!((query.v6, query.count), (false, 1));
         let query = read("2001:db8::1 www.example.com. aaaa 20").unwrap();

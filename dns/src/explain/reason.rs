@@ -181,7 +181,7 @@ impl Reasons<'_> {
             ),
             Fence::Continent => (
                 self.place.continent.map(|continent| continent.to_string()),
-                site.and_then(|country| country.continent())
+                site.and_then(steer_topology::CountryCode::continent)
                     .map(|continent| continent.to_string()),
             ),
         };

@@ -27,11 +27,9 @@ struct Ranks {
 
 impl Eyes {
     pub(crate) fn new(classes: &Classes, sites: usize) -> Self {
-        let nearest = |class: &Class| {
-            class
-                .distance_known
-                .then(|| class.nearest.clone())
-                .unwrap_or_default()
+        let nearest = |class: &Class| match class.distance_known {
+            true => class.nearest.clone(),
+            false => Box::default(),
         };
         let quickest = |class: &Class| class.quickest.clone();
         Self {

@@ -389,7 +389,10 @@ fn an_asn_database_gives_the_as_number_and_leaves_the_place_to_the_others() {
     let Some(path) = shared("GeoLite2-ASN-Test.mmdb") else {
         return;
     };
-    let geography = Geography::built_in().unwrap().with_asn(&[path.clone()]).unwrap();
+    let geography = Geography::built_in()
+        .unwrap()
+        .with_asn(std::slice::from_ref(&path))
+        .unwrap();
     let asn = |address: &str| geography.locate(address.parse().unwrap()).place.asn.map(Asn::get);
     assert_eq!(asn("1.128.0.1"), Some(1221));
     assert_eq!(asn("::ffff:12.81.92.1"), Some(7018));
