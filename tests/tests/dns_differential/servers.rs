@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ impl Peer {
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
+            .process_group(0)
             .spawn()
             .expect("setpriv of util-linux");
         Self { child, log }
@@ -58,9 +60,9 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // NSD's main process ends its children on SIGTERM, and Knot needs no more either.
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        // Its whole group: NSD has children, and a Knot that hangs does not hear a polite signal.
+        let group = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
