@@ -348,11 +348,12 @@ impl<R: Rng> Steering for Chooser<'_, R> {
         let (steered, scope) = self.tables.pick(key, rtype, self.client, self.rng)?;
         // Two steered sets in one reply (a CNAME between them): the longer scope holds for both.
         self.scope = self.scope.max(scope);
-        if steered == Steered::Fail {
-            self.ede = Some(Ede::AllDown);
-        } else if !self.tables.snapshot.settled {
-            self.ede = Some(Ede::Unsettled);
-        }
+        self.ede = match &steered {
+            Steered::Fail => Some(Ede::AllDown),
+            Steered::Refused => Some(Ede::Geofence),
+            Steered::Addresses { .. } if !self.tables.snapshot.settled => Some(Ede::Unsettled),
+            Steered::Addresses { .. } => self.ede,
+        };
         Some(steered)
     }
 }

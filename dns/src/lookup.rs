@@ -215,7 +215,6 @@ impl Search<'_> {
     fn steer(&mut self, zone: &Zone, at: &[u8], name: &Name, rtype: RecordType) {
         match self.steering.pick(at, rtype) {
             Some(Steered::Fail) => self.answer = Answer::of(ResponseCode::ServFail),
-            // Gap: RFC 8914 has no code for it that fits better than 18 (Prohibited); no extended error is sent.
             Some(Steered::Refused) => self.answer = Answer::of(ResponseCode::Refused),
             Some(Steered::Addresses { addresses, ttl }) if !addresses.is_empty() => {
                 let record = |address| Record::from_rdata(name.clone(), ttl, address_data(address));

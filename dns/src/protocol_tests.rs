@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use steer_topology::{CookieUse, Dns};
 
 use crate::engine::Engine;
-use crate::reply::{Ede, Reply, Transport};
+use crate::reply::{Reply, Transport};
 use crate::settings::Settings;
 use crate::testing::{config, ip, tables, tables_of};
 
@@ -450,7 +450,10 @@ fn extended_errors_say_why_and_only_to_those_who_know_edns() {
         Some((0, "every endpoint is down".to_owned()))
     );
     assert_eq!(ede(&dead, &head(0, 0)), None);
-    assert_eq!(Ede::Geofence.option().1[..2], [0, 18]);
+    assert_eq!(
+        ede(&engine("[\"geofence country\"]"), &edns(0, [0, 0], &[])),
+        Some((18, "not served to this client's place".to_owned()))
+    );
 }
 
 #[test]

@@ -141,10 +141,6 @@ pub(crate) enum Ede {
     /// Every endpoint is down: `if_all_down` decides.
     AllDown,
     /// The client is where the name is not served.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "set by a filter that is not there yet")
-    )]
     Geofence,
     /// The name lies in none of our zones.
     NotAuthoritative,
