@@ -109,6 +109,9 @@ fn when_all_is_down_the_last_good_one_is_served() {
             ask(listen, CLIENTS[0]).filter(|answer| addresses(answer) == wanted)
         });
     };
+    steer.until("both are up", |steer| {
+        (steer.log().matches("verdict=\"up\"").count() == 2).then_some(())
+    });
     becomes(&mut steer, &["127.0.0.1", "127.0.0.2"]);
     drop(nrt);
     becomes(&mut steer, &["127.0.0.1"]);

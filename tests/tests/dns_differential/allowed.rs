@@ -57,6 +57,15 @@ pub(crate) const ALLOWED: &[Allowed] = &[
         },
     },
     Allowed {
+        name: "sibling glue that does not fit",
+        why: "RFC 9471 §3.2: where addresses of servers outside the delegated zone do not fit, TC need not be set; ours \
+              compresses names by their case (RFC 1035 §4.1.4 leaves that open) and so needs more room",
+        applies: |case| {
+            let limit = usize::from(case.question.payload.unwrap_or(512));
+            is_referral(case.ours) && peers(case).any(|peer| lacks_siblings_alone(case.ours, peer, limit))
+        },
+    },
+    Allowed {
         name: "a chain into another zone of the server",
         why: "RFC 1034 §4.3.2 step 3a goes on in the zone that holds the target, RFC 6604 §3: the code is that of the \
               last name. The peers differ: Knot stays in the first zone, NSD goes on in part. Ours is what Knot says \
@@ -77,6 +86,28 @@ fn peers<'c>(case: &Case<'c>) -> impl Iterator<Item = &'c Reply> {
 
 fn is_referral(reply: &Reply) -> bool {
     reply.authority.iter().any(|record| record.kind == 2)
+}
+
+/// Whether all that `peer` says more are addresses of no server below the cut, for which `ours` has no room left.
+fn lacks_siblings_alone(ours: &Reply, peer: &Reply, limit: usize) -> bool {
+    let missing: Vec<&Record> = peer.additional.difference(&ours.additional).collect();
+    let below = |record: &Record| {
+        ours.authority
+            .iter()
+            .any(|cut| record.owner.ends_with(&cut.owner))
+    };
+    // type, class, TTL and length of a record beside its names
+    let octets: usize = missing
+        .iter()
+        .map(|record| record.owner.len() + 10 + record.data.len())
+        .sum();
+    let additional = ours.additional.clone();
+    let same = Reply {
+        additional,
+        ..peer.clone()
+    }
+    .says_the_same(ours);
+    same && !missing.is_empty() && missing.iter().all(|record| !below(record)) && ours.length + octets > limit
 }
 
 /// Whether Knot says the same of an address when it is asked for it.

@@ -107,13 +107,10 @@ fn a_change_is_followed_through_a_router_and_a_zombie_is_told() {
     .unwrap();
     endpoint.take();
     let spread = "ok withdrawal of 192.0.2.53/32";
-    hears(&[plus, "-  192.0.2.53/32", spread, "1 of 1 vantages, 50 % in "]);
+    // The router may tell the monitor before steer does: then there is no time to give, and it says so.
+    hears(&[plus, "-  192.0.2.53/32", spread, "1 vantages"]);
     endpoint = Some(bind());
-    hears(&[
-        spread,
-        "ok announcement of 192.0.2.53/32",
-        "1 of 1 vantages, 50 % in ",
-    ]);
+    hears(&[spread, "ok announcement of 192.0.2.53/32", "1 vantages"]);
 
     // A router that hangs keeps the route for the world.
     bird.signal(Signal::SIGSTOP).unwrap();
