@@ -63,7 +63,7 @@ fn direct(engine: &Engine, address: IpAddr, source: u8, rng: &mut SmallRng) -> (
     query.extend([8 + length as u8, 0, 8, 0, 4 + length as u8, 0, family, source, 0]);
     query.extend(&octets[..length]);
     let reply = engine
-        .answer_at(&query, ip("127.0.0.1"), Transport::Tcp, 0, rng)
+        .answer(&query, ip("127.0.0.1"), Transport::Tcp, 0, rng)
         .unwrap();
     let option = &reply.edns.as_ref().unwrap().options[0].1;
     assert_eq!((option[1], option[2]), (family, source), "as in the query");
@@ -164,7 +164,7 @@ fn clients_of_a_nat64_prefix_are_located_by_their_ipv4_address_as_senders_too() 
             );
             let plain = b"\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x07example\x03com\x00\x00\x01\x00\x01";
             let reply = engine
-                .answer_at(plain, v6.into(), Transport::Udp, 0, &mut rng)
+                .answer(plain, v6.into(), Transport::Udp, 0, &mut rng)
                 .unwrap();
             let addresses: Vec<_> = reply
                 .answers

@@ -1,4 +1,4 @@
-//! From the octets of a query to its reply. No socket, and no clock but for [`Engine::answer`].
+//! From the octets of a query to its reply. No socket, no clock.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,21 +65,10 @@ impl Engine {
         self.tables.load_full()
     }
 
-    /// [`Engine::answer_at`] the time of the system's clock.
-    pub fn answer<R: Rng>(
-        &self,
-        query: &[u8],
-        client: IpAddr,
-        transport: Transport,
-        rng: &mut R,
-    ) -> Option<Reply> {
-        self.answer_at(query, client, transport, seconds(SystemTime::now()), rng)
-    }
-
     /// Answers one message. `None`: no reply is due (not a query, or too short to be answered). `client` is the
     /// sender's address; `now` is the time in [`seconds`], by which cookies age; `rng` is asked only where a
-    /// chain has `weighted`.
-    pub fn answer_at<R: Rng>(
+    /// chain draws.
+    pub fn answer<R: Rng>(
         &self,
         query: &[u8],
         client: IpAddr,

@@ -10,7 +10,7 @@ mod tiers;
 use std::net::IpAddr;
 
 use rand::Rng;
-use steer_topology::{EndpointId, Fence, Filter, SiteId};
+use steer_topology::{ByClient, EndpointId, Fence, Filter, SiteId};
 
 pub(crate) use self::overflow::shares;
 pub(crate) use self::sticky::{Network, network};
@@ -72,40 +72,34 @@ impl Seen {
 pub(crate) struct Marks(u8);
 
 impl Marks {
-    /// The bit of a filter; 0 for filters that go by something else.
-    fn bit(filter: Filter) -> u8 {
-        match filter {
-            Filter::Country => 1,
-            Filter::Continent => 2,
-            Filter::Asn => 4,
-            Filter::Cidr => 8,
-            Filter::Geofence(Fence::Country) => 16,
-            Filter::Geofence(Fence::Continent) => 32,
-            Filter::Up
-            | Filter::Nearest
-            | Filter::Latency
-            | Filter::Weighted
-            | Filter::Shuffle
-            | Filter::Sticky(_)
-            | Filter::Overflow
-            | Filter::Failover
-            | Filter::Trickle(_)
-            | Filter::Take(_) => 0,
+    fn bit(of: ByClient) -> u8 {
+        match of {
+            ByClient::Country => 1,
+            ByClient::Continent => 2,
+            ByClient::Asn => 4,
+            ByClient::Cidr => 8,
+            ByClient::Fence(Fence::Country) => 16,
+            ByClient::Fence(Fence::Continent) => 32,
         }
     }
 
-    pub(crate) fn set(&mut self, filter: Filter) {
-        self.0 |= Self::bit(filter);
+    /// The bits of these filters; those that go by something else have none.
+    fn of(filters: &[Filter]) -> u8 {
+        let bits = filters.iter().filter_map(|filter| filter.by_client());
+        bits.map(Self::bit).fold(0, |mask, bit| mask | bit)
+    }
+
+    pub(crate) fn set(&mut self, of: ByClient) {
+        self.0 |= Self::bit(of);
     }
 
     pub(crate) fn has(self, filter: Filter) -> bool {
-        self.0 & Self::bit(filter) != 0
+        self.0 & Self::of(&[filter]) != 0
     }
 
     /// Only the bits of these filters.
     pub(crate) fn only(self, filters: &[Filter]) -> Self {
-        let mask = filters.iter().fold(0, |mask, filter| mask | Self::bit(*filter));
-        Self(self.0 & mask)
+        Self(self.0 & Self::of(filters))
     }
 }
 

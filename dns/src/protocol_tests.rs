@@ -45,7 +45,7 @@ const CLIENT: &str = "192.0.2.7";
 
 fn reply_at(engine: &Engine, query: &[u8], client: &str, transport: Transport, now: u32) -> Option<Reply> {
     let client: IpAddr = ip(client);
-    engine.answer_at(query, client, transport, now, &mut SmallRng::seed_from_u64(1))
+    engine.answer(query, client, transport, now, &mut SmallRng::seed_from_u64(1))
 }
 
 fn reply(engine: &Engine, query: &[u8]) -> Option<Reply> {

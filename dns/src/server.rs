@@ -27,7 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rand::rngs::SmallRng;
@@ -45,7 +45,7 @@ use self::stream::Service;
 use self::tcp::Speech;
 use self::udp::Worker;
 use crate::count;
-use crate::engine::Engine;
+use crate::engine::{Engine, seconds};
 use crate::reply::{Reply, Transport};
 use crate::rrl::Limiter;
 
@@ -253,8 +253,8 @@ thread_local! {
 
 /// The engine's reply, for those who have no random numbers of their own.
 fn answer(engine: &Engine, query: &[u8], client: IpAddr, transport: Transport) -> Option<Reply> {
-    let began = Instant::now();
-    let reply = RNG.with_borrow_mut(|rng| engine.answer(query, client, transport, rng));
+    let (began, now) = (Instant::now(), seconds(SystemTime::now()));
+    let reply = RNG.with_borrow_mut(|rng| engine.answer(query, client, transport, now, rng));
     count::took(began.elapsed());
     reply
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use rand::Rng;
-use steer_health::{EndpointState, Snapshot};
+use steer_health::Snapshot;
 use steer_topology::{AllDown, Classes, EndpointId, Filter, Fleet, Geography, Maps, PoolId, Steer, Ttl};
 
 use crate::lookup::Steered;
@@ -123,11 +123,9 @@ impl Tables {
             classes: &self.classes,
             eyes: &self.eyes,
         };
-        let states = self.snapshot.endpoints.iter().zip(&snapshot.endpoints);
-        let changed = (0..).map(EndpointId).zip(states);
-        let changed = changed.filter(|(_, (before, now))| differ(before, now));
+        let changed = snapshot.changed_since(&self.snapshot);
         let concerned: BTreeSet<u32> = changed
-            .flat_map(|(id, _)| self.dependants.of(id).iter().copied())
+            .flat_map(|id| self.dependants.of(id).iter().copied())
             .collect();
         let mut plans = self.plans.clone();
         for index in concerned {
@@ -274,11 +272,6 @@ fn dependants(fleet: &Fleet, plans: &[Arc<Plan>]) -> Dependants {
     };
     let members: Vec<Vec<EndpointId>> = plans.iter().map(members).collect();
     Dependants::new(fleet.endpoints.len(), &members)
-}
-
-/// Whether an endpoint looks different to a chain. The cause of a verdict is for people, and comes from the snapshot.
-fn differ(before: &EndpointState, now: &EndpointState) -> bool {
-    before.verdict != now.verdict || before.since != now.since || before.service != now.service
 }
 
 /// From when on a family has been calm for as long as the long TTL asks.

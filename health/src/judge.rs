@@ -446,15 +446,13 @@ impl Judge {
 /// What the log says, always with the number of the snapshot that will carry the change.
 impl Judge {
     fn log_verdict(&mut self, endpoint: EndpointId, from: Verdict) {
-        let (fleet, snapshot) = (Arc::clone(&self.fleet), self.number + 1);
         let entry = self.entries[endpoint.0 as usize].clone();
-        self.journal.add(move || {
-            let (pool, site) = place(&fleet, endpoint);
+        self.note(endpoint, move |subject| {
             tracing::info!(
-                snapshot,
-                endpoint = %fleet.endpoint(endpoint).address,
-                pool,
-                site,
+                snapshot = subject.snapshot,
+                endpoint = %subject.address,
+                pool = subject.pool,
+                site = subject.site,
                 from = from.as_str(),
                 verdict = entry.verdict.as_str(),
                 cause = entry.cause,
@@ -465,43 +463,56 @@ impl Judge {
     }
 
     fn log_service(&mut self, endpoint: EndpointId) {
-        let (fleet, snapshot) = (Arc::clone(&self.fleet), self.number + 1);
         let service = self.entries[endpoint.0 as usize].service.clone();
-        self.journal.add(move || {
-            let (pool, site) = place(&fleet, endpoint);
-            tracing::info!(
-                snapshot,
-                endpoint = %fleet.endpoint(endpoint).address,
-                pool,
-                site,
-                service = service.as_str(),
-                "service changed"
-            );
-        });
+        self.note(
+            endpoint,
+            move |Subject {
+                      snapshot,
+                      address,
+                      pool,
+                      site,
+                  }| {
+                let service = service.as_str();
+                tracing::info!(snapshot, endpoint = %address, pool, site, service, "service changed");
+            },
+        );
     }
 
-    fn log_refusal(&mut self, endpoint: EndpointId, refusal: Refusal) {
-        metrics::counter!("steer_health_guard_refusals_total", "rule" => refusal.rule()).increment(1);
+    fn log_refusal(&mut self, endpoint: EndpointId, reason: Refusal) {
+        metrics::counter!("steer_health_guard_refusals_total", "rule" => reason.rule()).increment(1);
+        self.note(
+            endpoint,
+            move |Subject {
+                      snapshot,
+                      address,
+                      pool,
+                      site,
+                  }| {
+                tracing::warn!(snapshot, endpoint = %address, pool, site, %reason, "guard refused");
+            },
+        );
+    }
+
+    fn note(&mut self, endpoint: EndpointId, line: impl FnOnce(Subject<'_>) + Send + Sync + 'static) {
         let (fleet, snapshot) = (Arc::clone(&self.fleet), self.number + 1);
         self.journal.add(move || {
-            let (pool, site) = place(&fleet, endpoint);
-            tracing::warn!(
+            let endpoint = fleet.endpoint(endpoint);
+            line(Subject {
                 snapshot,
-                endpoint = %fleet.endpoint(endpoint).address,
-                pool,
-                site,
-                reason = %refusal,
-                "guard refused"
-            );
+                address: endpoint.address,
+                pool: &fleet.pool(endpoint.pool).name,
+                site: endpoint.site.map(|site| fleet.site(site).name.as_str()),
+            });
         });
     }
 }
 
-/// The names of an endpoint's pool and site.
-fn place(fleet: &Fleet, endpoint: EndpointId) -> (&str, Option<&str>) {
-    let endpoint = fleet.endpoint(endpoint);
-    let site = endpoint.site.map(|site| fleet.site(site).name.as_str());
-    (&fleet.pool(endpoint.pool).name, site)
+/// What a line of the log is about.
+struct Subject<'f> {
+    snapshot: u64,
+    address: SocketAddr,
+    pool: &'f str,
+    site: Option<&'f str>,
 }
 
 fn first_state(fleet: &Fleet, id: EndpointId, at: Timestamp) -> EndpointState {

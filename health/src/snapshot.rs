@@ -128,6 +128,17 @@ impl Snapshot {
         &self.endpoints[id.0 as usize]
     }
 
+    /// The endpoints that traffic sees otherwise than in `before`, which is of the same fleet. The cause of a verdict
+    /// is for people and does not count.
+    pub fn changed_since<'s>(&'s self, before: &'s Self) -> impl Iterator<Item = EndpointId> + 's {
+        let differ = |(now, before): (&EndpointState, &EndpointState)| {
+            (now.verdict, &now.service, now.since) != (before.verdict, &before.service, before.since)
+        };
+        let states = self.endpoints.iter().zip(&before.endpoints);
+        let numbered = states.zip(0..).filter(move |(states, _)| differ(*states));
+        numbered.map(|(_, id)| EndpointId(id))
+    }
+
     /// The drain of a whole site, if there is one.
     #[must_use]
     pub fn site_drain(&self, site: Option<SiteId>) -> Option<&Drain> {

@@ -205,7 +205,45 @@ impl ClientMap<Prefix> {
     }
 }
 
+/// What a filter that goes by the client alone looks at: of each candidate it can be said before the query comes
+/// whether such a filter keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ByClient {
+    /// `country`
+    Country,
+    /// `continent`
+    Continent,
+    /// `asn`
+    Asn,
+    /// `cidr`
+    Cidr,
+    /// `geofence`
+    Fence(Fence),
+}
+
 impl Filter {
+    /// What it looks at, if that is the client alone.
+    #[must_use]
+    pub fn by_client(self) -> Option<ByClient> {
+        match self {
+            Self::Country => Some(ByClient::Country),
+            Self::Continent => Some(ByClient::Continent),
+            Self::Asn => Some(ByClient::Asn),
+            Self::Cidr => Some(ByClient::Cidr),
+            Self::Geofence(fence) => Some(ByClient::Fence(fence)),
+            Self::Up
+            | Self::Nearest
+            | Self::Latency
+            | Self::Weighted
+            | Self::Shuffle
+            | Self::Sticky(_)
+            | Self::Overflow
+            | Self::Failover
+            | Self::Trickle(_)
+            | Self::Take(_) => None,
+        }
+    }
+
     /// Whether the outcome may differ from query to query, or from client to client of one class: such a filter
     /// and what follows it run when the query comes.
     #[must_use]
@@ -228,29 +266,13 @@ impl Filter {
     /// Whether it looks at what the geo databases say of the client.
     #[must_use]
     pub fn needs_geography(self) -> bool {
-        match self {
-            Self::Nearest
-            | Self::Latency
-            | Self::Country
-            | Self::Continent
-            | Self::Asn
-            | Self::Geofence(_) => true,
-            Self::Up
-            | Self::Cidr
-            | Self::Weighted
-            | Self::Shuffle
-            | Self::Sticky(_)
-            | Self::Overflow
-            | Self::Failover
-            | Self::Trickle(_)
-            | Self::Take(_) => false,
-        }
+        self.needs_class() && self != Self::Cidr
     }
 
     /// Whether clients of two classes may get different lists from it.
     #[must_use]
     pub fn needs_class(self) -> bool {
-        self.needs_geography() || self == Self::Cidr
+        matches!(self, Self::Nearest | Self::Latency) || self.by_client().is_some()
     }
 }
 

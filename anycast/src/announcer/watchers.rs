@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use steer_health::Snapshot;
-use steer_topology::{Anycast, Condition, EndpointId, Fleet, PoolId, Prefix, Subject};
+use steer_topology::{Anycast, Condition, Fleet, PoolId, Prefix, Subject};
 
 /// The prefixes whose conditions ask for endpoints, by the endpoints' pool.
 #[derive(Debug, Default)]
@@ -35,11 +35,8 @@ impl Watchers {
         if before.settled != after.settled || before.drains != after.drains {
             return Concerned::All;
         }
-        let states = before.endpoints.iter().zip(&after.endpoints);
-        let changed = states.zip(0..).filter(|((before, after), _)| before != after);
-        let pools: BTreeSet<PoolId> = changed
-            .map(|(_, id)| after.fleet.endpoint(EndpointId(id)).pool)
-            .collect();
+        let changed = after.changed_since(before);
+        let pools: BTreeSet<PoolId> = changed.map(|id| after.fleet.endpoint(id).pool).collect();
         let prefixes = pools.iter().filter_map(|pool| self.by_pool.get(pool));
         Concerned::Only(prefixes.flatten().copied().collect())
     }

@@ -141,7 +141,7 @@ impl Desk {
             let began = Instant::now();
             let client = envelope.peer.ip();
             let reply = engine
-                .answer_at(query, client, Transport::Udp, seconds(now), rng)
+                .answer(query, client, Transport::Udp, seconds(now), rng)
                 .and_then(|reply| limit(limiter.as_deref(), reply, client, now));
             if let Some(reply) = reply {
                 outbox.add(envelope, |octets| encode(&reply, octets));

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use hickory_proto::rr::RecordType;
 use steer_health::Snapshot;
 use steer_topology::{
-    AllDown, Class, ClassId, Classes, Continent, CountryCode, EndpointId, Filter, Fleet, Nested, PoolId,
-    SiteId, Steer, Target,
+    AllDown, ByClient, Class, ClassId, Classes, Continent, CountryCode, EndpointId, Fence, Fleet, Nested,
+    PoolId, SiteId, Steer, Target,
 };
 
 use crate::filter::{Candidate, Room, Seen};
@@ -122,68 +122,44 @@ impl Field {
 struct Marker<'s> {
     class: Option<&'s Class>,
     /// The filters in question, with what their map names.
-    filters: Vec<(Filter, &'s [Target])>,
+    filters: Vec<(ByClient, &'s [Target])>,
 }
 
 impl<'s> Marker<'s> {
     fn new(steer: &'s Steer, class: Option<&'s Class>) -> Self {
-        let named = |filter: Filter| {
-            let maps = &steer.maps;
-            Some(match filter {
-                Filter::Country => maps
-                    .country
-                    .targets(class.and_then(|class| class.country.as_ref())),
-                Filter::Continent => maps
-                    .continent
-                    .targets(class.and_then(|class| class.continent.as_ref())),
-                Filter::Asn => maps.asn.targets(class.and_then(|class| class.asn.as_ref())),
-                Filter::Cidr => maps.cidr.around(class.and_then(|class| class.network.as_ref())),
-                Filter::Geofence(_) => &[],
-                Filter::Up
-                | Filter::Nearest
-                | Filter::Latency
-                | Filter::Weighted
-                | Filter::Shuffle
-                | Filter::Sticky(_)
-                | Filter::Overflow
-                | Filter::Failover
-                | Filter::Trickle(_)
-                | Filter::Take(_) => return None,
-            })
+        let maps = &steer.maps;
+        let named = |filter: ByClient| match filter {
+            ByClient::Country => maps
+                .country
+                .targets(class.and_then(|class| class.country.as_ref())),
+            ByClient::Continent => maps
+                .continent
+                .targets(class.and_then(|class| class.continent.as_ref())),
+            ByClient::Asn => maps.asn.targets(class.and_then(|class| class.asn.as_ref())),
+            ByClient::Cidr => maps.cidr.around(class.and_then(|class| class.network.as_ref())),
+            ByClient::Fence(_) => &[],
         };
-        let filters = steer.chain.iter();
+        let filters = steer.chain.iter().filter_map(|filter| filter.by_client());
         Self {
             class,
-            filters: filters
-                .filter_map(|filter| Some((*filter, named(*filter)?)))
-                .collect(),
+            filters: filters.map(|filter| (filter, named(filter))).collect(),
         }
     }
 
     fn mark(&self, candidate: &mut Candidate, place: Option<(CountryCode, Option<Continent>)>) {
         for (filter, targets) in &self.filters {
             let keeps = match filter {
-                Filter::Geofence(steer_topology::Fence::Country) => {
+                ByClient::Fence(Fence::Country) => {
                     let client = self.class.and_then(|class| class.country);
                     client.is_some() && client == place.map(|(country, _)| country)
                 }
-                Filter::Geofence(steer_topology::Fence::Continent) => {
+                ByClient::Fence(Fence::Continent) => {
                     let client = self.class.and_then(|class| class.continent);
                     client.is_some() && client == place.and_then(|(_, continent)| continent)
                 }
-                Filter::Country | Filter::Continent | Filter::Asn | Filter::Cidr => {
+                ByClient::Country | ByClient::Continent | ByClient::Asn | ByClient::Cidr => {
                     targets.iter().any(|target| is_meant(*target, candidate))
                 }
-                Filter::Up
-                | Filter::Nearest
-                | Filter::Latency
-                | Filter::Weighted
-                | Filter::Shuffle
-                | Filter::Sticky(_)
-                | Filter::Overflow
-                | Filter::Failover
-                | Filter::Trickle(_)
-                | Filter::Take(_) => false,
             };
             if keeps {
                 candidate.seen.marks.set(*filter);
