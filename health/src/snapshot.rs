@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::Serialize;
-use steer_topology::{At, EndpointId, Fleet, InService, PoolId, SiteId, Subject};
+use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
 use tokio::sync::watch;
 
 use crate::operator::{Drain, Target};
@@ -215,13 +215,8 @@ impl Snapshot {
             At::Local => local,
             At::Site(site) => Some(site),
         };
-        let ids = (0..self.fleet.pools.len() as u32).map(PoolId);
-        let meant = move |(id, pool): &(PoolId, &steer_topology::Pool)| match subject {
-            Subject::Pool(outer) => self.fleet.is_within(*id, outer),
-            Subject::Check(check) => pool.check == Some(check),
-        };
-        let pools = ids.zip(&self.fleet.pools).filter(meant);
-        let endpoints = pools.flat_map(|(_, pool)| pool.endpoints.iter().copied());
+        let pools = self.fleet.pools_of(subject);
+        let endpoints = pools.flat_map(|id| self.fleet.pool(id).endpoints.iter().copied());
         endpoints.filter(move |id| site.is_none() || self.fleet.endpoint(*id).site == site)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Anycast, Bgp, CountryCode, Dns, Name, Position, Steer};
+use crate::{Anycast, Bgp, CountryCode, Dns, Name, Position, Steer, Subject};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -278,6 +278,15 @@ impl Fleet {
     pub fn is_within(&self, inner: PoolId, outer: PoolId) -> bool {
         let mut nested = self.pool(outer).nested.iter();
         inner == outer || nested.any(|nested| self.is_within(inner, nested.pool))
+    }
+
+    /// The pools whose own endpoints a condition on `subject` asks for, in file order.
+    pub fn pools_of(&self, subject: Subject) -> impl Iterator<Item = PoolId> + '_ {
+        let is_meant = move |id: &PoolId| match subject {
+            Subject::Pool(outer) => self.is_within(*id, outer),
+            Subject::Check(check) => self.pool(*id).check == Some(check),
+        };
+        (0..self.pools.len() as u32).map(PoolId).filter(is_meant)
     }
 
     /// The check behind an id of this fleet.

@@ -44,14 +44,7 @@ impl Watchers {
 
 fn pools(fleet: &Fleet, conditions: &[Condition]) -> BTreeSet<PoolId> {
     let subjects = conditions.iter().flat_map(subjects);
-    let asked = subjects.flat_map(|subject| {
-        let meant = move |id: &PoolId| match subject {
-            Subject::Pool(pool) => *id == pool,
-            Subject::Check(check) => fleet.pool(*id).check == Some(check),
-        };
-        (0..fleet.pools.len() as u32).map(PoolId).filter(meant)
-    });
-    asked.collect()
+    subjects.flat_map(|subject| fleet.pools_of(subject)).collect()
 }
 
 fn subjects(condition: &Condition) -> Vec<Subject> {

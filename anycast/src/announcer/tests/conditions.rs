@@ -91,6 +91,18 @@ fn what_the_guard_holds_stays_announced() {
 }
 
 #[test]
+fn the_death_of_an_endpoint_is_seen_through_a_pool_around_its_own() {
+    let around = "[[pool]]\nname = \"all\"\nendpoints = [ { pool = \"web\" } ]\n\
+                  [[anycast]]\nprefix = \"192.0.2.1/32\"\nwhile_up = \"pool:all@fra\"\n";
+    let mut world = World::new(fleet(around));
+    assert!(world.announced());
+    world.fra(DOWN);
+    assert!(!world.announced());
+    world.fra(UP);
+    assert!(world.announced());
+}
+
+#[test]
 fn a_decision_names_the_snapshot_that_brought_it() {
     let mut world = World::new(five());
     world.look();
