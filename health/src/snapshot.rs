@@ -292,7 +292,7 @@ mod tests {
 
     use std::num::NonZeroU16;
 
-    use steer_topology::CheckKind;
+    use steer_topology::{CheckKind, PoolId};
 
     use super::*;
     use crate::judge::Judge;
