@@ -37,7 +37,7 @@ use crate::judge::{Change, Judge, SPREAD_MAX};
 use crate::operator::{Commands, Target};
 use crate::outcome::{Outcome, Void};
 use crate::probe::{NetProber, Prober};
-use crate::snapshot::{Snapshot, SnapshotCell, Verdict};
+use crate::snapshot::{Published, Snapshot, SnapshotCell, Verdict};
 use crate::tripwire::{Cut, Event};
 
 use wires::Wires;
@@ -88,8 +88,8 @@ struct Driver<P: Prober> {
     /// What this turn of the loop came to.
     changes: Vec<Change>,
     to_send: Vec<Job>,
-    /// To be told once whoever obeys has gone first: what was published, and whether it was the newest.
-    published: Vec<(Arc<Snapshot>, bool)>,
+    /// To be told of once whoever withdraws routes has gone first.
+    published: Vec<(Arc<Snapshot>, Published)>,
     /// And the verdicts that changed.
     changed: Vec<(EndpointId, Verdict)>,
     warned_of_void: Option<Instant>,
@@ -171,7 +171,7 @@ impl<P: Prober> Driver<P> {
             }
             self.turn();
             if !self.published.is_empty() {
-                tokio::task::yield_now().await; // whoever obeys the snapshot goes first
+                tokio::task::yield_now().await; // whoever withdraws routes goes first
             }
             self.tell();
             self.send_probes(now());
@@ -317,14 +317,16 @@ impl<P: Prober> Driver<P> {
     /// Returns the snapshot's number.
     fn publish(&mut self, next: Arc<Snapshot>) -> u64 {
         let number = next.number;
-        let is_newest = self.cell.publish(Arc::clone(&next));
-        self.published.push((next, is_newest));
+        let published = self.cell.publish(Arc::clone(&next));
+        self.published.push((next, published));
         number
     }
 
     fn tell(&mut self) {
+        let published = std::mem::take(&mut self.published).into_iter();
+        let published: Vec<_> = published.map(|(next, told)| (next, told.is_newest())).collect(); // tells the others
         self.judge.tell();
-        for (snapshot, is_newest) in std::mem::take(&mut self.published) {
+        for (snapshot, is_newest) in published {
             let number = snapshot.number;
             if is_newest {
                 tracing::info!(snapshot = number, "snapshot published");

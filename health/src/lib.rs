@@ -50,5 +50,5 @@ pub use judge::{Change, DrainRefused, Judge, NotDrained, SPREAD_MAX};
 pub use operator::{Commands, Drain, Drained, Kept, NoTarget, Operator, Order, Refused, Target, Undrained};
 pub use outcome::{Answer, Failure, Outcome, Void};
 pub use probe::{HttpUnavailable, http_client};
-pub use snapshot::{Cause, EndpointState, Holds, Service, Snapshot, SnapshotCell, Verdict};
+pub use snapshot::{Cause, EndpointState, Holds, Published, Service, Snapshot, SnapshotCell, Verdict};
 pub use tripwire::Cut;

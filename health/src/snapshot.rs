@@ -225,20 +225,52 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct SnapshotCell {
     current: ArcSwap<Snapshot>,
-    number: watch::Sender<u64>,
-    /// The same, for who must not wait for the others.
-    urgent: watch::Sender<u64>,
+    /// For who must not wait for the others; its lock orders the publishers.
+    first: watch::Sender<u64>,
+    others: watch::Sender<u64>,
+}
+
+/// A snapshot was published and [`SnapshotCell::subscribe_first`] told. All other subscribers are told when this is
+/// dropped: to wake another thread takes as long as several withdrawals.
+#[derive(Debug)]
+#[must_use = "most subscribers are told when this is dropped"]
+pub struct Published {
+    others: watch::Sender<u64>,
+    number: u64,
+    is_newest: bool,
+}
+
+impl Published {
+    /// False: somebody had published a newer one, and nothing was done.
+    #[must_use]
+    pub fn is_newest(&self) -> bool {
+        self.is_newest
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.others.send_if_modified(|number| raise(number, self.number));
+    }
+}
+
+fn raise(number: &mut u64, to: u64) -> bool {
+    let higher = to > *number;
+    if higher {
+        *number = to;
+    }
+    higher
 }
 
 impl SnapshotCell {
     /// A cell that holds its first snapshot.
     #[must_use]
     pub fn new(first: Snapshot) -> Self {
-        let [number, urgent] = [(); 2].map(|()| watch::Sender::new(first.number));
+        let [first_told, others] = [(); 2].map(|()| watch::Sender::new(first.number));
         Self {
             current: ArcSwap::from_pointee(first),
-            number,
-            urgent,
+            first: first_told,
+            others,
         }
     }
 
@@ -254,35 +286,35 @@ impl SnapshotCell {
         self.current.load()
     }
 
-    /// Swaps in the next snapshot and wakes whoever waits; returns false, and does nothing, when it is no newer
-    /// than the current one. Older snapshots never queue: only the newest matters.
-    pub fn publish(&self, next: Arc<Snapshot>) -> bool {
+    /// Swaps in the next snapshot and wakes who must be first, or does nothing when it is no newer than the current
+    /// one. Older snapshots never queue: only the newest matters.
+    pub fn publish(&self, next: Arc<Snapshot>) -> Published {
+        let number = next.number;
         // Under the watch's lock, so that two publishers cannot cross. Readers of the snapshot do not take it.
-        let given = next.number;
-        let is_newest = self.number.send_if_modified(|number| {
-            let newer = given > *number;
+        let is_newest = self.first.send_if_modified(|current| {
+            let newer = raise(current, number);
             if newer {
-                *number = given;
                 self.current.store(next);
             }
             newer
         });
-        if is_newest {
-            self.urgent.send_replace(given); // what a worker wakes last, it runs first
+        Published {
+            others: self.others.clone(),
+            number,
+            is_newest,
         }
-        is_newest
     }
 
     /// As [`SnapshotCell::subscribe`], for whoever withdraws routes: it runs before the other subscribers.
     #[must_use]
     pub fn subscribe_first(&self) -> watch::Receiver<u64> {
-        self.urgent.subscribe()
+        self.first.subscribe()
     }
 
-    /// Changes when a snapshot is published; read the snapshot itself with [`SnapshotCell::load`].
+    /// Changes soon after a snapshot is published ([`Published`]); read the snapshot itself with [`SnapshotCell::load`].
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.number.subscribe()
+        self.others.subscribe()
     }
 }
 
@@ -433,16 +465,36 @@ mod tests {
             (*news.borrow(), reader.load().number)
         });
         tokio::task::yield_now().await;
-        assert!(cell.publish(Arc::new(snapshot(2))));
+        assert!(cell.publish(Arc::new(snapshot(2))).is_newest());
         assert_eq!(woken.await.unwrap(), (2, 2));
+    }
+
+    #[test]
+    fn who_is_first_is_told_before_the_others_and_they_when_the_publisher_is_done() {
+        let cell = SnapshotCell::new(snapshot(1));
+        let (mut first, mut other) = (cell.subscribe_first(), cell.subscribe());
+        let mut told = |first_is: bool, other_is: bool| {
+            assert_eq!(first.has_changed().unwrap(), first_is);
+            assert_eq!(other.has_changed().unwrap(), other_is);
+            first.mark_unchanged();
+            other.mark_unchanged();
+        };
+        let older = cell.publish(Arc::new(snapshot(2)));
+        told(true, false);
+        let newer = cell.publish(Arc::new(snapshot(3)));
+        told(true, false);
+        drop(newer);
+        told(false, true);
+        drop(older);
+        told(false, false);
     }
 
     #[test]
     fn an_older_snapshot_never_replaces_a_newer_one() {
         let cell = SnapshotCell::new(snapshot(5));
         let news = cell.subscribe();
-        assert!(!cell.publish(Arc::new(snapshot(5))));
-        assert!(!cell.publish(Arc::new(snapshot(4))));
+        assert!(!cell.publish(Arc::new(snapshot(5))).is_newest());
+        assert!(!cell.publish(Arc::new(snapshot(4))).is_newest());
         assert_eq!((cell.load().number, cell.peek().number), (5, 5));
         assert!(!news.has_changed().unwrap());
     }

@@ -4,7 +4,7 @@ use crate::admin::drains::{Done, KeptView};
 use crate::cli::{DrainArgs, UndrainArgs};
 use crate::client::AdminClient;
 use crate::exit::Failure;
-use crate::{moment, run};
+use crate::{moment, runtimes};
 
 /// Drains a site or an endpoint of a running steer.
 pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
@@ -15,7 +15,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
         "author": args.author.name(),
         "force": args.force,
     });
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let done = client.post(&["v1", "drains"], &[], &wish).await?;
         show(&done, args.json, drained)
@@ -24,7 +24,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
 
 /// Ends a drain.
 pub(crate) fn undrain(args: &UndrainArgs) -> Result<(), Failure> {
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let path = ["v1", "drains", &args.target];
         let author = [("author", args.author.name())];

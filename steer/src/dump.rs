@@ -10,12 +10,12 @@ use crate::admin::mrt::{END, LOST, MAX_TIME, RECORDS};
 use crate::cli::DumpArgs;
 use crate::client::AdminClient;
 use crate::exit::Failure;
-use crate::run;
+use crate::runtimes;
 
 /// Records, then writes the file.
 pub(crate) fn dump(args: &DumpArgs) -> Result<(), Failure> {
     let wish = serde_json::json!({ "for": args.time });
-    let (headers, octets) = run::runtime()?.block_on(async {
+    let (headers, octets) = runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         client.octets(&["v1", "mrt"], &wish, MAX_TIME).await
     })?;

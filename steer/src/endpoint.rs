@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 
 use crate::cli::EndpointArgs;
 use crate::exit::Failure;
-use crate::run;
+use crate::{run, runtimes};
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(args: &EndpointArgs) -> Result<(), Failure> {
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let mut stop = run::stop_on_signal()?;
         let doing = format!("cannot serve on {}", args.listen);
         let listener = bind(args).map_err(|error| Failure::runtime(&doing, &error))?;

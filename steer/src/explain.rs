@@ -10,13 +10,13 @@ use crate::cli::ExplainArgs;
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::load::Loaded;
-use crate::run;
+use crate::runtimes;
 
 /// Prints the explanation of a running steer, or of a configuration with every verdict unknown.
 pub(crate) fn show(args: &ExplainArgs) -> Result<(), Failure> {
     match &args.config {
         Some(config) => print_offline(args, &Loaded::from_file(config)?),
-        None => return run::runtime()?.block_on(print_online(args)),
+        None => return runtimes::serving()?.block_on(print_online(args)),
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ mod reload;
 mod resolve;
 mod routes;
 mod run;
+mod runtimes;
 mod simulate;
 mod status;
 mod table;

@@ -27,7 +27,7 @@ use tracing::info;
 
 use crate::cli::MonitorArgs;
 use crate::exit::Failure;
-use crate::{logging, run};
+use crate::{logging, run, runtimes};
 
 use follow::{Follow, Followed};
 use print::{Line, Screen};
@@ -43,7 +43,7 @@ const TICK: std::time::Duration = std::time::Duration::from_millis(250);
 pub(crate) fn run(args: &MonitorArgs) -> Result<(), Failure> {
     let _log = logging::install(&args.log)?;
     refuse_idle(args)?;
-    run::runtime()?.block_on(serve(args))
+    runtimes::serving()?.block_on(serve(args))
 }
 
 fn refuse_idle(args: &MonitorArgs) -> Result<(), Failure> {

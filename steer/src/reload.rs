@@ -115,7 +115,7 @@ impl Reloading {
                     round.cancel();
                     let (judge, commands) = (&mut checks).await?;
                     round = self.stop.child_token();
-                    let (judge, done) = self.swap_fleet(judge, next).await;
+                    let (judge, done) = self.swap_fleet(judge, next).await?;
                     checks = self.start(judge, commands, &round);
                     Ok(done)
                 }
@@ -169,18 +169,20 @@ impl Reloading {
     }
 
     /// In this order: no table is made of one fleet's zones and another's verdicts.
-    async fn swap_fleet(&mut self, judge: Judge, next: Loaded) -> (Judge, Reloaded) {
+    async fn swap_fleet(&mut self, judge: Judge, next: Loaded) -> Result<(Judge, Reloaded), JoinError> {
         let fleet = Arc::clone(&next.fleet);
-        let (judge, snapshot) = judge.reload(fleet, Instant::now(), Timestamp::now());
+        let reload = move || judge.reload(fleet, Instant::now(), Timestamp::now());
+        // A large fleet takes its time, and the sessions are not to wait.
+        let (judge, snapshot) = tokio::task::spawn_blocking(reload).await?;
         let number = snapshot.number;
         let cell = Arc::clone(&self.cell);
         let done = self
             .swap_and(next, number, true, || {
                 // A judge that goes on is never behind what it published.
-                let _ = cell.publish(snapshot);
+                drop(cell.publish(snapshot));
             })
             .await;
-        (judge, done)
+        Ok((judge, done))
     }
 
     async fn swap(&mut self, next: Loaded, snapshot: u64, fleet_changed: bool) -> Reloaded {
@@ -247,7 +249,7 @@ fn tell(by: &'static str, done: Result<&Reloaded, &Failure>) {
 
 /// `steer reload`
 pub(crate) fn ask(args: &crate::cli::ReloadArgs) -> Result<(), Failure> {
-    crate::run::runtime()?.block_on(async {
+    crate::runtimes::serving()?.block_on(async {
         let client = crate::client::AdminClient::new(args.admin.admin)?;
         let done = client
             .post(&["v1", "reload"], &[], &serde_json::json!({}))

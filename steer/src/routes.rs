@@ -12,11 +12,11 @@ use crate::cli::{AnnounceArgs, ClearFlapsArgs, RouteArgs, RoutesArgs, WithdrawAr
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
-use crate::{run, table};
+use crate::{runtimes, table};
 
 /// Prints what becomes of each prefix.
 pub(crate) fn show(args: &RoutesArgs) -> Result<(), Failure> {
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         if args.json {
             println!("{}", client.json("/v1/routes", &[]).await?);
@@ -31,7 +31,7 @@ pub(crate) fn show(args: &RoutesArgs) -> Result<(), Failure> {
 pub(crate) fn announce(args: &AnnounceArgs) -> Result<(), Failure> {
     let AnnounceArgs { route, lease, owner } = args;
     let query = route.query([("lease", lease.clone()), ("owner", owner.name())]);
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(route.admin.admin)?;
         let done = client
             .put(&["v1", "routes", &route.prefix.to_string()], &query)
@@ -55,7 +55,7 @@ pub(crate) fn announce(args: &AnnounceArgs) -> Result<(), Failure> {
 pub(crate) fn withdraw(args: &WithdrawArgs) -> Result<(), Failure> {
     let WithdrawArgs { route, owner } = args;
     let query = route.query([("owner", owner.name())]);
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(route.admin.admin)?;
         let path = ["v1", "routes", &route.prefix.to_string()];
         let done = client.delete(&path, &query).await?;
@@ -68,7 +68,7 @@ pub(crate) fn withdraw(args: &WithdrawArgs) -> Result<(), Failure> {
 /// Forgets the flaps of a prefix.
 pub(crate) fn clear_flaps(args: &ClearFlapsArgs) -> Result<(), Failure> {
     let route = &args.route;
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(route.admin.admin)?;
         let path = ["v1", "routes", &route.prefix.to_string(), "clear"];
         let done = client

@@ -15,6 +15,7 @@ use steer_health::store::keeper::Keeper;
 use steer_health::{Judge, Operator, SnapshotCell};
 use steer_topology::{Dns, Fault, Faults, Fleet, SiteId};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,7 @@ use crate::exit::Failure;
 use crate::load::Loaded;
 use crate::logging;
 use crate::reload::{self, Compiler, Reloader, Reloading};
+use crate::runtimes::Runtimes;
 
 /// Runs one site until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -34,9 +36,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let loaded = Loaded::from_file(&args.config)?;
     let site = loaded.local_site(args.site.as_deref())?;
     refuse_idle(&loaded.fleet, &args.config)?;
-    runtime()?.block_on(async {
+    Runtimes::new()?.run(|serving| async {
         let mut stop = stop_on_signal()?;
-        let bound = Bound::new(loaded, &[site]).await?;
+        let bound = Bound::new(loaded, &[site], serving).await?;
         bound.start(args.watch)?.until(&mut stop).await
     })
 }
@@ -64,18 +66,9 @@ fn raise_file_limit() {
     }
 }
 
-/// The runtime of every long-running command.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    // reqwest is built without a default TLS provider; a second install is harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::runtime("cannot start the runtime", &error))
-}
-
 /// Every listener is open, and nothing runs yet.
 pub(crate) struct Bound {
+    serving: Handle,
     loaded: Arc<Loaded>,
     sites: Vec<Option<SiteId>>,
     keeper: Keeper,
@@ -87,15 +80,20 @@ pub(crate) struct Bound {
 
 impl Bound {
     /// Opens the listeners of all parts, for the given sites (one, but for `quickstart`).
-    pub(crate) async fn new(loaded: Loaded, sites: &[Option<SiteId>]) -> Result<Self, Failure> {
+    /// To be called on the control thread; see [`Runtimes`].
+    pub(crate) async fn new(
+        loaded: Loaded,
+        sites: &[Option<SiteId>],
+        serving: Handle,
+    ) -> Result<Self, Failure> {
         let fleet = Arc::clone(&loaded.fleet);
         let keeper = Store::open(fleet.store.as_deref())
             .and_then(Keeper::new)
             .map_err(|error| Failure::Runtime(error.to_string()))?;
-        let server = match &fleet.dns {
-            Some(dns) => Some(bind_dns(dns).await?),
-            None => None,
-        };
+        let listeners = serving.spawn(bind_serving(Arc::clone(&fleet)));
+        let (server, admin) = listeners
+            .await
+            .map_err(|error| Failure::runtime("cannot open the listeners", &error))??;
         let talk = talk(&fleet, sites)?;
         let mut speakers = Vec::new();
         if fleet.bgp.is_some() {
@@ -104,11 +102,8 @@ impl Bound {
                 speakers.push(speaker.map_err(|error| Failure::runtime("cannot start BGP", &error))?);
             }
         }
-        let admin = match &fleet.admin {
-            Some(admin) => Some(bind_admin(admin.listen).await?),
-            None => None,
-        };
         Ok(Self {
+            serving,
             loaded: Arc::new(loaded),
             sites: sites.to_vec(),
             keeper,
@@ -119,10 +114,11 @@ impl Bound {
         })
     }
 
-    /// Starts every part on what was bound. Must be called within the runtime.
+    /// Starts every part on what was bound. Must be called on the control thread.
     /// With `watched` a changed file is a reload.
     pub(crate) fn start(self, watched: bool) -> Result<Running, Failure> {
         let Self {
+            serving,
             loaded,
             sites,
             mut keeper,
@@ -157,17 +153,14 @@ impl Bound {
         let current = Arc::new(ArcSwap::from(loaded));
         let (compiler, compiled) =
             Compiler::new(Arc::clone(&current), Arc::clone(&cell), Arc::clone(&engine));
-        tasks.spawn(compiler.run(stop.clone()));
+        tasks.spawn_on(compiler.run(stop.clone()), &serving);
         if watched {
-            tasks.spawn(reload::watch(
-                Arc::clone(&current),
-                reloader.clone(),
-                stop.clone(),
-            ));
+            let watch = reload::watch(Arc::clone(&current), reloader.clone(), stop.clone());
+            tasks.spawn_on(watch, &serving);
         }
         if let Some(server) = server {
             let (engine, stop) = (Arc::clone(&engine), stop.clone());
-            tasks.spawn(async move { server.run(engine, stop).await });
+            tasks.spawn_on(async move { server.run(engine, stop).await }, &serving);
         }
         if let Some((listener, metrics)) = admin.zip(metrics) {
             let admin = Admin {
@@ -182,7 +175,7 @@ impl Bound {
                 announcers: announcers.into(),
                 stop: stop.clone(),
             };
-            tasks.spawn(admin::serve(listener, admin, metrics));
+            tasks.spawn_on(admin::serve(listener, admin, metrics), &serving);
         }
         let reloading = Reloading {
             sites,
@@ -262,6 +255,19 @@ impl Running {
 
 /// How long the parts other than BGP may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the serving threads listen on.
+async fn bind_serving(fleet: Arc<Fleet>) -> Result<(Option<Server>, Option<TcpListener>), Failure> {
+    let server = match &fleet.dns {
+        Some(dns) => Some(bind_dns(dns).await?),
+        None => None,
+    };
+    let admin = match &fleet.admin {
+        Some(admin) => Some(bind_admin(admin.listen).await?),
+        None => None,
+    };
+    Ok((server, admin))
+}
 
 async fn bind_dns(dns: &Dns) -> Result<Server, Failure> {
     let failed = |error: std::io::Error| Failure::runtime("cannot start DNS", &error);

@@ -16,7 +16,7 @@ use crate::cli::{StatusArgs, StatusPart};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
-use crate::{routes, run, table};
+use crate::{routes, runtimes, table};
 
 use observers::ObserverRows;
 
@@ -283,7 +283,7 @@ pub(crate) fn show(args: &StatusArgs) -> Result<(), Failure> {
     if let Some(StatusPart::Routes(routes)) = &args.part {
         return routes::show(routes);
     }
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let mut after = None;
         loop {

@@ -292,7 +292,7 @@ fn a_peer_hears_of_a_route_only_while_its_address_is_there() {
         let mut verdict = |verdict| {
             let (now, at) = (Instant::now(), Timestamp::now());
             let next = judge.on_verdict(EndpointId(0), verdict, "test".to_owned(), now, at);
-            cell.publish(next.expect("a change"));
+            drop(cell.publish(next.expect("a change")));
         };
         let speaker = Speaker::bind(&fleet, None).await.unwrap();
         let announcer = speaker.announcer();
@@ -394,7 +394,7 @@ fn a_drain_waits_for_the_last_stream_and_then_withdraws() {
             drains: vec![drain],
             ..first
         };
-        cell.publish(Arc::new(drained));
+        drop(cell.publish(Arc::new(drained)));
         assert_eq!(hops(heard(&mut events).await), 3, "prepended");
         let streams = async || {
             let status = announcer.status().await.unwrap();

@@ -301,7 +301,7 @@ async fn a_reload_probes_the_new_fleet_and_goes_on_from_the_old_numbers() {
         .build();
     let (judge, first) = judge.reload(Arc::clone(&fleet), now(), Timestamp::now());
     assert_eq!(first.number, before.number + 1);
-    assert!(cell.publish(first));
+    assert!(cell.publish(first).is_newest());
     world.set(0, Manner::Answers);
     world.set(2, Manner::Refuses);
     let shutdown = CancellationToken::new();

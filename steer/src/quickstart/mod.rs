@@ -17,6 +17,7 @@ use std::net::Ipv4Addr;
 
 use steer_anycast::monitor::{Monitor, MonitorEvent};
 use steer_topology::{Asn, SiteId};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use crate::cli::QuickstartArgs;
 use crate::exit::Failure;
 use crate::load::Loaded;
 use crate::run::{self, Bound};
+use crate::runtimes::Runtimes;
 
 use live::Live;
 use scene::{Endpoint, Files, SITES};
@@ -37,14 +39,14 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<(), Failure> {
     eprintln!("reading the country database ...");
     let files = Files::write(args)?;
     let loaded = Loaded::from_file(&files.config())?;
-    run::runtime()?.block_on(serve(args, loaded, &files))
+    Runtimes::new()?.run(|serving| serve(args, loaded, &files, serving))
 }
 
-async fn serve(args: &QuickstartArgs, loaded: Loaded, files: &Files) -> Result<(), Failure> {
+async fn serve(args: &QuickstartArgs, loaded: Loaded, files: &Files, serving: Handle) -> Result<(), Failure> {
     let mut signals = run::stop_on_signal()?;
     let monitor = bind_monitor(args)?;
     let sites: Vec<_> = (0..).map(|index| Some(SiteId(index))).take(SITES.len()).collect();
-    let bound = Bound::new(loaded, &sites).await?;
+    let bound = Bound::new(loaded, &sites, serving).await?;
     let mut endpoints = Vec::new();
     for (index, site) in SITES.into_iter().enumerate() {
         endpoints.push(Endpoint::start(site, scene::endpoint_address(args, index)?)?);

@@ -81,7 +81,6 @@ impl Compiler {
                 () = at(ages_at) => self.engine.publish(self.engine.tables().aged(Timestamp::now())),
                 () = stop.cancelled() => return,
             }
-            tokio::task::yield_now().await; // a withdrawal takes microseconds, a table more
         }
     }
 }
