@@ -13,7 +13,7 @@ mod encodings;
 mod policy;
 mod terms;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ pub struct Reconciler {
     terms: Terms,
     paths: Paths,
     encodings: Arc<Encodings>,
-    announced: BTreeMap<Prefix, Announced>,
+    announced: HashMap<Prefix, Announced>,
     /// May differ between wanted and announced.
     pending: BTreeSet<Prefix>,
     /// Everything may.
@@ -107,7 +107,7 @@ impl Reconciler {
             terms,
             paths: Paths::default(),
             encodings,
-            announced: BTreeMap::new(),
+            announced: HashMap::new(),
             pending: BTreeSet::new(),
             all_pending: true,
             refresh: Refresh::default(),
@@ -122,7 +122,7 @@ impl Reconciler {
         &self.terms
     }
 
-    /// What has been handed to the session.
+    /// What has been handed to the session, in no order.
     pub fn announced(&self) -> impl ExactSizeIterator<Item = &Prefix> {
         self.announced.keys()
     }

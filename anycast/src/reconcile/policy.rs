@@ -18,21 +18,40 @@ const MAX_PATHS: usize = 4096;
 
 /// Paths that have been compiled for one session.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Paths(HashMap<Policy, Option<Arc<Path>>>);
+pub(super) struct Paths {
+    known: HashMap<Policy, Option<Arc<Path>>>,
+    /// Of the decision before, where that is the same for all peers: prefixes of one fleet share few policies.
+    last: Option<(Arc<Policy>, Arc<Path>)>,
+}
 
 impl Paths {
     /// The path of a decision; `None` as an obstacle where it leaves no room for a prefix.
     pub(super) fn path(&mut self, terms: &Terms, decision: &Decision) -> Result<Arc<Path>, Obstacle> {
+        if let Some((policy, path)) = &self.last
+            && decision.to.is_empty()
+            && Arc::ptr_eq(policy, &decision.policy)
+        {
+            return Ok(Arc::clone(path));
+        }
         let narrow = narrow(terms, decision)?;
-        if let Some(known) = self.0.get(&*narrow) {
+        let path = self.look_up(terms, &narrow)?;
+        self.last = decision
+            .to
+            .is_empty()
+            .then(|| (Arc::clone(&decision.policy), Arc::clone(&path)));
+        Ok(path)
+    }
+
+    fn look_up(&mut self, terms: &Terms, narrow: &Policy) -> Result<Arc<Path>, Obstacle> {
+        if let Some(known) = self.known.get(narrow) {
             return known.clone().ok_or(Obstacle::TooManyAttributes);
         }
         let path = compile(&narrow.over(&terms.policy), terms);
         let fits = fits(&path, terms).then(|| Arc::new(path));
-        if self.0.len() >= MAX_PATHS {
-            self.0.clear();
+        if self.known.len() >= MAX_PATHS {
+            self.known.clear();
         }
-        self.0.insert(narrow.into_owned(), fits.clone());
+        self.known.insert(narrow.clone(), fits.clone());
         fits.ok_or(Obstacle::TooManyAttributes)
     }
 }
