@@ -52,7 +52,15 @@ struct Figures {
     changes: u32,
 }
 
-pub(crate) fn bench() -> Result<(), String> {
+/// Which speakers take part.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Plan {
+    /// Only this one beside steer, by the name in the table; may be given several times.
+    #[arg(long)]
+    beside: Vec<String>,
+}
+
+pub(crate) fn bench(plan: &Plan) -> Result<(), String> {
     packages::ensure();
     let steer = release_steer()?;
     let folder = fresh_folder("bench-announce")?;
@@ -60,10 +68,10 @@ pub(crate) fn bench() -> Result<(), String> {
     let peers: Vec<Ipv4Addr> = (1..=PEERS).map(|peer| Ipv4Addr::new(10, 9, 1, peer)).collect();
     let mut receiver = Receiver::bind(&peers)?;
     let mut speakers = speakers::all(&folder, &peers, &steer)?;
-    if std::env::var_os("ONLY").is_some() {
-        let bird = speakers.swap_remove(3);
-        speakers.truncate(1);
-        speakers.push(bird);
+    if !plan.beside.is_empty() {
+        speakers.retain(|speaker| {
+            speaker.name() == "steer" || plan.beside.iter().any(|name| name == speaker.name())
+        });
     }
     for speaker in &mut speakers {
         eprintln!("{}: {}", speaker.name(), speaker.version());

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::dnsperf::{DNSPERF, dnsperf};
 use crate::packages;
 use crate::shell::{cargo, output, run, target, workspace};
 
@@ -33,7 +34,7 @@ struct Turn {
 
 pub(crate) fn bench() -> Result<(), String> {
     packages::ensure_also(&[
-        ("/usr/bin/dnsperf", "dnsperf"),
+        (DNSPERF, "dnsperf"),
         ("/usr/sbin/knotd", "knot"),
         ("/usr/sbin/nsd", "nsd"),
     ]);
@@ -199,40 +200,22 @@ fn await_answer(server: &Server) -> Result<(), String> {
 
 fn load(folder: &Path, server: &Server) -> Result<Turn, String> {
     let before = cpu_us(server.child.id())?;
-    let printed = output(
-        Command::new("/usr/bin/dnsperf")
-            .args([
-                "-s",
-                "127.0.0.1",
-                "-p",
-                &server.port.to_string(),
-                "-l",
-                &SECONDS.to_string(),
-                "-c",
-                "4",
-                "-q",
-                "200",
-                "-d",
-            ])
-            .arg(folder.join("queries")),
+    let printed = dnsperf(
+        server.port,
+        SECONDS,
+        &folder.join("queries"),
+        &["-c", "4", "-q", "200"],
     )?;
     let spent = cpu_us(server.child.id())? - before;
-    let completed = figure(&printed, "Queries completed:")?;
-    let lost = figure(&printed, "Queries lost:")?;
+    let completed = printed.figure("Queries completed:")?;
+    let lost = printed.figure("Queries lost:")?;
     if lost > completed / 1000.0 {
         eprintln!("{}: {lost} of {completed} queries lost", server.name);
     }
     Ok(Turn {
-        per_second: figure(&printed, "Queries per second:")?,
+        per_second: printed.figure("Queries per second:")?,
         cpu_us: spent / completed,
     })
-}
-
-fn figure(printed: &str, label: &str) -> Result<f64, String> {
-    let line = printed.lines().find_map(|line| line.trim().strip_prefix(label));
-    let word = line.and_then(|rest| rest.split_whitespace().next());
-    word.and_then(|word| word.parse().ok())
-        .ok_or_else(|| format!("dnsperf printed no {label:?}:\n{printed}"))
 }
 
 /// CPU time of a process and its children (nsd forks), user and system, in microseconds.

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use steer_topology::{Asn, Community, Policy, Prefix, ToPeer};
 
+use super::announced;
 use crate::reconcile::{Batch, Obstacle, Reconciler, Terms};
 use crate::wanted::{Decision, Wanted};
 use crate::wire::{self, Context, Families, Family, Message, NextHop, Outbound, Path, Update};
@@ -190,7 +191,7 @@ impl PeerModel {
             self.take(update, &goal, &mut changes, &mut announcing);
         }
         assert_eq!((&batch.changes, batch.framing), (&changes, framing));
-        assert!(self.reconciler.announced().eq(self.routes.keys()));
+        assert_eq!(announced(&self.reconciler), self.routes.keys().collect());
         if batch.complete {
             assert_eq!(self.routes, goal);
             assert!(self.again.is_empty() && self.framed.is_empty());
