@@ -43,4 +43,4 @@ pub use monitor::{Monitor, MonitorEvent};
 pub use observe::ObserverStatus;
 pub use speaker::{BindError, Speaker, SpeakerStatus};
 pub use tap::Tap;
-pub use transport::{AoError, Md5Key, tcp_ao_supported};
+pub use transport::Md5Key;

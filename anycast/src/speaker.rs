@@ -38,7 +38,7 @@ use crate::announcer::{AnnouncerHandle, Driver, Ended, Request, Settings};
 use crate::observe::{ObserverStatus, Observers};
 use crate::reconcile::Encodings;
 use crate::tap::Tap;
-use crate::transport::{self, Transport};
+use crate::transport::{self, Key, Transport};
 use followers::Followers;
 use inbound::Sample;
 use peer::{Common, PeerTask};
@@ -101,11 +101,21 @@ pub enum BindError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The kernel did not take a TCP-AO key.
+    #[error("peer {peer}: tcp_ao: {source}")]
+    NoAo {
+        /// Its address.
+        peer: IpAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// BFD of a peer.
     #[error(transparent)]
     Detection(#[from] DetectionError),
     /// The kernel knows keys by address.
-    #[error("peers share the address {peer} but not the key; give all of them the same password_file")]
+    #[error(
+        "peers share the address {peer} but not the key; give all of them the same password_file or tcp_ao"
+    )]
     TwoKeys {
         /// The address.
         peer: IpAddr,
@@ -334,9 +344,10 @@ fn transports(bgp: &Bgp, peers: &[Peer]) -> Result<Vec<Arc<Transport>>, BindErro
             peer: address,
             source,
         })?;
-        transport::try_key(&transport).map_err(|source| BindError::NoMd5 {
-            peer: address,
-            source,
+        let peer = address;
+        transport::try_key(&transport).map_err(|source| match transport.key() {
+            Some(Key::Ao(_)) => BindError::NoAo { peer, source },
+            Some(Key::Md5(_)) | None => BindError::NoMd5 { peer, source },
         })?;
         if transports
             .iter()

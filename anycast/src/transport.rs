@@ -6,17 +6,15 @@
 //! accepted  by address and interface to a peer; its TTL rules, checked on the SYN and set for what follows
 //! ```
 
+mod key;
 mod sockopt;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, c_int};
@@ -25,119 +23,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 use steer_topology::{Asn, Peer, PeerReach};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+pub(crate) use key::Key;
+pub use key::{KeyError, Md5Key};
 pub(crate) use sockopt::unacknowledged;
-
-/// Longest key that the kernel takes (`TCP_MD5SIG_MAXKEYLEN`).
-const MAX_KEY: usize = libc::TCP_MD5SIG_MAXKEYLEN;
 
 /// A packet that comes with this less N has passed at most N routers (RFC 5082 §3).
 const MAX_TTL: u8 = 255;
 
 /// Of the headers of a SYN that was kept, all that we read.
 const IP_HEADER: usize = 20;
-
-/// Number of the option that adds a TCP-AO key (Linux 6.7 and later).
-const TCP_AO_ADD_KEY: c_int = 38;
-
-/// The key of TCP MD5 (RFC 2385). Never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Md5Key(Arc<[u8]>);
-
-impl fmt::Debug for Md5Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Md5Key(..)")
-    }
-}
-
-/// Why a key file gives no key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The file.
-    #[error("cannot read the key file {}: {source}; correct password_file, or make the file readable", path.display())]
-    Read {
-        /// As configured.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// What is in it.
-    #[error("the key file {} holds {length} octets without the white space around them; want 1 to {MAX_KEY}", path.display())]
-    Length {
-        /// As configured.
-        path: PathBuf,
-        /// What was found.
-        length: usize,
-    },
-}
-
-impl Md5Key {
-    /// Reads a key file; white space around the key does not count.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let content = fs::read(path).map_err(|source| KeyError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let key = content.trim_ascii();
-        if (1..=MAX_KEY).contains(&key.len()) {
-            Ok(Self(key.into()))
-        } else {
-            let (path, length) = (path.to_owned(), key.len());
-            Err(KeyError::Length { path, length })
-        }
-    }
-
-    /// RFC 2385 through `TCP_MD5SIG`: segments to and from `address` are signed, others of it are dropped.
-    ///
-    /// Gap: the kernel knows keys by address alone, not by interface: two link-local peers with one address on
-    /// two interfaces need one key.
-    pub fn sign(&self, socket: &impl AsFd, address: IpAddr) -> io::Result<()> {
-        sockopt::set(socket, IPPROTO_TCP, libc::TCP_MD5SIG, &self.request(address))
-    }
-
-    /// `struct tcp_md5sig`: a `sockaddr_storage`, flags, prefix length, key length, interface, key.
-    fn request(&self, address: IpAddr) -> [u8; 216] {
-        let mut request = [0; 216];
-        match address {
-            IpAddr::V4(address) => {
-                request[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
-                request[4..8].copy_from_slice(&address.octets());
-            }
-            IpAddr::V6(address) => {
-                request[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
-                request[8..24].copy_from_slice(&address.octets());
-            }
-        }
-        let length = self.0.len().min(MAX_KEY);
-        request[130..132].copy_from_slice(&(length as u16).to_ne_bytes());
-        request[136..136 + length].copy_from_slice(&self.0[..length]);
-        request
-    }
-}
-
-/// TCP-AO (RFC 5925) is not there.
-#[derive(Debug, thiserror::Error)]
-pub enum AoError {
-    /// The kernel does not know it.
-    #[error(
-        "this kernel has no TCP-AO (RFC 5925): it needs Linux 6.7 or later with CONFIG_TCP_AO; \
-         use password_file (TCP MD5, RFC 2385) or ttl_security (RFC 5082) instead"
-    )]
-    NoKernel,
-    /// No socket to ask with.
-    #[error("cannot ask the kernel for TCP-AO: {0}")]
-    NoSocket(#[source] io::Error),
-}
-
-/// Asks the kernel whether it has TCP-AO (RFC 5925).
-// Gap: RFC 5925: there is no configuration of TCP-AO keys yet; this only tells what such a key would meet.
-pub fn tcp_ao_supported() -> Result<(), AoError> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(AoError::NoSocket)?;
-    // An empty request is refused by a kernel that knows the option, as invalid and not as unknown.
-    match sockopt::set(&socket, IPPROTO_TCP, TCP_AO_ADD_KEY, &[]) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Err(AoError::NoKernel),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
 
 /// How the sockets of one peer are set up.
 #[derive(Debug, Clone)]
@@ -150,7 +44,7 @@ pub(crate) struct Transport {
     ttl: Option<u8>,
     /// The least that we take (RFC 5082).
     least_ttl: Option<u8>,
-    key: Option<Md5Key>,
+    key: Option<Key>,
 }
 
 /// Why a connection of a configured peer is not taken.
@@ -175,7 +69,7 @@ impl Unsafe {
 impl Transport {
     /// Reads the key file, once.
     pub(crate) fn of(peer: &Peer, local_asn: Asn) -> Result<Self, KeyError> {
-        let key = peer.password_file.as_deref().map(Md5Key::read).transpose()?;
+        let key = Key::of(peer)?;
         let (ttl, least_ttl) = match peer.reach {
             PeerReach::Default => ((peer.asn != local_asn).then_some(1), None),
             // 256 − N: a direct neighbour is one hop away, and no router has taken one off.
@@ -198,9 +92,9 @@ impl Transport {
         self.key == other.key
     }
 
-    /// Signed by TCP MD5.
-    pub(crate) fn is_signed(&self) -> bool {
-        self.key.is_some()
+    /// What signs its segments.
+    pub(crate) fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
     }
 
     /// The least TTL taken, where GTSM is in use.
@@ -352,7 +246,7 @@ pub(crate) fn global_address(interface: &str) -> Option<Ipv6Addr> {
     addresses.filter(global).min()
 }
 
-/// Asks the kernel for TCP MD5 before anything depends on it.
+/// Asks the kernel for the signature before anything depends on it.
 pub(crate) fn try_key(transport: &Transport) -> io::Result<()> {
     let Some(key) = &transport.key else { return Ok(()) };
     let domain = if transport.address.is_ipv4() {

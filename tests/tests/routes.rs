@@ -15,13 +15,21 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+/// What the monitor has heard.
+#[derive(Debug, Default)]
+struct Peer {
+    /// By prefix, the AS path.
+    table: BTreeMap<String, Vec<u32>>,
+    /// Everything that happened to a prefix or to the session, in order.
+    history: Vec<String>,
+}
+
 /// One site with three prefixes, and the monitor that it peers with.
 struct Site {
     folder: tempfile::TempDir,
     admin: Admin,
     _endpoint: TcpListener,
-    /// By prefix, the AS path that the monitor has.
-    table: Arc<Mutex<BTreeMap<String, Vec<u32>>>>,
+    heard: Arc<Mutex<Peer>>,
     _runtime: Runtime,
 }
 
@@ -36,7 +44,7 @@ impl Site {
             .enable_all()
             .build()
             .unwrap();
-        let (monitor, table) = runtime.block_on(watch());
+        let (monitor, heard) = runtime.block_on(watch());
         let port = monitor.port();
         let config = format!(
             r#"
@@ -80,7 +88,7 @@ listen = "{admin}"
             folder,
             admin: Admin(admin),
             _endpoint: endpoint,
-            table,
+            heard,
             _runtime: runtime,
         }
     }
@@ -97,7 +105,7 @@ listen = "{admin}"
 
     /// The monitor's path of a prefix.
     fn path(&self, prefix: &str) -> Option<Vec<u32>> {
-        self.table.lock().unwrap().get(prefix).cloned()
+        self.heard.lock().unwrap().table.get(prefix).cloned()
     }
 
     fn until_path(&self, steer: &mut Steer, prefix: &str, want: Option<&[u32]>) {
@@ -108,28 +116,32 @@ listen = "{admin}"
 }
 
 /// A monitor at work, and what it has.
-async fn watch() -> (SocketAddr, Arc<Mutex<BTreeMap<String, Vec<u32>>>>) {
+async fn watch() -> (SocketAddr, Arc<Mutex<Peer>>) {
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let monitor = Monitor::bind(listen, Asn::new(64500).unwrap(), Ipv4Addr::new(192, 0, 2, 250)).unwrap();
     let address = monitor.local_addr().unwrap();
-    let (events, mut heard) = mpsc::channel::<MonitorEvent>(64);
+    let (events, mut news) = mpsc::channel::<MonitorEvent>(64);
     tokio::spawn(monitor.run(events, CancellationToken::new()));
-    let table = Arc::new(Mutex::new(BTreeMap::new()));
-    let kept = Arc::clone(&table);
+    let heard = Arc::new(Mutex::new(Peer::default()));
+    let kept = Arc::clone(&heard);
     tokio::spawn(async move {
-        while let Some(event) = heard.recv().await {
+        while let Some(event) = news.recv().await {
+            let Peer { table, history } = &mut *kept.lock().unwrap();
             match event.heard {
                 Heard::Announced { prefix, as_path, .. } => {
-                    kept.lock().unwrap().insert(prefix.to_string(), as_path);
+                    history.push(format!("+ {prefix}"));
+                    table.insert(prefix.to_string(), as_path);
                 }
                 Heard::Withdrawn { prefix, lost: _ } => {
-                    kept.lock().unwrap().remove(&prefix.to_string());
+                    history.push(format!("- {prefix}"));
+                    table.remove(&prefix.to_string());
                 }
-                Heard::SessionUp | Heard::SessionDown { .. } => {}
+                Heard::SessionUp => history.push("up".to_owned()),
+                Heard::SessionDown { .. } => history.push("down".to_owned()),
             }
         }
     });
-    (address, table)
+    (address, heard)
 }
 
 const SERVICE: &str = "192.0.2.53/32";
@@ -189,6 +201,36 @@ fn a_lease_announces_until_it_is_given_back_or_runs_out() {
     site.until_path(&mut steer, LEASED, Some(PLAIN));
     site.until_path(&mut steer, LEASED, None);
     assert_eq!(site.route(LEASED)["lease"]["owner"], serde_json::Value::Null);
+    assert_eq!(steer.stop().status.code(), Some(0));
+}
+
+#[test]
+fn a_reload_keeps_the_session_and_the_routes_that_it_does_not_concern() {
+    const NEW: &str = "203.0.113.0/24";
+    let site = Site::new();
+    let mut steer = site.start();
+    site.until_path(&mut steer, SERVICE, Some(PLAIN));
+    let file = site.folder.path().join("steer.toml");
+    let first = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{first}\n[[anycast]]\nprefix = \"{NEW}\"\n")).unwrap();
+    site.admin.done(&["reload"]);
+    site.until_path(&mut steer, NEW, Some(PLAIN));
+    fs::write(
+        &file,
+        format!("{first}\n[[anycast]]\nprefix = \"{NEW}\"\nprepend = 1\n"),
+    )
+    .unwrap();
+    site.admin.done(&["reload"]);
+    site.until_path(&mut steer, NEW, Some(&[64512; 2]));
+    fs::write(&file, format!("{first}\n[nonsense]\n")).unwrap();
+    site.admin.refused(&["reload"], 2, &["nonsense"]);
+    fs::write(&file, &first).unwrap();
+    site.admin.done(&["reload"]);
+    site.until_path(&mut steer, NEW, None);
+    let history = site.heard.lock().unwrap().history.clone();
+    let (service, new) = (format!("+ {SERVICE}"), format!("+ {NEW}"));
+    let gone = format!("- {NEW}");
+    assert_eq!(history, ["up", &service, &new, &new, &gone]);
     assert_eq!(steer.stop().status.code(), Some(0));
 }
 

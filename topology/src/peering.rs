@@ -49,6 +49,8 @@ pub struct Peer {
     pub connect_retry: Duration,
     /// File with the key of TCP MD5 (RFC 2385); read at start, never shown.
     pub password_file: Option<PathBuf>,
+    /// Key of the TCP Authentication Option (RFC 5925); never together with `password_file`.
+    pub tcp_ao: Option<TcpAo>,
     /// How far away it may be.
     pub reach: PeerReach,
     /// Address families that we offer. Default both.
@@ -115,6 +117,31 @@ pub struct Role {
     pub name: RoleName,
     /// A peer that says no role is refused (RFC 9234 §4.2). Default false.
     pub strict: bool,
+}
+
+/// `tcp_ao`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TcpAo {
+    /// File with the master key; read at start, never shown.
+    pub key_file: PathBuf,
+    /// KeyID in the segments that we send.
+    pub send_id: u8,
+    /// KeyID in the segments that we take.
+    pub receive_id: u8,
+    /// How segments are authenticated.
+    pub algorithm: TcpAoAlgorithm,
+}
+
+/// The two algorithms of RFC 5926.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TcpAoAlgorithm {
+    /// `hmac-sha-1-96`
+    #[serde(rename = "hmac-sha-1-96")]
+    HmacSha1,
+    /// `aes-128-cmac-96`
+    #[serde(rename = "aes-128-cmac-96")]
+    Aes128Cmac,
 }
 
 /// `graceful_restart`

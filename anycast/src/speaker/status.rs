@@ -13,7 +13,7 @@ use super::inbound::{self, InboundTotals, Sample, SampledRoute};
 use crate::bfd::{BfdService, BfdStatus};
 use crate::reconcile::Obstacle;
 use crate::session::{Negotiated, State};
-use crate::transport::Transport;
+use crate::transport::{Key, Transport};
 use crate::wire::{Family, Kind, RestartCapability};
 
 /// The live status of a speaker; serialises as the picture of that moment.
@@ -129,6 +129,8 @@ pub struct RestartStatus {
 pub struct TransportStatus {
     /// Segments are signed (TCP MD5, RFC 2385).
     pub md5: bool,
+    /// Signed by TCP-AO (RFC 5925).
+    pub tcp_ao: bool,
     /// The least TTL that is taken (GTSM, RFC 5082).
     pub least_ttl: Option<u8>,
     /// TTL that is sent; absent: the system's.
@@ -233,7 +235,8 @@ impl PeerStatus {
             messages_in: Messages::default(),
             messages_out: Messages::default(),
             transport: TransportStatus {
-                md5: transport.is_signed(),
+                md5: matches!(transport.key(), Some(Key::Md5(_))),
+                tcp_ao: matches!(transport.key(), Some(Key::Ao(_))),
                 least_ttl: transport.least_ttl(),
                 ttl: transport.ttl(),
                 interface: peer.interface.clone(),

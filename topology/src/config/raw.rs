@@ -240,6 +240,7 @@ pub(super) struct RawPeer<'d> {
     pub(super) connect_retry: Field<Duration>,
     pub(super) interface: Field<&'d str>,
     pub(super) password_file: Field<&'d str>,
+    pub(super) tcp_ao: Maybe<RawTcpAo<'d>>,
     pub(super) ttl_security: Field<i128>,
     pub(super) multihop: Field<i128>,
     pub(super) families: Field<OneOrMany<&'d str>>,
@@ -252,6 +253,15 @@ pub(super) struct RawPeer<'d> {
     pub(super) sample: Field<i128>,
     pub(super) policy: RawPolicy<'d>,
     pub(super) bfd: Maybe<RawBfd<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawTcpAo<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) key_file: Needed<&'d str>,
+    pub(super) send_id: Field<i128>,
+    pub(super) receive_id: Field<i128>,
+    pub(super) algorithm: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -509,6 +519,13 @@ impl<'d> RawPeer<'d> {
             connect_retry: table.get("connect_retry"),
             interface: table.get("interface"),
             password_file: table.get("password_file"),
+            tcp_ao: table.table("tcp_ao", &section::TCP_AO, |table| RawTcpAo {
+                span: table.span(),
+                key_file: table.need("key_file"),
+                send_id: table.get("send_id"),
+                receive_id: table.get("receive_id"),
+                algorithm: table.get("algorithm"),
+            }),
             ttl_security: table.get("ttl_security"),
             multihop: table.get("multihop"),
             families: table.get("families"),

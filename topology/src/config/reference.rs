@@ -18,7 +18,7 @@ pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, SITE};
 pub(super) use health::{CHECK, ENDPOINT, POOL};
-pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER};
+pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 
 /// A table of the file.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 23] = [
+static SECTIONS: [&Section; 24] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -167,6 +167,7 @@ static SECTIONS: [&Section; 23] = [
     &LEASE,
     &BGP,
     &PEER,
+    &TCP_AO,
     &GRACEFUL_RESTART,
     &BFD,
     &BMP,
@@ -270,6 +271,7 @@ mod tests {
             "[[anycast]] bind" => "[[anycast]]\n[anycast.bind]\n".to_owned(),
             "[[anycast]] lease" => "[[anycast]]\n[anycast.lease]\n".to_owned(),
             "[[bgp.peer]] graceful_restart" => "[[bgp.peer]]\n[bgp.peer.graceful_restart]\n".to_owned(),
+            "[[bgp.peer]] tcp_ao" => "[[bgp.peer]]\n[bgp.peer.tcp_ao]\n".to_owned(),
             "[[bgp.peer]] bfd" => "[[bgp.peer]]\n[bgp.peer.bfd]\n".to_owned(),
             title => format!("{title}\n"),
         }

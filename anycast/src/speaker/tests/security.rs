@@ -133,6 +133,29 @@ async fn a_key_file_that_is_not_there_is_named_with_the_peer() {
 }
 
 #[tokio::test]
+async fn a_tcp_ao_key_is_taken_or_the_start_says_what_the_kernel_lacks() {
+    let keys = Keys::new();
+    let file = keys.write("ao", "sesame");
+    let more = format!("tcp_ao = {{ key_file = \"{file}\", send_id = 1, receive_id = 2 }}\n");
+    let fleet = fleet(&listening(free(), Ipv4Addr::LOCALHOST.into(), &more));
+    match Speaker::bind(&fleet, None).await {
+        Ok(speaker) => {
+            let transport = speaker.status().peers()[0].transport.clone();
+            assert!(transport.tcp_ao && !transport.md5);
+        }
+        Err(error) => {
+            println!("this kernel has no TCP-AO: only the error is tested");
+            let text = error.to_string();
+            assert!(
+                text.starts_with("peer 127.0.0.1: tcp_ao: this kernel has no TCP-AO"),
+                "{text}"
+            );
+            assert!(!text.contains("sesame"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn two_peers_at_one_address_need_one_key() {
     let keys = Keys::new();
     let file = keys.write("one", "sesame");

@@ -1,5 +1,7 @@
 //! `[[bgp.peer]]`.
 
+mod ao;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU8;
@@ -81,6 +83,7 @@ fn peer(
         connect_retry,
         interface,
         password_file,
+        tcp_ao,
         ttl_security,
         multihop,
         families,
@@ -112,6 +115,7 @@ fn peer(
         range,
         Duration::from_secs(5),
     );
+    let tcp_ao = tcp_ao.and_then(|raw| raw.map(|raw| ao::key(cx, &password_file, raw)).transpose());
     let password_file = optional_file(cx, "password_file", password_file);
     let reach = reach(sink, ttl_security, multihop);
     let families = families_of(sink, families);
@@ -148,6 +152,7 @@ fn peer(
         hold_time: hold_time?,
         connect_retry: connect_retry?,
         password_file: password_file?,
+        tcp_ao: tcp_ao?,
         reach: reach?,
         families: families?,
         extended_next_hop: extended_next_hop?,
