@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Anycast, Bgp, CountryCode, Dns, Name, Position, Steer, Subject};
+use crate::{Anycast, Bgp, CountryCode, Dns, Name, Position, Said, Steer, Subject};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -227,6 +227,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Tier for `failover`, lowest first. Without any `tier` in a pool: the order in the file.
     pub tier: u16,
+    /// What records other than addresses carry.
+    pub said: Said,
 }
 
 /// An ordinary RFC 1035 master file.

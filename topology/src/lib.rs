@@ -21,6 +21,7 @@ pub mod name;
 pub mod name_server;
 pub mod peering;
 pub mod prefix;
+pub mod record;
 pub mod report;
 pub mod steering;
 
@@ -36,4 +37,5 @@ pub use name::Name;
 pub use name_server::{CookieUse, Dns, Nat64, Rrl, Tls};
 pub use peering::*;
 pub use prefix::{Asn, Prefix};
+pub use record::*;
 pub use steering::*;

@@ -7,15 +7,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Asn, Continent, CountryCode, Fleet, Name, PoolId, Prefix, SiteId};
+use crate::{Asn, Binding, Continent, CountryCode, Fleet, Kinds, Name, PoolId, Prefix, SiteId};
 
-/// A name whose A and AAAA answers depend on the client and on health.
+/// A name whose answers depend on the client and on health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Steer {
     /// Owner name; lies in one of the zones.
     pub name: Name,
     /// Index into [`Fleet::zones`] of the closest enclosing zone.
     pub zone: usize,
+    /// What it answers. Default: addresses.
+    pub kinds: Kinds,
+    /// For HTTPS and SVCB.
+    pub binding: Binding,
     /// Candidates.
     pub pool: PoolId,
     /// TTL of the answers. Default 30 s.

@@ -13,6 +13,7 @@ mod names;
 mod nest;
 mod peer;
 mod policy;
+mod said;
 mod sites;
 mod values;
 
@@ -74,7 +75,11 @@ pub(super) fn fleet(
     let places: Vec<Option<HashSet<SiteId>>> = nest::places(&drafts, &nests);
     let dns = dns_server::server(&cx, dns, zone.span.is_some());
     let zones = dns::zones(&cx, zone);
-    let steers = dns::steers(&cx, &zones, sites.as_deref().ok(), steer);
+    let pools = dns::Pools {
+        drafts: &drafts,
+        nests: &nests,
+    };
+    let steers = dns::steers(&cx, &zones, sites.as_deref().ok(), pools, steer);
     let missing_bgp = matches!(bgp, Ok(None)).then(|| anycast.items.first().map(|first| first.span.clone()));
     let bgp = bgp::speaker(&cx, bgp);
     let reach = bgp.as_ref().ok().and_then(Option::as_ref).map(|(_, bgp)| bgp);

@@ -95,6 +95,9 @@ pub(super) struct RawEndpoint<'d> {
     pub(super) probe: Field<&'d str>,
     pub(super) weight: Field<i128>,
     pub(super) tier: Field<i128>,
+    pub(super) target: Field<&'d str>,
+    pub(super) priority: Field<i128>,
+    pub(super) text: Field<OneOrMany<&'d str>>,
 }
 
 #[derive(Debug)]
@@ -142,6 +145,9 @@ pub(super) struct RawZone<'d> {
 #[derive(Debug)]
 pub(super) struct RawSteer<'d> {
     pub(super) name: Needed<&'d str>,
+    pub(super) kinds: Field<OneOrMany<&'d str>>,
+    pub(super) alpn: Field<OneOrMany<&'d str>>,
+    pub(super) target: Field<&'d str>,
     pub(super) pool: Needed<&'d str>,
     pub(super) ttl: Field<DurationOrAuto>,
     pub(super) ttl_min: Field<Duration>,
@@ -387,6 +393,9 @@ impl<'d> RawEndpoint<'d> {
             probe: table.get("probe"),
             weight: table.get("weight"),
             tier: table.get("tier"),
+            target: table.get("target"),
+            priority: table.get("priority"),
+            text: table.get("text"),
         }
     }
 }
@@ -428,6 +437,9 @@ impl<'d> RawSteer<'d> {
     fn read(table: &Reader<'d, '_>) -> Self {
         Self {
             name: table.need("name"),
+            kinds: table.get("type"),
+            alpn: table.get("alpn"),
+            target: table.get("target"),
             pool: table.need("pool"),
             ttl: table.get("ttl"),
             ttl_min: table.get("ttl_min"),

@@ -9,6 +9,7 @@ mod fleet;
 mod health;
 mod peer;
 mod policy;
+mod types;
 
 use std::fmt::Write as _;
 
@@ -195,6 +196,7 @@ pub fn page() -> String {
     for section in SECTIONS {
         render(&mut page, section);
         if std::ptr::eq(section, &STEER) {
+            page.push_str(types::PAGE);
             filters::render(&mut page);
         }
     }

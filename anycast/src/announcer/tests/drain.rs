@@ -1,6 +1,6 @@
 //! The ladder: each step at its time, each taken back at once.
 
-use steer_topology::{AllDown, Community, DrainStep, Maps, PoolId, Steer, Ttl};
+use steer_topology::{Binding, Kind, Kinds, AllDown, Community, DrainStep, Maps, PoolId, Steer, Ttl};
 
 use super::*;
 use crate::announcer::ladder::DNS_SLACK;
@@ -21,6 +21,8 @@ fn stepping(ladder: &str) -> World {
     Arc::make_mut(&mut fleet).steers.push(Steer {
         name: "www.example.com".parse().unwrap(),
         zone: 0,
+        kinds: Kinds::NONE.with(Kind::Address),
+        binding: Binding::default(),
         pool: PoolId(0),
         ttl: Ttl::Fixed(s(30)),
         chain: Vec::new(),

@@ -1,6 +1,7 @@
 //! `[[zone]]`, `[[steer]]`.
 
 mod chain;
+mod kinds;
 mod maps;
 mod ttl;
 
@@ -15,8 +16,10 @@ use crate::config::raw::{Needed, RawSteer, RawZone};
 use crate::config::read::{Field, List, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::{did_you_mean, list};
-use crate::{AllDown, Name, PoolId, Site, Steer, ZoneFile};
+use crate::{AllDown, Kinds, Name, PoolId, Site, Steer, ZoneFile};
 use chain::Written;
+use kinds::Declared;
+pub(super) use kinds::Pools;
 
 /// The zones, and finding the one that holds a name.
 #[derive(Debug)]
@@ -114,6 +117,7 @@ pub(super) fn steers(
     cx: &Context<'_, '_>,
     zones: &Zones,
     sites: Option<&[Site]>,
+    pools: Pools<'_>,
     raw: List<RawSteer<'_>>,
 ) -> Result<Vec<Steer>, Reported> {
     let List {
@@ -121,10 +125,10 @@ pub(super) fn steers(
         items,
         whole,
     } = raw;
-    let mut seen = HashMap::new();
+    let mut seen = Declared::default();
     let steers = all(items
         .into_iter()
-        .map(|raw| steer(cx, zones, sites, &mut seen, raw))
+        .map(|raw| steer(cx, zones, sites, pools, &mut seen, raw))
         .collect());
     whole?;
     steers
@@ -134,11 +138,15 @@ fn steer(
     cx: &Context<'_, '_>,
     zones: &Zones,
     sites: Option<&[Site]>,
-    seen: &mut HashMap<Name, usize>,
+    pools: Pools<'_>,
+    seen: &mut Declared,
     raw: RawSteer<'_>,
 ) -> Result<Steer, Reported> {
     let RawSteer {
         name,
+        kinds,
+        alpn,
+        target,
         pool,
         ttl,
         ttl_min,
@@ -150,7 +158,10 @@ fn steer(
         cidr,
         if_all_down,
     } = raw;
-    let name = steered_name(cx.sink, zones, seen, name);
+    let kinds = kinds::kinds(cx.sink, &kinds);
+    let name = steered_name(cx.sink, zones, seen, name, kinds.ok());
+    let binding = kinds::binding(cx.sink, kinds.ok(), target, alpn);
+    let pool_span = pool.as_ref().ok().map(Spanned::span);
     let pool = pool.and_then(|pool| cx.pools.find(cx.sink, &pool));
     let ttl = ttl::ttl(cx.sink, ttl, ttl_min, ttl_max);
     let written = [
@@ -163,27 +174,40 @@ fn steer(
     let chain = chain::filters(cx, sites, written, chain);
     let if_all_down = all_down(cx, if_all_down);
     let (name, zone) = name?;
-    Ok(Steer {
+    let steer = Steer {
         name,
         zone,
+        kinds: kinds?,
+        binding: binding?,
         pool: PoolId(pool?),
         ttl: ttl?,
         chain: chain?,
         if_all_down: if_all_down?,
         maps: maps?,
-    })
+    };
+    if let Some(span) = pool_span {
+        kinds::pool_fits(cx, &span, &steer, pools)?;
+    }
+    Ok(steer)
 }
 
 fn steered_name(
     sink: &Sink<'_>,
     zones: &Zones,
-    seen: &mut HashMap<Name, usize>,
+    seen: &mut Declared,
     name: Needed<&str>,
+    kinds: Option<Kinds>,
 ) -> Result<(Name, usize), Reported> {
     let written = name?;
     let name = domain_name(sink, &written)?;
-    once(sink, seen, "steered name", &written, &name)?;
+    if let Some(kinds) = kinds {
+        seen.take(sink, written.span(), &name, kinds)?;
+    }
     if let Some(zone) = zones.enclosing(&name) {
+        if let Some(kinds) = kinds {
+            let is_apex = zones.index.contains_key(&name);
+            kinds::not_at_the_apex(sink, written.span(), &name, kinds, is_apex)?;
+        }
         return Ok((name, zone));
     }
     // The zone that is meant may be the one whose name could not be read.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::context::{Context, Located};
+use super::said;
 use super::values;
 use crate::config::raw::{Needed, RawCheck, RawEndpoint, RawPool};
 use crate::config::read::{Field, List, TextOrInt, all};
@@ -352,11 +353,22 @@ fn nested(cx: &Context<'_, '_>, place: usize, raw: RawEndpoint<'_>) -> Result<Ne
         probe,
         weight,
         tier,
+        target,
+        priority,
+        text,
     } = raw;
-    for (key, field) in [("site", site), ("address", address), ("probe", probe)] {
-        if let Ok(Some(written)) = field {
+    let own = [
+        ("site", span_of(&site)),
+        ("address", span_of(&address)),
+        ("probe", span_of(&probe)),
+        ("target", span_of(&target)),
+        ("priority", span_of(&priority)),
+        ("text", span_of(&text)),
+    ];
+    for (key, written) in own {
+        if let Some(span) = written {
             cx.sink.conflict(
-                written.span(),
+                span,
                 format!("`{key}` means nothing beside `pool`, whose endpoints have their own"),
                 "remove it, or remove `pool`",
             );
@@ -402,6 +414,9 @@ fn endpoint(
         probe,
         weight,
         tier,
+        target,
+        priority,
+        text,
     } = raw;
     let site = endpoint_site(cx, span.clone(), site);
     let located = address.and_then(|written| match written {
@@ -411,8 +426,9 @@ fn endpoint(
     let probe = probe.and_then(|probe| probe.map(|written| cx.locate("probe", &written)).transpose());
     let weight = weight_of(cx.sink, weight);
     let tier = tier_of(cx.sink, tier, place);
+    let said = said::said(cx.sink, target, priority, text);
     let (site, (span, Located { host, addresses }), probe) = (site?, located?, probe?);
-    let (weight, tier) = (weight?, tier?);
+    let (weight, tier, said) = (weight?, tier?, said?);
     let line = cx.sink.line(span.start);
     let mut endpoints = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -432,6 +448,7 @@ fn endpoint(
             probe,
             weight,
             tier,
+            said: said.clone(),
         });
     }
     Ok(endpoints)

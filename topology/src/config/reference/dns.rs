@@ -34,7 +34,7 @@ pub(in crate::config) static ZONE: Section = Section {
 pub(in crate::config) static STEER: Section = Section {
     title: "[[steer]]",
     written: "[[steer]]",
-    about: "A name whose A and AAAA answers depend on the client and on health.",
+    about: "A name whose answers depend on the client and on health: addresses, or records of the types that `type` names.",
     sample: "[[steer]]\nname  = \"www.example.com\"\npool  = \"web\"\nttl   = \"30s\"\nchain = [\"up\", \"nearest\", \"take 2\"]\nif_all_down = \"serve-all\"\n",
     keys: &[
         Key {
@@ -42,10 +42,42 @@ pub(in crate::config) static STEER: Section = Section {
             value: "string",
             example: "\"www.example.com\"",
             default: REQUIRED,
-            range: "a domain name inside a `[[zone]]`; each name once",
+            range: "a domain name inside a `[[zone]]`; each name once for a type",
             about: "The owner name of the answers.",
             cost: "",
             relation: "The closest enclosing zone holds it.",
+        },
+        Key {
+            name: "type",
+            value: "string or list of strings",
+            example: "[\"address\", \"https\"]",
+            default: "`\"address\"`",
+            range: "`\"address\"` (A and AAAA), `\"https\"`, `\"svcb\"`, `\"cname\"`, `\"mx\"`, `\"srv\"` and `\"txt\"`",
+            about: "The records that the chain decides; see [Types](#types). All other types at the name come from the zone file.",
+            cost: "",
+            relation: "A `cname` stands alone at its name, and not at the apex of a zone.",
+        },
+        Key {
+            name: "target",
+            value: "string",
+            example: "\"itself\"",
+            default: "`\"itself\"`",
+            range: "`\"itself\"` or `\"endpoint\"`",
+            about: "Whom HTTPS and SVCB records name. `itself`: one record for the name itself (`.`), with the \
+                    addresses that the same chain answers as hints. `endpoint`: one record for each name and port of \
+                    the endpoints that are left, first come first.",
+            cost: "",
+            relation: "Only with `https` or `svcb` in `type`. `itself` needs `address` in `type` too, and one port for all endpoints.",
+        },
+        Key {
+            name: "alpn",
+            value: "string or list of strings",
+            example: "[\"h2\", \"h3\"]",
+            default: "absent: the parameter is left out",
+            range: "1 to 16 protocol ids",
+            about: "Protocols that HTTPS and SVCB records name (RFC 9460 §7.1).",
+            cost: "",
+            relation: "Only with `https` or `svcb` in `type`.",
         },
         Key {
             name: "pool",

@@ -177,7 +177,7 @@ pub(in crate::config) static ENDPOINT: Section = Section {
                     that it stays the same when one fails. `tier` is the tier of the inner pool's lowest tier; its \
                     others follow, before the next tier of the outer pool.",
             cost: "",
-            relation: "Instead of `address`, `site` and `probe`. `needs` and the guard count each pool's own \
+            relation: "Instead of all other keys but `weight` and `tier`. `needs` and the guard count each pool's own \
                        endpoints; `while_up` counts those of inner pools too.",
         },
         Key {
@@ -231,6 +231,36 @@ pub(in crate::config) static ENDPOINT: Section = Section {
             about: "Tier for the filters `failover` and `trickle`: the lowest one that has a candidate takes all, or most.",
             cost: "",
             relation: "Maps may name it too (`tier N`; in a pool with pools in it the tiers are counted anew from 0). Written for all endpoints of a pool or for none.",
+        },
+        Key {
+            name: "target",
+            value: "string",
+            example: "\"fra.example.com\"",
+            default: "the host name in `address`, where one is written",
+            range: "the name of a host",
+            about: "The name by which CNAME, MX, SRV, and HTTPS and SVCB with `target = \"endpoint\"` send clients there.",
+            cost: "Clients ask for the addresses of that name next; where it is in a zone of ours they come along.",
+            relation: "Read by steered names with such a `type`.",
+        },
+        Key {
+            name: "priority",
+            value: "whole number",
+            example: "10",
+            default: "by its place in the answer: 1, 2, 3, and 10, 20, 30 in MX",
+            range: "1 to 65535",
+            about: "MX preference, SRV priority, SvcPriority of HTTPS and SVCB with `target = \"endpoint\"`. The lowest is tried first.",
+            cost: "Written, it goes before the order that the chain gives.",
+            relation: "Read by steered names with such a `type`.",
+        },
+        Key {
+            name: "text",
+            value: "string or list of strings",
+            example: "\"v=1\"",
+            default: "none",
+            range: "1 to 64 strings of at most 255 octets",
+            about: "The strings of a TXT record.",
+            cost: "",
+            relation: "Read by steered names with `type = \"txt\"`, which need it for each endpoint.",
         },
     ],
 };
