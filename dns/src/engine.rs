@@ -340,9 +340,15 @@ impl<R: Rng> Steering for Chooser<'_, R> {
         self.ede = match &steered {
             Steered::Fail => Some(Ede::AllDown),
             Steered::Refused => Some(Ede::Geofence),
-            Steered::Addresses { .. } if !self.tables.snapshot.settled => Some(Ede::Unsettled),
-            Steered::Addresses { .. } => self.ede,
+            _ if !self.tables.snapshot.settled => Some(Ede::Unsettled),
+            Steered::Addresses { .. } | Steered::Set { .. } | Steered::Nothing => self.ede,
         };
+        Some(steered)
+    }
+
+    fn pick_extra(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered> {
+        let (steered, scope) = self.tables.pick(key, rtype, self.client, self.rng)?;
+        self.scope = self.scope.max(scope);
         Some(steered)
     }
 }

@@ -1,54 +1,14 @@
 use hickory_proto::op::{Message, OpCode};
-use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{Name, RData};
+use hickory_proto::rr::RData;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::*;
 use crate::subnet::truncate;
-use crate::testing::{CLIENTS, config, drained_tables, ip, tables, tables_of};
-
-/// One question, with OPT record when `options` is there.
-/// No cookie of these tests ages.
-const NOW: u32 = 0;
-
-fn question(name: &str, rtype: u16, options: Option<&[u8]>) -> Vec<u8> {
-    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(options.is_some())];
-    for label in &Name::from_ascii(name).unwrap() {
-        message.push(label.len() as u8);
-        message.extend(label);
-    }
-    message.push(0);
-    message.extend(rtype.to_be_bytes());
-    message.extend([0, 1]);
-    if let Some(options) = options {
-        message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
-        message.extend((options.len() as u16).to_be_bytes());
-        message.extend(options);
-    }
-    message
-}
-
-fn subnet(address: IpAddr, source: u8) -> Vec<u8> {
-    let octets = match truncate(address, source) {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let length = usize::from(source).div_ceil(8);
-    let family = if address.is_ipv4() { 1 } else { 2 };
-    let mut option = vec![0, 8, 0, 4 + length as u8, 0, family, source, 0];
-    option.extend(&octets[..length]);
-    option
-}
-
-fn ask(engine: &Engine, query: &[u8], client: &str) -> Message {
-    let mut rng = SmallRng::seed_from_u64(1);
-    let reply = engine
-        .answer(query, ip(client), Transport::Udp, NOW, &mut rng)
-        .expect("a reply");
-    Message::from_vec(&reply.encode().unwrap()).unwrap()
-}
+use crate::testing::{
+    CLIENTS, NOW, ask, config, drained_tables, ip, question, scope, subnet, tables, tables_of,
+};
 
 fn engine(chain: &str, down: &[&str]) -> Engine {
     Engine::new(tables(chain, down))
@@ -69,17 +29,6 @@ fn plain(name: &str, rtype: u16) -> Message {
         &question(name, rtype, None),
         "127.0.0.1",
     )
-}
-
-/// The scope that the client subnet option of a reply carries.
-fn scope(message: &Message) -> Option<u8> {
-    let edns = message.edns.as_ref()?;
-    let option = edns.option(EdnsCode::Subnet)?;
-    if let EdnsOption::Subnet(subnet) = option {
-        Some(subnet.scope_prefix())
-    } else {
-        None
-    }
 }
 
 #[test]

@@ -5,20 +5,21 @@ mod show;
 
 use std::net::IpAddr;
 
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Record, RecordType};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::Serialize;
 use steer_health::{Service, Verdict};
-use steer_topology::{ClassId, EndpointId, Filter, Name, Place, Prefix, Steer, Ttl};
+use steer_topology::{ClassId, EndpointId, Filter, Kind, Kinds, Name, Place, Prefix, Steer, Ttl};
 
 use self::reason::Reasons;
 use crate::filter::{self, Candidate, Step};
-use crate::lookup::{self, Answer, Steered, Steering};
+use crate::lookup::{self, Answer, Steered, Steering, kind_of, types_of};
+use crate::records;
 use crate::subnet::Locate;
-use crate::tables::{Deciding, Field, Left, Run, Tables, addresses};
+use crate::tables::{Deciding, Field, Left, Part, Picked, Run, Tables};
 
-/// The reasons for the A and AAAA answers that one client gets for one name.
+/// The reasons for the answers that one client gets for one name.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// The snapshot that decided.
@@ -33,7 +34,7 @@ pub struct Explanation {
     pub class: ClassView,
     /// The zone that answers; absent: REFUSED.
     pub zone: Option<String>,
-    /// One for A and one for AAAA.
+    /// One for A and one for AAAA, and one for each other type that a chain decides at the name.
     pub answers: Vec<AnswerView>,
 }
 
@@ -68,7 +69,7 @@ pub struct ClassView {
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AnswerView {
-    /// `A` or `AAAA`.
+    /// `A`, `AAAA`, `HTTPS`..
     pub rtype: String,
     /// `NOERROR`, `NXDOMAIN`..
     pub rcode: String,
@@ -85,6 +86,8 @@ pub struct AnswerView {
 pub struct ChainView {
     /// The `[[steer]]` entry.
     pub name: String,
+    /// Which endpoints it was run for.
+    pub part: PartView,
     /// Its pool.
     pub pool: String,
     /// Its filters.
@@ -95,12 +98,24 @@ pub struct ChainView {
     pub ttl_reason: Option<String>,
     /// Which rule decided, in words.
     pub rule: String,
-    /// The pool's endpoints of this family, as the checks see them.
+    /// The pool's endpoints of this part, as the checks see them.
     pub candidates: Vec<CandidateView>,
     /// What each filter did.
     pub steps: Vec<StepView>,
     /// What is left, in order; absent: SERVFAIL or REFUSED.
     pub answer: Option<Vec<IpAddr>>,
+}
+
+/// Which endpoints a chain is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartView {
+    /// Those with an IPv4 address.
+    Ipv4,
+    /// Those with an IPv6 address.
+    Ipv6,
+    /// All, by what they say in records other than addresses.
+    Names,
 }
 
 /// One endpoint before the first filter.
@@ -194,8 +209,22 @@ impl Tables {
                 traits: traits(class),
             },
             zone: zone.map(|zone| zone.to_string()),
-            answers: [RecordType::A, RecordType::AAAA].map(view).into(),
+            answers: self.types_at(&key).into_iter().map(view).collect(),
         }
+    }
+}
+
+impl Tables {
+    /// A, AAAA, and what else chains decide at a name or at the wildcard that covers it.
+    fn types_at(&self, key: &[u8]) -> Vec<RecordType> {
+        let zone = self.zones.closest(key, false);
+        let kinds = zone.map_or(Kinds::NONE, |zone| lookup::steered_at(zone, key));
+        let beside = |kind: &Kind| !matches!(kind, Kind::Address | Kind::Cname);
+        let others = kinds.iter().filter(beside).flat_map(types_of).copied();
+        [RecordType::A, RecordType::AAAA]
+            .into_iter()
+            .chain(others)
+            .collect()
     }
 }
 
@@ -211,53 +240,59 @@ struct Notes<'t> {
 
 impl Steering for Notes<'_> {
     fn pick(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered> {
+        let tables = self.tables;
+        let mut rng = SmallRng::seed_from_u64(0);
+        let (_, scope) = tables.pick(key, rtype, Locate::By(self.client), &mut rng)?;
+        self.scope = self.scope.max(scope);
+        let parts = tables.parts(key, rtype).iter();
+        let left: Option<Vec<Left>> = parts.map(|part| self.run(key, rtype, *part)).collect();
+        tables.told(key, rtype, &left?)
+    }
+
+    /// What only comes along is not explained.
+    fn pick_extra(&mut self, _: &[u8], _: RecordType) -> Option<Steered> {
+        None
+    }
+}
+
+impl Notes<'_> {
+    /// Runs one chain, and notes it.
+    fn run(&mut self, key: &[u8], rtype: RecordType, part: Part) -> Option<Left> {
         let Tables {
             snapshot,
             classes,
             eyes,
             ..
         } = self.tables;
-        let steer = self.tables.steer(key)?;
-        let mut rng = SmallRng::seed_from_u64(0);
-        let (_, scope) = self.tables.pick(key, rtype, Locate::By(self.client), &mut rng)?;
-        self.scope = self.scope.max(scope);
-        let field = Field::new(snapshot, steer, rtype);
+        let steer = self.tables.steer(key, rtype)?;
+        let field = Field::new(snapshot, steer, part);
         let mut own = field.seen_by(steer, classes, eyes, Some(self.class));
         let fallback = own.split_off(field.own);
         let deciding = Deciding {
-            snapshot,
             steer,
-            good: self.tables.good(key, rtype),
+            good: self.tables.good(key, rtype, part),
             chain: &steer.chain,
             network: Some(filter::network(self.client)),
             take_notes: true,
         };
         let run = deciding.decide(own, fallback, &mut SmallRng::seed_from_u64(0));
-        let ttl = self.tables.ttl(key, rtype)?;
-        self.chains.push(self.chain_view(steer, deciding.good, &run, ttl));
-        Some(match &run.left {
-            Left::Fail => Steered::Fail,
-            Left::Refused => Steered::Refused,
-            Left::List(list) => Steered::Addresses {
-                addresses: addresses(list),
-                ttl,
-            },
-        })
+        let ttl = self.tables.ttl_of(key, rtype, part)?;
+        self.chains
+            .push(self.chain_view(steer, part, deciding.good, &run, ttl));
+        Some(run.left)
     }
-}
 
-impl Notes<'_> {
     fn view(self, rtype: RecordType, answer: &Answer) -> AnswerView {
         AnswerView {
             rtype: rtype.to_string(),
             rcode: crate::count::rcode_label(answer.rcode).to_owned(),
-            records: answer.answers.iter().map(ToString::to_string).collect(),
+            records: answer.answers.iter().map(readable).collect(),
             scope: self.scope.unwrap_or(0),
             chains: self.chains,
         }
     }
 
-    fn chain_view(&self, steer: &Steer, good: &[EndpointId], run: &Run, ttl: u32) -> ChainView {
+    fn chain_view(&self, steer: &Steer, part: Part, good: &[EndpointId], run: &Run, ttl: u32) -> ChainView {
         let Tables {
             snapshot, classes, ..
         } = self.tables;
@@ -281,12 +316,17 @@ impl Notes<'_> {
                 since: state.since,
             }
         };
-        let answer = match &run.left {
-            Left::List(list) => Some(addresses(list)),
-            Left::Refused | Left::Fail => None,
+        let answer = match run.left.picked(|candidate| candidate.address) {
+            Picked::List(list) => Some(list),
+            Picked::Refused | Picked::Fail => None,
         };
         ChainView {
             name: steer.name.to_string(),
+            part: match part {
+                Part::V4 => PartView::Ipv4,
+                Part::V6 => PartView::Ipv6,
+                Part::Names => PartView::Names,
+            },
             pool: fleet.pool(steer.pool).name.clone(),
             chain: steer.chain.iter().map(Filter::to_string).collect(),
             ttl: ttl.into(),
@@ -336,6 +376,24 @@ impl Notes<'_> {
     }
 }
 
+/// As in a zone file, also where the octets alone are kept.
+fn readable(record: &Record) -> String {
+    let code = record.record_type();
+    match records::by_field(&record.data) {
+        Some(data) => {
+            let text = Record::from_rdata(record.name.clone(), record.ttl, data).to_string();
+            // hickory ends each list of a service binding in a comma, which no zone file has (RFC 9460 §2.1)
+            let is_binding = kind_of(code).is_some_and(Kind::is_binding);
+            if is_binding {
+                text.trim_end_matches(',').replace(", ", " ")
+            } else {
+                text
+            }
+        }
+        None => record.to_string(), // as octets (RFC 3597 §5), where nothing else is known
+    }
+}
+
 fn traits(class: &steer_topology::Class) -> Vec<String> {
     let country = class.country.map(|country| format!("country {country}"));
     let continent = class.continent.map(|continent| format!("continent {continent}"));
@@ -359,6 +417,11 @@ fn ttl_reason(rule: Ttl, ttl: u32) -> Option<String> {
             max.as_secs()
         )
     })
+}
+
+#[cfg(test)]
+pub(crate) fn check_golden(golden: &str, text: &str) {
+    tests::check(golden, text);
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(crate) use self::tiers::next_tier;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) endpoint: EndpointId,
+    /// What stands for it over time: the first of the endpoints that say the same.
+    pub(crate) first: EndpointId,
     /// Its place among the candidates of the name.
     pub(crate) index: u32,
     pub(crate) address: IpAddr,
@@ -30,6 +32,8 @@ pub(crate) struct Candidate {
     pub(crate) tier: u16,
     /// For `up`: in service, held there by the guard, or taken so by the all-down rule.
     pub(crate) serving: bool,
+    /// Down or drained, whatever the guard says: for the all-down rule.
+    pub(crate) lost: bool,
     /// For `overflow`: requests per second of its site.
     pub(crate) room: Room,
     /// What follows from the class of the client.

@@ -31,6 +31,7 @@ mod lookup;
 mod master;
 #[cfg(test)]
 mod protocol_tests;
+mod records;
 mod reply;
 mod rrl;
 mod server;
@@ -47,10 +48,12 @@ mod zones;
 
 pub use cookie::SecretError;
 pub use engine::{Engine, seconds};
-pub use explain::{AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note, StepView};
+pub use explain::{
+    AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note, PartView, StepView,
+};
 pub use reply::{MAX_UDP_PAYLOAD, Reply, Transport};
 pub use server::{Limits, Server};
 pub use settings::Settings;
-pub use simulate::Sent;
+pub use simulate::{Asked, Sent};
 pub use tables::Tables;
 pub use zones::Zones;

@@ -1,10 +1,11 @@
-//! From a question to the records of a reply: RFC 1034 §4.3.2 with RFC 2308, 4592, 6604, 6672, 8020, 8482.
+//! From a question to the records of a reply: RFC 1034 §4.3.2 with RFC 2308, 4592, 6604, 6672, 8020, 8482, 9460 §4.1.
 
 use std::net::IpAddr;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use steer_topology::{Kind, Kinds};
 
 use crate::wire;
 use crate::zone::{Node, RrSet, Zone, is_within, target};
@@ -31,16 +32,43 @@ pub(crate) struct Answer {
 pub(crate) enum Steered {
     /// In the order of the reply; empty where there is nothing of that family.
     Addresses { addresses: Vec<IpAddr>, ttl: u32 },
+    /// Records of another type, and the addresses of the same name that they lead to.
+    Set { set: RrSet, addresses: Vec<IpAddr> },
+    /// Nothing is left to be told.
+    Nothing,
     /// The all-down rule asks for SERVFAIL.
     Fail,
     /// A geofence leaves nothing that the client may be sent to: REFUSED.
     Refused,
 }
 
-/// Who decides the A and AAAA records of steered names.
+/// Who decides the records of steered names.
 pub(crate) trait Steering {
     /// `key` is the owner, or the wildcard that covers it.
     fn pick(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered>;
+
+    /// For the additional section: what is not there is not missed.
+    fn pick_extra(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered> {
+        self.pick(key, rtype)
+    }
+}
+
+/// The kind of steered records that a type is of.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an open list of types; none of the others is ever steered"
+)]
+pub(crate) fn kind_of(rtype: RecordType) -> Option<Kind> {
+    match rtype {
+        RecordType::A | RecordType::AAAA => Some(Kind::Address),
+        RecordType::HTTPS => Some(Kind::Https),
+        RecordType::SVCB => Some(Kind::Svcb),
+        RecordType::CNAME => Some(Kind::Cname),
+        RecordType::MX => Some(Kind::Mx),
+        RecordType::SRV => Some(Kind::Srv),
+        RecordType::TXT => Some(Kind::Txt),
+        _ => None,
+    }
 }
 
 /// Answers one question of class IN.
@@ -50,6 +78,7 @@ pub(crate) fn answer(zones: &Zones, name: &Name, rtype: RecordType, steering: &m
         rtype,
         steering,
         answer: Answer::empty(),
+        is_steered: false,
     };
     search.run(name);
     search.answer
@@ -107,6 +136,8 @@ struct Search<'s> {
     rtype: RecordType,
     steering: &'s mut dyn Steering,
     answer: Answer,
+    /// A chain decided the answer, so that it has a scope.
+    is_steered: bool,
 }
 
 impl Search<'_> {
@@ -159,9 +190,14 @@ impl Search<'_> {
             self.any(zone, node, at, name);
             return None;
         }
-        if node.steered && is_address(self.rtype) {
+        if kind_of(self.rtype).is_some_and(|kind| node.steered.has(kind)) {
             self.steer(zone, at, name, self.rtype);
             return None;
+        }
+        if node.steered.has(Kind::Cname) {
+            let told = self.answer.answers.len();
+            self.steer(zone, at, name, RecordType::CNAME);
+            return self.answer.answers.get(told..).and_then(alias_of);
         }
         if let Some(cname) = node.set(RecordType::CNAME)
             && self.rtype != RecordType::CNAME
@@ -172,7 +208,7 @@ impl Search<'_> {
         match node.set(self.rtype) {
             Some(set) => {
                 self.push(set, name);
-                self.help(zone, set);
+                self.help(zone, name, set);
             }
             None => self.answer.authorities.push(zone.negative.clone()),
         }
@@ -181,18 +217,42 @@ impl Search<'_> {
 
     /// RFC 1034 §4.3.2 step 6, RFC 2782: the next question of whoever reads NS, MX and SRV is known, and so is its
     /// answer where this zone has it. A name of several records is told once.
-    /// Gap: a steered name is left out; RFC 9460 §4.2 wants the same for SVCB and HTTPS.
-    fn help(&mut self, zone: &Zone, set: &RrSet) {
+    /// The same for SVCB and HTTPS (RFC 9460 §4.1), and there for steered names too.
+    /// Gap: a steered name in NS, MX and SRV of a zone file is left out: its addresses would narrow the scope of an
+    /// answer that holds for everybody.
+    fn help(&mut self, zone: &Zone, owner: &Name, set: &RrSet) {
+        let is_binding = kind_of(set.rtype).is_some_and(Kind::is_binding);
         for data in set.data() {
+            let next = if is_binding {
+                binding_target(owner, data)
+            } else {
+                next_question(set.rtype, data)
+            };
             // Of other names this zone says nothing, least of all by a wildcard.
-            let Some(key) = next_question(set.rtype, data).filter(|key| is_within(key, &zone.apex)) else {
+            let Some(key) = next.filter(|key| is_within(key, &zone.apex)) else {
                 continue;
             };
-            if let Place::Node(node, _) = locate(zone, &key, RecordType::A)
+            if let Place::Node(node, at) = locate(zone, &key, RecordType::A)
                 && let Some(name) = wire::name_of(&key)
                 && !self.answer.glue.iter().any(|record| record.name == name)
             {
                 self.answer.glue.extend(addresses(node, &name));
+                if is_binding && is_alias_form(data) {
+                    let bindings = node.set(set.rtype).map(|set| set.records(&name));
+                    self.answer.glue.extend(bindings.into_iter().flatten());
+                }
+                if (is_binding || self.is_steered) && node.steered.has(Kind::Address) {
+                    self.help_steered(at, &name);
+                }
+            }
+        }
+    }
+
+    fn help_steered(&mut self, at: &[u8], name: &Name) {
+        for rtype in [RecordType::A, RecordType::AAAA] {
+            if let Some(Steered::Addresses { addresses, ttl }) = self.steering.pick_extra(at, rtype) {
+                let record = |address| Record::from_rdata(name.clone(), ttl, address_data(address));
+                self.answer.glue.extend(addresses.into_iter().map(record));
             }
         }
     }
@@ -201,14 +261,16 @@ impl Search<'_> {
     fn any(&mut self, zone: &Zone, node: &Node, at: &[u8], name: &Name) {
         match node.sets().first() {
             Some(set) => self.push(set, name),
-            None if node.steered => {
-                self.steer(zone, at, name, RecordType::A);
-                if self.answer.answers.is_empty() && self.answer.rcode == ResponseCode::NoError {
+            None if node.steered.is_empty() => self.answer.authorities.push(zone.negative.clone()),
+            None => {
+                for rtype in node.steered.iter().flat_map(types_of) {
                     self.answer.authorities.clear();
-                    self.steer(zone, at, name, RecordType::AAAA);
+                    self.steer(zone, at, name, *rtype);
+                    if !self.answer.answers.is_empty() || self.answer.rcode != ResponseCode::NoError {
+                        return;
+                    }
                 }
             }
-            None => self.answer.authorities.push(zone.negative.clone()),
         }
     }
 
@@ -220,7 +282,16 @@ impl Search<'_> {
                 let record = |address| Record::from_rdata(name.clone(), ttl, address_data(address));
                 self.answer.answers.extend(addresses.into_iter().map(record));
             }
-            Some(Steered::Addresses { .. }) | None => self.answer.authorities.push(zone.negative.clone()),
+            Some(Steered::Set { set, addresses }) => {
+                self.push(&set, name);
+                self.is_steered = true;
+                let record = |address| Record::from_rdata(name.clone(), set.ttl, address_data(address));
+                self.answer.glue.extend(addresses.into_iter().map(record));
+                self.help(zone, name, &set);
+            }
+            Some(Steered::Addresses { .. } | Steered::Nothing) | None => {
+                self.answer.authorities.push(zone.negative.clone());
+            }
         }
     }
 
@@ -367,8 +438,52 @@ fn substitute(name: &Name, dname: &Found<'_>) -> Option<Name> {
     wire::name_of(&octets)
 }
 
-fn is_address(rtype: RecordType) -> bool {
-    rtype == RecordType::A || rtype == RecordType::AAAA
+/// What is decided by chains at a name of a zone, or at the wildcard that covers it.
+pub(crate) fn steered_at(zone: &Zone, key: &[u8]) -> Kinds {
+    match locate(zone, key, RecordType::A) {
+        Place::Node(node, _) => node.steered,
+        Place::Cut(_) | Place::Renamed(_) | Place::Nowhere => Kinds::NONE,
+    }
+}
+
+/// The types of a kind.
+pub(crate) fn types_of(kind: Kind) -> &'static [RecordType] {
+    match kind {
+        Kind::Address => &[RecordType::A, RecordType::AAAA],
+        Kind::Https => &[RecordType::HTTPS],
+        Kind::Svcb => &[RecordType::SVCB],
+        Kind::Cname => &[RecordType::CNAME],
+        Kind::Mx => &[RecordType::MX],
+        Kind::Srv => &[RecordType::SRV],
+        Kind::Txt => &[RecordType::TXT],
+    }
+}
+
+/// Where the CNAME among some records leads.
+fn alias_of(records: &[Record]) -> Option<Name> {
+    records.iter().find_map(|record| match &record.data {
+        RData::CNAME(target) => Some(target.0.clone()),
+        _ => None,
+    })
+}
+
+/// RFC 9460 §2.1: priority, then TargetName. §2.5: the root stands for the owner, and for nothing in the alias form.
+fn binding_target(owner: &Name, data: &[u8]) -> Option<Box<[u8]>> {
+    let rest = data.get(2..)?;
+    let mut length = 0;
+    while let Some(label) = rest.get(length).filter(|label| **label != 0) {
+        length += 1 + usize::from(*label);
+    }
+    match rest.get(..=length)? {
+        [0] if is_alias_form(data) => None,
+        [0] => Some(wire::key(owner)),
+        name => Some(name.to_ascii_lowercase().into()),
+    }
+}
+
+/// RFC 9460 §2.4.1: SvcPriority 0.
+fn is_alias_form(data: &[u8]) -> bool {
+    data.starts_with(&[0, 0])
 }
 
 fn address_data(address: IpAddr) -> RData {

@@ -1,4 +1,4 @@
-//! Decision tables: for each plan, family and client class the chain has been run before the query comes.
+//! Decision tables: for each plan, part (IPv4, IPv6, names) and client class the chain has been run before the query comes.
 //!
 //! A plan is a pool, a chain, its maps and its all-down rule. Names with the same plan share its tables, and a new
 //! snapshot of the same fleet makes anew only the plans whose endpoints changed in it.
@@ -13,23 +13,27 @@ mod dependants;
 mod family;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use rand::Rng;
 use steer_health::Snapshot;
-use steer_topology::{AllDown, Classes, EndpointId, Filter, Fleet, Geography, Maps, PoolId, Steer, Ttl};
+use steer_topology::{
+    AllDown, Classes, EndpointId, Filter, Fleet, Geography, Kind, Maps, PoolId, Steer, Ttl,
+};
 
-use crate::lookup::Steered;
+use crate::lookup::{Steered, kind_of};
+use crate::records;
 use crate::subnet::Locate;
 use crate::zones::{Zones, key_of};
 
-pub(crate) use self::candidates::{Eyes, Field};
+pub(crate) use self::candidates::{Eyes, Field, Part};
 pub(crate) use self::decide::{Deciding, Left, Rule, Run};
 use self::dependants::Dependants;
-pub(crate) use self::family::addresses;
-use self::family::{Family, Ground, Picked};
+pub(crate) use self::family::Picked;
+use self::family::{Family, Ground};
 
 /// Everything a query needs, from one snapshot. Immutable; the next snapshot brings the next tables.
 #[derive(Debug)]
@@ -39,7 +43,8 @@ pub struct Tables {
     pub(crate) classes: Arc<Classes>,
     pub(crate) geography: Option<Arc<Geography>>,
     pub(crate) eyes: Arc<Eyes>,
-    names: Arc<HashMap<Box<[u8]>, SteeredName>>,
+    /// The entries of each name; each kind of records is in one of them at most.
+    names: Arc<HashMap<Box<[u8]>, Vec<SteeredName>>>,
     plans: Vec<Arc<Plan>>,
     dependants: Arc<Dependants>,
     /// The moment for which the TTLs are.
@@ -62,10 +67,12 @@ struct Plan {
     steer: usize,
     v4: Family,
     v6: Family,
+    /// Where records are made of what endpoints say beside their addresses.
+    names: Option<Family>,
 }
 
 /// What makes two plans the same.
-type PlanKey<'f> = (PoolId, &'f [Filter], AllDown, &'f Maps);
+type PlanKey<'f> = (PoolId, &'f [Filter], AllDown, &'f Maps, bool);
 
 impl Tables {
     /// Runs every chain for every class. The zones and classes must come from the snapshot's fleet.
@@ -85,15 +92,19 @@ impl Tables {
         };
         let mut plans: Vec<Arc<Plan>> = Vec::new();
         let mut known: HashMap<PlanKey<'_>, usize> = HashMap::new();
-        let mut names = HashMap::with_capacity(fleet.steers.len());
+        let mut names: HashMap<_, Vec<SteeredName>> = HashMap::with_capacity(fleet.steers.len());
         for (index, steer) in fleet.steers.iter().enumerate() {
             let Some(key) = key_of(&steer.name) else { continue };
-            let same: PlanKey<'_> = (steer.pool, &steer.chain, steer.if_all_down, &steer.maps);
+            let by_name = wants_names(steer);
+            let same: PlanKey<'_> = (steer.pool, &steer.chain, steer.if_all_down, &steer.maps, by_name);
             let plan = *known.entry(same).or_insert_with(|| {
                 plans.push(Arc::new(Plan::compile(ground, index, steer)));
                 plans.len() - 1
             });
-            names.insert(key, SteeredName { steer: index, plan });
+            names
+                .entry(key)
+                .or_default()
+                .push(SteeredName { steer: index, plan });
         }
         drop(known);
         Self {
@@ -168,10 +179,10 @@ impl Tables {
     /// When a TTL changes next if nothing else does: the moment for [`Tables::aged`].
     #[must_use]
     pub fn ages_at(&self) -> Option<Timestamp> {
-        let moments = self.names.values().flat_map(|name| {
+        let moments = self.names.values().flatten().flat_map(|name| {
             let steer = self.snapshot.fleet.steers.get(name.steer);
             let plan = self.plans.get(name.plan);
-            let families = plan.map(|plan| [&plan.v4, &plan.v6]).into_iter().flatten();
+            let families = plan.into_iter().flat_map(|plan| plan.families());
             families.filter_map(move |family| calm_at(family, steer?.ttl))
         });
         moments.filter(|moment| *moment > self.at).min()
@@ -186,32 +197,14 @@ impl Tables {
     /// How many plans the names have, and about how many octets these take.
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
-        let bytes = |plan: &Arc<Plan>| plan.v4.bytes() + plan.v6.bytes() + size_of::<Plan>();
+        let bytes = |plan: &Arc<Plan>| plan.families().map(Family::bytes).sum::<usize>() + size_of::<Plan>();
         let plans: usize = self.plans.iter().map(bytes).sum();
         (self.plans.len(), plans + self.dependants.bytes())
     }
 
-    /// The entry behind a steered name.
-    pub(crate) fn steer(&self, key: &[u8]) -> Option<&Steer> {
-        let name = self.names.get(key)?;
-        self.snapshot.fleet.steers.get(name.steer)
-    }
-
-    /// The TTL of a steered name's answers, in seconds.
-    pub(crate) fn ttl(&self, key: &[u8], rtype: RecordType) -> Option<u32> {
-        let ttl = match self.steer(key)?.ttl {
-            Ttl::Fixed(ttl) => ttl,
-            auto @ Ttl::Auto { min, max } => match calm_at(self.family(key, rtype)?, auto) {
-                Some(moment) if moment <= self.at => max,
-                Some(_) | None => min,
-            },
-        };
-        Some(u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX))
-    }
-
-    /// For the rule `serve-last-good`.
-    pub(crate) fn good(&self, key: &[u8], rtype: RecordType) -> &[EndpointId] {
-        self.family(key, rtype).map(Family::good).unwrap_or_default()
+    /// The entry that decides records of a type at a steered name.
+    pub(crate) fn steer(&self, key: &[u8], rtype: RecordType) -> Option<&Steer> {
+        Some(self.entry(key, rtype)?.steer)
     }
 
     /// The answer for a client, and its scope: the length of the network around the client for which it holds;
@@ -223,44 +216,191 @@ impl Tables {
         client: Locate,
         rng: &mut R,
     ) -> Option<(Steered, Option<u8>)> {
-        let (picked, scope) = self.family(key, rtype)?.pick(client, &self.classes, rng)?;
-        let steered = match picked {
+        let entry = self.entry(key, rtype)?;
+        let classes = &self.classes;
+        if records::needs_names(entry.steer, entry.kind) {
+            let names = entry.plan.names.as_ref()?;
+            let (picked, scope) = names.pick(client, classes, rng, |candidate| candidate.first)?;
+            return Some((self.told_by_name(&entry, picked), scope));
+        }
+        let mut address = |family: &Family| family.pick(client, classes, rng, |candidate| candidate.address);
+        if entry.kind == Kind::Address {
+            let (picked, scope) = address(entry.family(rtype))?;
+            return Some((self.told_addresses(&entry, rtype, picked), scope));
+        }
+        let (v4, scope_v4) = address(&entry.plan.v4)?;
+        let (v6, scope_v6) = address(&entry.plan.v6)?;
+        Some((self.told_for_itself(&entry, [v4, v6]), scope_v4.max(scope_v6)))
+    }
+
+    /// What is told of what the chains of [`Tables::parts`] left, in their order.
+    pub(crate) fn told(&self, key: &[u8], rtype: RecordType, left: &[Left]) -> Option<Steered> {
+        let entry = self.entry(key, rtype)?;
+        if records::needs_names(entry.steer, entry.kind) {
+            return Some(self.told_by_name(&entry, left.first()?.picked(|candidate| candidate.first)));
+        }
+        let address = |left: &Left| left.picked(|candidate| candidate.address);
+        match left {
+            [v4, v6] => Some(self.told_for_itself(&entry, [address(v4), address(v6)])),
+            left => Some(self.told_addresses(&entry, rtype, address(left.first()?))),
+        }
+    }
+
+    fn told_addresses(&self, entry: &Entry<'_>, rtype: RecordType, picked: Picked<IpAddr>) -> Steered {
+        match picked {
             Picked::List(addresses) => Steered::Addresses {
                 addresses,
-                ttl: self.ttl(key, rtype)?,
+                ttl: self.seconds(entry.steer, &[entry.family(rtype)]),
             },
             Picked::Refused => Steered::Refused,
             Picked::Fail => Steered::Fail,
-        };
-        Some((steered, scope))
+        }
     }
 
-    fn family(&self, key: &[u8], rtype: RecordType) -> Option<&Family> {
-        let plan = self.plans.get(self.names.get(key)?.plan)?;
-        Some(if rtype == RecordType::A {
-            &plan.v4
-        } else {
-            &plan.v6
-        })
+    fn told_by_name(&self, entry: &Entry<'_>, picked: Picked<EndpointId>) -> Steered {
+        match picked {
+            Picked::List(list) => {
+                let ttl = self.seconds(entry.steer, &entry.parts());
+                records::by_name(&self.snapshot.fleet, entry.steer, entry.kind, &list, ttl)
+            }
+            Picked::Refused => Steered::Refused,
+            Picked::Fail => Steered::Fail,
+        }
     }
+
+    /// Hints of both families. Only where there is no address at all a refusal or failure is told.
+    fn told_for_itself(&self, entry: &Entry<'_>, picked: [Picked<IpAddr>; 2]) -> Steered {
+        let otherwise = if picked.contains(&Picked::Refused) {
+            Steered::Refused
+        } else if picked.contains(&Picked::Fail) {
+            Steered::Fail
+        } else {
+            Steered::Nothing
+        };
+        let lists = picked.into_iter().map(|picked| match picked {
+            Picked::List(list) => list,
+            Picked::Refused | Picked::Fail => Vec::new(),
+        });
+        let addresses: Vec<IpAddr> = lists.flatten().collect();
+        let ttl = self.seconds(entry.steer, &entry.parts());
+        match records::for_itself(&self.snapshot.fleet, entry.steer, entry.kind, addresses, ttl) {
+            Steered::Nothing => otherwise,
+            told => told,
+        }
+    }
+
+    /// The TTL of answers that come from these families.
+    fn seconds(&self, steer: &Steer, families: &[&Family]) -> u32 {
+        let of = |family: &&Family| match steer.ttl {
+            Ttl::Fixed(ttl) => ttl,
+            auto @ Ttl::Auto { min, max } => match calm_at(family, auto) {
+                Some(moment) if moment <= self.at => max,
+                Some(_) | None => min,
+            },
+        };
+        let ttl = families.iter().map(of).min().unwrap_or_default();
+        u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// For the rule `serve-last-good`.
+    pub(crate) fn good(&self, key: &[u8], rtype: RecordType, part: Part) -> &[EndpointId] {
+        let family = self.entry(key, rtype).and_then(|entry| entry.part(part));
+        family.map(Family::good).unwrap_or_default()
+    }
+
+    /// The TTL that a part gives, in seconds.
+    pub(crate) fn ttl_of(&self, key: &[u8], rtype: RecordType, part: Part) -> Option<u32> {
+        let entry = self.entry(key, rtype)?;
+        Some(self.seconds(entry.steer, &[entry.part(part)?]))
+    }
+
+    /// What chains are run for a type, in order.
+    pub(crate) fn parts(&self, key: &[u8], rtype: RecordType) -> &'static [Part] {
+        match self.entry(key, rtype) {
+            None => &[],
+            Some(entry) if records::needs_names(entry.steer, entry.kind) => &[Part::Names],
+            Some(_) if rtype == RecordType::A => &[Part::V4],
+            Some(_) if rtype == RecordType::AAAA => &[Part::V6],
+            Some(_) => &[Part::V4, Part::V6],
+        }
+    }
+
+    fn entry(&self, key: &[u8], rtype: RecordType) -> Option<Entry<'_>> {
+        let kind = kind_of(rtype)?;
+        let entries = self.names.get(key)?.iter();
+        let mut entries = entries.filter_map(|name| {
+            Some(Entry {
+                kind,
+                steer: self.snapshot.fleet.steers.get(name.steer)?,
+                plan: self.plans.get(name.plan)?,
+            })
+        });
+        entries.find(|entry| entry.steer.kinds.has(kind))
+    }
+}
+
+/// What decides one kind of records at a name.
+struct Entry<'t> {
+    kind: Kind,
+    steer: &'t Steer,
+    plan: &'t Plan,
+}
+
+impl<'t> Entry<'t> {
+    fn family(&self, rtype: RecordType) -> &'t Family {
+        if rtype == RecordType::A {
+            &self.plan.v4
+        } else {
+            &self.plan.v6
+        }
+    }
+
+    fn part(&self, part: Part) -> Option<&'t Family> {
+        match part {
+            Part::V4 => Some(&self.plan.v4),
+            Part::V6 => Some(&self.plan.v6),
+            Part::Names => self.plan.names.as_ref(),
+        }
+    }
+
+    /// The families behind its records, where they are no addresses. One without any candidate says nothing.
+    fn parts(&self) -> Vec<&'t Family> {
+        if records::needs_names(self.steer, self.kind) {
+            return self.plan.names.iter().collect();
+        }
+        let both = [&self.plan.v4, &self.plan.v6];
+        both.into_iter().filter(|family| !family.is_empty()).collect()
+    }
+}
+
+/// Whether some of its records are made of what endpoints say beside their addresses.
+fn wants_names(steer: &Steer) -> bool {
+    steer.kinds.iter().any(|kind| records::needs_names(steer, kind))
 }
 
 impl Plan {
     fn compile(ground: Ground<'_>, index: usize, steer: &Steer) -> Self {
-        let family = |rtype| Family::compile(ground, steer, rtype, None);
+        let family = |part| Family::compile(ground, steer, part, None);
         Self {
             steer: index,
-            v4: family(RecordType::A),
-            v6: family(RecordType::AAAA),
+            v4: family(Part::V4),
+            v6: family(Part::V6),
+            names: wants_names(steer).then(|| family(Part::Names)),
         }
     }
 
     fn renew(&self, ground: Ground<'_>, steer: &Steer) -> Self {
+        let family = |part, before| Family::compile(ground, steer, part, Some(before));
         Self {
             steer: self.steer,
-            v4: Family::compile(ground, steer, RecordType::A, Some(&self.v4)),
-            v6: Family::compile(ground, steer, RecordType::AAAA, Some(&self.v6)),
+            v4: family(Part::V4, &self.v4),
+            v6: family(Part::V6, &self.v6),
+            names: self.names.as_ref().map(|before| family(Part::Names, before)),
         }
+    }
+
+    fn families(&self) -> impl Iterator<Item = &Family> {
+        [&self.v4, &self.v6].into_iter().chain(&self.names)
     }
 }
 

@@ -5,10 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use hickory_proto::op::Message;
+use hickory_proto::rr::Name;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use jiff::Timestamp;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Verdict};
 use steer_topology::{Bias, Classes, Fleet, Geography, Latency, Resolve, Traits};
 
+use crate::engine::Engine;
+use crate::reply::Transport;
+use crate::subnet::truncate;
 use crate::tables::Tables;
 use crate::zones::Zones;
 
@@ -152,4 +160,58 @@ pub(crate) const CLIENTS: [(&str, &str); 3] = [
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// No cookie of these tests ages.
+pub(crate) const NOW: u32 = 0;
+
+/// One question, with OPT record when `options` is there.
+pub(crate) fn question(name: &str, rtype: u16, options: Option<&[u8]>) -> Vec<u8> {
+    let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(options.is_some())];
+    for label in &Name::from_ascii(name).unwrap() {
+        message.push(label.len() as u8);
+        message.extend(label);
+    }
+    message.push(0);
+    message.extend(rtype.to_be_bytes());
+    message.extend([0, 1]);
+    if let Some(options) = options {
+        message.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+        message.extend((options.len() as u16).to_be_bytes());
+        message.extend(options);
+    }
+    message
+}
+
+/// The option of a query.
+pub(crate) fn subnet(address: IpAddr, source: u8) -> Vec<u8> {
+    let octets = match truncate(address, source) {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let length = usize::from(source).div_ceil(8);
+    let family = if address.is_ipv4() { 1 } else { 2 };
+    let mut option = vec![0, 8, 0, 4 + length as u8, 0, family, source, 0];
+    option.extend(&octets[..length]);
+    option
+}
+
+/// Asks over UDP.
+pub(crate) fn ask(engine: &Engine, query: &[u8], client: &str) -> Message {
+    let mut rng = SmallRng::seed_from_u64(1);
+    let reply = engine
+        .answer(query, ip(client), Transport::Udp, NOW, &mut rng)
+        .expect("a reply");
+    Message::from_vec(&reply.encode().unwrap()).unwrap()
+}
+
+/// The scope that the client subnet option of a reply carries.
+pub(crate) fn scope(message: &Message) -> Option<u8> {
+    let edns = message.edns.as_ref()?;
+    let option = edns.option(EdnsCode::Subnet)?;
+    if let EdnsOption::Subnet(subnet) = option {
+        Some(subnet.scope_prefix())
+    } else {
+        None
+    }
 }

@@ -10,7 +10,9 @@ mod set;
 use std::collections::HashMap;
 
 use hickory_proto::rr::{Name, Record, RecordType};
+use steer_topology::Kinds;
 
+pub(crate) use self::build::SteeredKey;
 pub(crate) use self::set::{RrSet, is_sound, target};
 use crate::wire;
 
@@ -30,8 +32,8 @@ pub(crate) struct Node {
     /// The octets of the name as it was written (RFC 4343 §4.1); absent where it was written in lower case.
     written: Option<Box<[u8]>>,
     sets: Box<[RrSet]>,
-    /// A and AAAA are decided by a chain.
-    pub(crate) steered: bool,
+    /// What is decided by a chain.
+    pub(crate) steered: Kinds,
 }
 
 impl Node {

@@ -12,7 +12,7 @@ use steer_topology::{Fault, Faults, Fleet, ZoneFile};
 
 use crate::master::{Master, Source};
 use crate::wire;
-use crate::zone::Zone;
+use crate::zone::{SteeredKey, Zone};
 
 /// Most threads that read zones. Beyond it the disk is the bound.
 const MAX_READERS: usize = 8;
@@ -32,7 +32,7 @@ struct Entry {
     zone: Arc<Zone>,
     sources: Arc<[Source]>,
     /// The steered names in it, which shape it as its files do.
-    steered: Arc<[Box<[u8]>]>,
+    steered: Arc<[SteeredKey]>,
     warnings: Arc<[Fault]>,
     is_kept: bool,
 }
@@ -47,11 +47,11 @@ impl Zones {
     /// Goes on to another fleet, or to other files. Only zones whose files or steered names have changed are read
     /// again; the others are shared with this load. One fault refuses the whole load, and this one stays as it is.
     pub fn reload(&self, fleet: &Fleet) -> Result<Self, Faults> {
-        let mut steered: Vec<Vec<Box<[u8]>>> = vec![Vec::new(); fleet.zones.len()];
+        let mut steered: Vec<Vec<SteeredKey>> = vec![Vec::new(); fleet.zones.len()];
         for steer in &fleet.steers {
             // Only the closest zone serves a steered name.
             if let (Some(names), Some(key)) = (steered.get_mut(steer.zone), key_of(&steer.name)) {
-                names.push(key);
+                names.push((key, steer.kinds));
             }
         }
         let jobs: Vec<_> = fleet.zones.iter().zip(steered).collect();
@@ -75,7 +75,7 @@ impl Zones {
     }
 
     /// One zone: as it was, or read again.
-    fn one(&self, file: &ZoneFile, steered: &[Box<[u8]>]) -> Result<Entry, Vec<Fault>> {
+    fn one(&self, file: &ZoneFile, steered: &[SteeredKey]) -> Result<Entry, Vec<Fault>> {
         let apex = Name::from_ascii(file.name.as_str()).map_err(|error| {
             let message = format!(
                 "zone {:?} has no name that DNS can carry: {error}",
@@ -164,7 +164,10 @@ impl Zones {
         let apex = Name::from_ascii(apex).unwrap();
         let steered: Vec<_> = steered
             .iter()
-            .map(|name| wire::key(&Name::from_ascii(name).unwrap()))
+            .map(|name| {
+                let kinds = steer_topology::Kinds::NONE.with(steer_topology::Kind::Address);
+                (wire::key(&Name::from_ascii(name).unwrap()), kinds)
+            })
             .collect();
         let mut master = Master::of_text(Path::new("test.zone"), text, &apex);
         match Zone::build(&apex, &mut master, &steered) {

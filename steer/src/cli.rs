@@ -248,7 +248,7 @@ pub(crate) struct ReloadArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArgs {
-    /// A file of lines CLIENT NAME [A|AAAA] [COUNT]; what follows a # is no query.
+    /// A file of lines CLIENT NAME [TYPE] [COUNT]; what follows a # is no query.
     #[arg(long, value_name = "FILE")]
     pub(crate) queries: PathBuf,
     /// The configuration as it is.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::hash::Hash;
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::Serialize;
-use steer_dns::{Sent, Tables};
+use steer_dns::{Asked, Sent, Tables};
 use steer_health::Judge;
 use steer_topology::{Geography, Name, airports};
 
@@ -32,7 +33,7 @@ const MAX_LINE: u64 = 1_024;
 struct Query {
     client: IpAddr,
     name: Name,
-    v6: bool,
+    asked: Asked,
     count: u64,
 }
 
@@ -41,6 +42,8 @@ struct World {
     tables: Tables,
     /// Where each address stands.
     places: HashMap<IpAddr, String>,
+    /// Where the endpoints of each name stand.
+    names: HashMap<String, String>,
     rng: SmallRng,
 }
 
@@ -95,7 +98,7 @@ fn each_query(path: &Path, mut then: impl FnMut(&Query)) -> Result<(), Failure> 
         }
         let query = one_line(&line).map_err(|wrong| {
             let place = format!("{}:{number}", path.display());
-            Failure::Usage(format!("{place}: {wrong}; write CLIENT NAME [A|AAAA] [COUNT]"))
+            Failure::Usage(format!("{place}: {wrong}; write CLIENT NAME [TYPE] [COUNT]"))
         })?;
         if let Some(query) = query {
             then(&query);
@@ -129,14 +132,13 @@ fn read(text: &str) -> Result<Query, String> {
         name: name
             .parse()
             .map_err(|error| format!("{name:?} is no name: {error}"))?,
-        v6: false,
+        asked: Asked::A,
         count: 1,
     };
     let mut rest = words.peekable();
-    if let Some(rtype) =
-        rest.next_if(|word| word.eq_ignore_ascii_case("A") || word.eq_ignore_ascii_case("AAAA"))
-    {
-        query.v6 = rtype.len() == 4;
+    let is_type = |word: &&str| !word.starts_with(|first: char| first.is_ascii_digit() || first == '-');
+    if let Some(rtype) = rest.next_if(is_type) {
+        query.asked = rtype.parse()?;
     }
     if let Some(count) = rest.next() {
         query.count = count.parse().map_err(|_| format!("{count:?} is no count"))?;
@@ -152,19 +154,21 @@ impl World {
         let judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
         let fleet = &loaded.fleet;
         let mut places: HashMap<IpAddr, String> = HashMap::new();
+        let mut names: HashMap<String, String> = HashMap::new();
         for endpoint in &fleet.endpoints {
             let address = endpoint.address.ip();
             let place = endpoint
                 .site
                 .map_or_else(|| address.to_string(), |site| fleet.site(site).name.clone());
-            let known = places.entry(address).or_insert_with(|| place.clone());
-            if *known != place {
-                "(several sites)".clone_into(known);
+            learn(&mut places, address, &place);
+            if let Some(target) = endpoint.target() {
+                learn(&mut names, target.to_string(), &place);
             }
         }
         Self {
             tables: loaded.tables(Arc::new(judge.first_snapshot())),
             places,
+            names,
             rng: SmallRng::seed_from_u64(0),
         }
     }
@@ -175,13 +179,15 @@ impl World {
         for _ in 0..draws {
             let place = match self
                 .tables
-                .send(query.client, &query.name, query.v6, &mut self.rng)
+                .send(query.client, &query.name, query.asked, &mut self.rng)
             {
                 Sent::To(address) => self
                     .places
                     .get(&address)
                     .cloned()
                     .unwrap_or_else(|| address.to_string()),
+                Sent::On(name) => self.names.get(&name).cloned().unwrap_or(name),
+                Sent::Told(text) => format!("{text:?}"),
                 Sent::Nowhere => "(no answer)".to_owned(),
                 Sent::Refused => "(refused)".to_owned(),
                 Sent::Failed => "(failed)".to_owned(),
@@ -190,6 +196,14 @@ impl World {
                 *counts.entry(place.clone()).or_default() += each;
             }
         }
+    }
+}
+
+/// What stands at several sites is at none.
+fn learn<K: Eq + Hash>(places: &mut HashMap<K, String>, what: K, place: &str) {
+    let known = places.entry(what).or_insert_with(|| place.to_owned());
+    if known != place {
+        "(several sites)".clone_into(known);
     }
 }
 
@@ -274,15 +288,19 @@ mod tests {
                 .contains("more than 1024 octets")
         );
         let query = read("192.0.2.1 www.example.com").unwrap();
-        assert_eq!((query.v6, query.count), (false, 1));
+        assert_eq!((query.asked, query.count), (Asked::A, 1));
         let query = read("2001:db8::1 www.example.com. aaaa 20").unwrap();
-        assert_eq!((query.v6, query.count, query.client.is_ipv6()), (true, 20, true));
+        assert_eq!(
+            (query.asked, query.count, query.client.is_ipv6()),
+            ("AAAA".parse().unwrap(), 20, true)
+        );
         assert_eq!(read("192.0.2.1 a.example 7").unwrap().count, 7);
         for (wrong, why) in [
             ("192.0.2 a.example", "\"192.0.2\" is no address of a client"),
             ("192.0.2.1", "the line has no name"),
             ("192.0.2.1 a..example", "\"a..example\" is no name"),
-            ("192.0.2.1 a.example MX", "\"MX\" is no count"),
+            ("192.0.2.1 a.example NS", "\"NS\" is none of A, AAAA, HTTPS"),
+            ("192.0.2.1 a.example MX -1", "\"-1\" is no count"),
             ("192.0.2.1 a.example A 1 2", "\"2\" is too much"),
         ] {
             let error = read(wrong).unwrap_err();

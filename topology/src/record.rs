@@ -179,7 +179,10 @@ mod tests {
         let set: Kinds = [Kind::Txt, Kind::Https].into_iter().collect();
         assert_eq!(set.iter().collect::<Vec<_>>(), [Kind::Https, Kind::Txt]);
         assert!(!set.has(Kind::Mx) && !set.is_empty() && Kinds::NONE.is_empty());
-        assert_eq!(serde_json::to_string(&set).ok().as_deref(), Some("[\"https\",\"txt\"]"));
+        assert_eq!(
+            serde_json::to_string(&set).ok().as_deref(),
+            Some("[\"https\",\"txt\"]")
+        );
         for kind in Kind::ALL {
             assert_eq!(Kinds::NONE.with(kind).iter().collect::<Vec<_>>(), [kind]);
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use steer_health::{Service, Verdict};
 
-use super::{AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note};
+use super::{AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note, PartView};
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +80,14 @@ impl fmt::Display for ClassView {
 impl fmt::Display for AnswerView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}  {}, scope {}", self.rtype, self.rcode, self.scope)?;
+        let is_binding = matches!(self.rtype.as_str(), "HTTPS" | "SVCB");
         for chain in &self.chains {
+            match chain.part {
+                PartView::Ipv4 if is_binding => writeln!(f, "  the chain for ipv4hint")?,
+                PartView::Ipv6 if is_binding => writeln!(f, "  the chain for ipv6hint")?,
+                PartView::Ipv4 | PartView::Ipv6 => {}
+                PartView::Names => writeln!(f, "  the chain for names, both families together")?,
+            }
             write!(f, "{chain}")?;
         }
         writeln!(f, "  answer")?;

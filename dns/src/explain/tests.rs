@@ -26,7 +26,7 @@ fn explained(tables: &Tables, clients: &[&str]) -> String {
     text
 }
 
-fn check(golden: &str, text: &str) {
+pub(super) fn check(golden: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("golden/explain")
         .join(format!("{golden}.txt"));
@@ -164,11 +164,8 @@ fn the_ttl_is_short_until_all_have_been_up_for_long_enough_under_announced_addre
     };
     let key = crate::zones::key_of(&"www.example.com".parse().unwrap()).unwrap();
     let ttls = |tables: &Tables| {
-        let of = |rtype| tables.ttl(&key, rtype);
-        (
-            of(hickory_proto::rr::RecordType::A),
-            of(hickory_proto::rr::RecordType::AAAA),
-        )
+        let of = |part| tables.ttl_of(&key, hickory_proto::rr::RecordType::A, part);
+        (of(crate::tables::Part::V4), of(crate::tables::Part::V6))
     };
     let fresh = crate::testing::compile(at(0, &[]));
     assert_eq!(ttls(&fresh), (Some(5), Some(5)), "up only just now");

@@ -21,12 +21,14 @@ const MARKED: [Filter; 6] = [
 fn plain(n: usize) -> Candidate {
     Candidate {
         endpoint: EndpointId(n as u32),
+        first: EndpointId(n as u32),
         index: n as u32,
         address: Ipv4Addr::new(192, 0, 2, n as u8).into(),
         site: Some(SiteId(n as u16)),
         weight: 1,
         tier: 0,
         serving: true,
+        lost: false,
         room: Room::default(),
         seen: Seen::BLIND,
     }

@@ -1,14 +1,15 @@
 //! From a pool to the candidates of a chain, and how a client class looks at them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use hickory_proto::rr::RecordType;
 use steer_health::Snapshot;
 use steer_topology::{
     AllDown, ByClient, Class, ClassId, Classes, Continent, CountryCode, EndpointId, Fence, Fleet, Nested,
     PoolId, SiteId, Steer, Target,
 };
 
+use super::decide::is_lost;
 use crate::filter::{Candidate, Room, Seen};
 
 /// The places of the sites in the orders of each class, turned around for the look-up.
@@ -60,31 +61,62 @@ impl Ranks {
     }
 }
 
-/// The candidates of one name and family, before any class looks at them.
+/// What a chain is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The IPv4 endpoints.
+    V4,
+    /// The IPv6 endpoints.
+    V6,
+    /// All endpoints by what they say in records other than addresses.
+    Names,
+}
+
+impl Part {
+    fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+            Self::Names => true,
+        }
+    }
+}
+
+/// The candidates of one name and part, before any class looks at them.
 #[derive(Debug)]
 pub(crate) struct Field {
     /// The pool's, then those of the fallback pool.
     pub(crate) all: Vec<Candidate>,
     /// How many are the pool's own.
     pub(crate) own: usize,
+    /// The pool's endpoints behind those.
+    pub(crate) members: Vec<EndpointId>,
     /// Where each stands.
     places: Vec<Option<(CountryCode, Option<Continent>)>>,
 }
 
 impl Field {
-    pub(crate) fn new(snapshot: &Snapshot, steer: &Steer, rtype: RecordType) -> Self {
+    pub(crate) fn new(snapshot: &Snapshot, steer: &Steer, part: Part) -> Self {
         let fleet = &snapshot.fleet;
-        let of_family = |address: IpAddr| address.is_ipv4() == (rtype == RecordType::A);
+        let of_part = |pool, serves: &dyn Fn(EndpointId) -> bool| {
+            let mut list = of_pool(snapshot, pool, serves);
+            list.retain(|candidate| part.has(candidate.address));
+            list
+        };
         let serves = |id: EndpointId| snapshot.endpoint(id).service.takes_new_clients();
-        let mut all = of_pool(fleet, steer.pool, &serves);
-        all.retain(|candidate| of_family(candidate.address));
-        let own = all.len();
-        if let AllDown::Pool(pool) = steer.if_all_down {
-            // Never health-gated: what is in it counts as up.
-            let mut fallback = of_pool(fleet, pool, &|_| true);
-            fallback.retain(|candidate| of_family(candidate.address));
-            all.extend(fallback);
+        let mut all = of_part(steer.pool, &serves);
+        let members = all.iter().map(|candidate| candidate.endpoint).collect();
+        // Never health-gated: what is in it counts as up.
+        let mut fallback = match steer.if_all_down {
+            AllDown::Pool(pool) => of_part(pool, &|_| true),
+            AllDown::ServeAll | AllDown::ServeLastGood | AllDown::Nodata | AllDown::Servfail => Vec::new(),
+        };
+        if part == Part::Names {
+            all = merged(fleet, all);
+            fallback = merged(fleet, fallback);
         }
+        let own = all.len();
+        all.extend(fallback);
         (0..)
             .zip(&mut all)
             .for_each(|(index, candidate)| candidate.index = index);
@@ -93,7 +125,12 @@ impl Field {
             Some((country, country.continent()))
         };
         let places = all.iter().map(place).collect();
-        Self { all, own, places }
+        Self {
+            all,
+            own,
+            members,
+            places,
+        }
     }
 
     /// How a client of `class` sees them, for the filters of `steer`. `None`: a client of whom nothing is known.
@@ -175,7 +212,37 @@ fn is_meant(target: Target, candidate: &Candidate) -> bool {
     }
 }
 
-fn of_pool(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Candidate> {
+/// Endpoints at one site that say the same are one candidate: the first of them gives place and weight, and the best
+/// of them says whether it serves.
+fn merged(fleet: &Fleet, list: Vec<Candidate>) -> Vec<Candidate> {
+    let mut places: HashMap<_, usize> = HashMap::with_capacity(list.len());
+    let mut merged: Vec<Candidate> = Vec::with_capacity(list.len());
+    for candidate in list {
+        let endpoint = fleet.endpoint(candidate.endpoint);
+        let says = (
+            candidate.site,
+            endpoint.target(),
+            endpoint.address.port(),
+            &endpoint.said,
+        );
+        let place = *places.entry(says).or_insert(merged.len());
+        match merged.get_mut(place) {
+            None => merged.push(candidate),
+            Some(first) => {
+                let standing = |of: &Candidate| (!of.lost, of.serving);
+                if standing(&candidate) > standing(first) {
+                    first.endpoint = candidate.endpoint;
+                }
+                first.lost &= candidate.lost;
+                first.serving |= candidate.serving;
+            }
+        }
+    }
+    merged
+}
+
+fn of_pool(snapshot: &Snapshot, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Candidate> {
+    let fleet = &snapshot.fleet;
     let members = members(fleet, pool, serves);
     let mut tiers: Vec<&[u16]> = members.iter().map(|member| &*member.tiers).collect();
     tiers.sort_unstable();
@@ -190,12 +257,14 @@ fn of_pool(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> 
         let room = endpoint.site.map(|site| fleet.site(site));
         Candidate {
             endpoint: member.endpoint,
+            first: member.endpoint,
             index: 0,
             address: endpoint.address.ip(),
             site: endpoint.site,
             weight: member.weight,
             tier,
             serving: serves(member.endpoint),
+            lost: is_lost(snapshot, member.endpoint),
             room: room.map_or(Room::default(), |site| Room {
                 capacity: site.capacity,
                 load: site.load.unwrap_or(0),

@@ -6,6 +6,7 @@ use rand::rngs::SmallRng;
 use steer_health::{Service, Snapshot, Verdict};
 use steer_topology::{AllDown, EndpointId, Filter, Steer};
 
+use super::family::{Picked, each_once};
 use crate::filter::{self, Candidate, Network, Outcome, Step};
 
 /// Which form of the last-site rule applied.
@@ -30,6 +31,17 @@ pub(crate) enum Left {
     Fail,
 }
 
+impl Left {
+    /// Each once, as `of` tells it.
+    pub(crate) fn picked<T: PartialEq>(&self, of: impl Fn(&Candidate) -> T) -> Picked<T> {
+        match self {
+            Self::List(list) => Picked::List(each_once(list.iter().map(of))),
+            Self::Refused => Picked::Refused,
+            Self::Fail => Picked::Fail,
+        }
+    }
+}
+
 /// One run of one chain for one client, with notes for people.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -42,7 +54,6 @@ pub(crate) struct Run {
 /// What a run goes by.
 #[derive(Clone, Copy)]
 pub(crate) struct Deciding<'t> {
-    pub(crate) snapshot: &'t Snapshot,
     pub(crate) steer: &'t Steer,
     /// For `serve-last-good`.
     pub(crate) good: &'t [EndpointId],
@@ -82,8 +93,7 @@ impl Deciding<'_> {
                 left,
             };
         }
-        let is_lost = |candidate: &Candidate| is_lost(self.snapshot, candidate.endpoint);
-        if !candidates.iter().all(is_lost) {
+        if !candidates.iter().all(|candidate| candidate.lost) {
             let left = self.run(candidates.clone(), rng, &mut steps);
             if left != Left::List(Vec::new()) {
                 return Run {
@@ -101,7 +111,7 @@ impl Deciding<'_> {
             AllDown::Servfail => Left::Fail,
             AllDown::ServeAll => self.run(taken_as_up(&candidates, |_| true), rng, &mut steps),
             AllDown::ServeLastGood => {
-                let was_good = |candidate: &Candidate| self.good.contains(&candidate.endpoint);
+                let was_good = |candidate: &Candidate| self.good.contains(&candidate.first);
                 let known = candidates.iter().any(was_good);
                 let list = taken_as_up(&candidates, |candidate| !known || was_good(candidate));
                 self.run(list, rng, &mut steps)

@@ -1,20 +1,18 @@
-//! The rows of one plan and address family: what the chain gives to each client class.
+//! The rows of one plan and part (an address family, or names): what the chain gives to each client class.
 //!
 //! The chain is cut at its first filter that draws: what stands before is run here, once per class; the rest needs
 //! the query and is run then, on the few candidates that are left. Rows that came out equal are stored once.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use steer_health::{Service, Snapshot, Verdict};
 use steer_topology::{AllDown, Classes, EndpointId, Filter, Steer};
 
-use super::candidates::{Eyes, Field};
-use super::decide::{Deciding, Left, is_lost};
+use super::candidates::{Eyes, Field, Part};
+use super::decide::{Deciding, Left};
 use crate::filter::{self, Candidate, Outcome, Seen};
 use crate::subnet::Locate;
 
@@ -63,29 +61,23 @@ struct Slot {
 
 /// What a client gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Picked {
-    List(Vec<IpAddr>),
+pub(crate) enum Picked<T> {
+    List(Vec<T>),
     Refused,
     Fail,
 }
 
 impl Family {
     /// `before`: the same family in the last tables, of the same fleet.
-    pub(crate) fn compile(
-        ground: Ground<'_>,
-        steer: &Steer,
-        rtype: RecordType,
-        before: Option<&Self>,
-    ) -> Self {
+    pub(crate) fn compile(ground: Ground<'_>, steer: &Steer, part: Part, before: Option<&Self>) -> Self {
         let Ground {
             snapshot, classes, ..
         } = ground;
-        let field = Field::new(snapshot, steer, rtype);
-        let good = good(snapshot, steer, &field, before);
+        let field = Field::new(snapshot, steer, part);
+        let good = good(steer, &field, before);
         let cut = steer.chain.iter().position(|filter| filter.is_drawn());
         let (head, tail) = steer.chain.split_at(cut.unwrap_or(steer.chain.len()));
         let deciding = Deciding {
-            snapshot,
             steer,
             good: &good,
             chain: head,
@@ -128,19 +120,25 @@ impl Family {
         }
     }
 
+    /// Whether there is no candidate at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.candidates.is_empty()
+    }
+
     /// For `serve-last-good`.
     pub(crate) fn good(&self) -> &[EndpointId] {
         &self.good
     }
 
-    /// The answer for a client, and its scope: the length of the network around the client for which it holds;
-    /// `None` where it holds for everybody.
-    pub(crate) fn pick<R: Rng + ?Sized>(
+    /// The answer for a client, each of it once, and its scope: the length of the network around the client for which
+    /// it holds; `None` where it holds for everybody. `of` says what is told of a candidate.
+    pub(crate) fn pick<T: PartialEq, R: Rng + ?Sized>(
         &self,
         client: Locate,
         classes: &Classes,
         rng: &mut R,
-    ) -> Option<(Picked, Option<u8>)> {
+        of: impl Fn(&Candidate) -> T,
+    ) -> Option<(Picked<T>, Option<u8>)> {
         let (row, scope) = self.row(client, classes)?;
         let slots = match row {
             Row::Fail => return Some((Picked::Fail, scope)),
@@ -148,8 +146,11 @@ impl Family {
             Row::List(slots) => slots,
         };
         if self.tail.is_empty() {
-            let addresses = slots.iter().filter_map(|slot| self.candidate(slot));
-            return Some((Picked::List(addresses_of(addresses.map(|c| c.address))), scope));
+            let list = slots.iter().filter_map(|slot| self.candidate(slot));
+            return Some((
+                Picked::List(each_once(list.map(|candidate| of(&candidate)))),
+                scope,
+            ));
         }
         let network = match client {
             Locate::By(address) => Some(filter::network(address)),
@@ -176,7 +177,7 @@ impl Family {
         });
         let scope = scope.max(chosen_by.max().filter(|_| list.len() > 1));
         Some(match filter::run(&self.tail, &mut list, network, rng, None) {
-            Outcome::Answer => (Picked::List(addresses(&list)), scope),
+            Outcome::Answer => (Picked::List(each_once(list.iter().map(of))), scope),
             Outcome::Refused => (Picked::Refused, scope),
         })
     }
@@ -246,16 +247,15 @@ fn slot(candidate: &Candidate, tail: &[Filter]) -> Slot {
     }
 }
 
-fn good(snapshot: &Snapshot, steer: &Steer, field: &Field, before: Option<&Family>) -> Box<[EndpointId]> {
+fn good(steer: &Steer, field: &Field, before: Option<&Family>) -> Box<[EndpointId]> {
     if steer.if_all_down != AllDown::ServeLastGood {
         return Box::default();
     }
-    let own = field
-        .all
-        .iter()
-        .take(field.own)
-        .map(|candidate| candidate.endpoint);
-    let good: Box<[EndpointId]> = own.filter(|id| !is_lost(snapshot, *id)).collect();
+    let own = field.all.iter().take(field.own);
+    let good: Box<[EndpointId]> = own
+        .filter(|candidate| !candidate.lost)
+        .map(|candidate| candidate.first)
+        .collect();
     match before {
         Some(before) if good.is_empty() => before.good.clone(),
         Some(_) | None => good,
@@ -265,10 +265,10 @@ fn good(snapshot: &Snapshot, steer: &Steer, field: &Field, before: Option<&Famil
 /// `None` while a change is likely, or where only DNS could move the clients of an address.
 fn calm_since(snapshot: &Snapshot, field: &Field) -> Option<Timestamp> {
     let fleet = &snapshot.fleet;
-    let own = field.all.iter().take(field.own);
     let mut since = Timestamp::MIN;
-    for candidate in own {
-        let state = snapshot.endpoint(candidate.endpoint);
+    for id in &field.members {
+        let state = snapshot.endpoint(*id);
+        let address = fleet.endpoint(*id).address.ip();
         let is_calm = match (&state.service, state.verdict) {
             (Service::In, Verdict::Up) => true,
             (Service::In, Verdict::Down | Verdict::Unknown)
@@ -278,7 +278,7 @@ fn calm_since(snapshot: &Snapshot, field: &Field) -> Option<Timestamp> {
             fleet
                 .anycast
                 .iter()
-                .any(|anycast| anycast.prefix.contains(candidate.address))
+                .any(|anycast| anycast.prefix.contains(address))
         };
         if !is_calm || !routed() {
             return None;
@@ -288,18 +288,13 @@ fn calm_since(snapshot: &Snapshot, field: &Field) -> Option<Timestamp> {
     Some(since)
 }
 
-/// The addresses in order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an
-/// address on two ports.
-pub(crate) fn addresses(list: &[Candidate]) -> Vec<IpAddr> {
-    addresses_of(list.iter().map(|candidate| candidate.address))
-}
-
-fn addresses_of(list: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let mut addresses = Vec::with_capacity(list.size_hint().0);
-    for address in list {
-        if !addresses.contains(&address) {
-            addresses.push(address);
+/// In order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an address on two ports.
+pub(crate) fn each_once<T: PartialEq>(list: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = Vec::with_capacity(list.size_hint().0);
+    for one in list {
+        if !seen.contains(&one) {
+            seen.push(one);
         }
     }
-    addresses
+    seen
 }

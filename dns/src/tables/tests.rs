@@ -23,7 +23,9 @@ fn pick(tables: &Tables, client: Locate) -> (Steered, Option<u8>) {
 fn addresses_for(tables: &Tables, client: &str) -> Vec<String> {
     match pick(tables, Locate::By(ip(client))).0 {
         Steered::Addresses { addresses, .. } => addresses.iter().map(ToString::to_string).collect(),
-        other @ (Steered::Refused | Steered::Fail) => panic!("{other:?}"),
+        other @ (Steered::Refused | Steered::Fail | Steered::Set { .. } | Steered::Nothing) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -34,7 +36,7 @@ fn names_with_the_same_plan_share_it_and_others_do_not() {
                 if_all_down = \"nodata\"\n";
     let tables = tables_of(&config("[\"up\", \"nearest\"]", more), &[]);
     assert_eq!((tables.names.len(), tables.plans.len()), (3, 2));
-    let ttl = |name| tables.ttl(&key(name), A);
+    let ttl = |name| tables.ttl_of(&key(name), A, Part::V4);
     assert_eq!(
         (ttl("www.example.com"), ttl("a.example.com")),
         (Some(30), Some(5))
@@ -89,6 +91,7 @@ fn a_fence_refuses_who_may_be_sent_nowhere_and_holds_under_every_rule() {
             Steered::Addresses { addresses, .. } => assert_eq!(addresses, expected, "{rule}"),
             Steered::Refused => assert_eq!(rule, "pool:sorry", "its pool is in America"),
             Steered::Fail => assert_eq!(rule, "servfail"),
+            other @ (Steered::Set { .. } | Steered::Nothing) => panic!("{other:?}"),
         }
     }
 }

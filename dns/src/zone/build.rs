@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use steer_topology::Kinds;
 
 use super::checks::Checks;
 use super::set::{RrSet, is_same};
@@ -19,7 +20,7 @@ pub(super) struct Draft {
     /// As it was written first.
     pub(super) written: Box<[u8]>,
     pub(super) sets: Vec<DraftSet>,
-    pub(super) steered: bool,
+    pub(super) steered: Kinds,
 }
 
 /// The records of one name and type while they come in.
@@ -35,6 +36,9 @@ pub(super) struct DraftSet {
     warned_of_ttl: bool,
 }
 
+/// A steered name, and what is decided there.
+pub(crate) type SteeredKey = (Box<[u8]>, Kinds);
+
 pub(super) type Drafts = HashMap<Box<[u8]>, Draft>;
 
 impl Draft {
@@ -45,7 +49,7 @@ impl Draft {
 
 impl Zone {
     /// Builds the zone from what was written. `None` when `master` holds faults afterwards.
-    pub(crate) fn build(apex: &Name, master: &mut Master, steered: &[Box<[u8]>]) -> Option<Self> {
+    pub(crate) fn build(apex: &Name, master: &mut Master, steered: &[SteeredKey]) -> Option<Self> {
         let apex_key = wire::key(apex);
         let mut intake = Intake {
             minimum: soa_minimum(&master.records, &apex_key),
@@ -57,8 +61,9 @@ impl Zone {
             intake.take(apex, written);
         }
         let mut drafts = intake.drafts;
-        for name in steered.iter().filter(|name| is_within(name, &apex_key)) {
-            drafts.entry(name.clone()).or_default().steered = true;
+        for (name, kinds) in steered.iter().filter(|(name, _)| is_within(name, &apex_key)) {
+            let draft = drafts.entry(name.clone()).or_default();
+            draft.steered = draft.steered.and(*kinds);
         }
         let negative = Checks::new(&apex_key, &drafts, master).run(apex);
         if !master.faults.is_empty() {

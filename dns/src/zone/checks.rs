@@ -4,10 +4,12 @@
 //! served as it stands, but somebody who follows what it says gets nowhere.
 
 use hickory_proto::rr::{Name, Record, RecordType};
+use steer_topology::Kind;
 
 use super::build::{Draft, DraftSet, Drafts, negative, show};
 use super::is_within;
 use super::set::target;
+use crate::lookup::kind_of;
 use crate::master::Master;
 use crate::wire;
 
@@ -55,7 +57,7 @@ impl<'z> Checks<'z> {
             self.soa_stands_at_the_apex(key, draft);
             self.cname_stands_alone(draft);
             self.nothing_lies_below_a_dname(key, draft);
-            if draft.steered {
+            if !draft.steered.is_empty() {
                 self.steered_name_is_free(key, draft);
             }
             for set in &draft.sets {
@@ -109,13 +111,12 @@ impl<'z> Checks<'z> {
     }
 
     fn steered_name_is_free(&mut self, key: &[u8], draft: &Draft) {
-        for rtype in [
-            RecordType::A,
-            RecordType::AAAA,
-            RecordType::CNAME,
-            RecordType::DNAME,
-        ] {
-            if let Some(set) = draft.set(rtype) {
+        let is_alias = draft.steered.has(Kind::Cname);
+        for set in &draft.sets {
+            let rtype = set.rtype;
+            let is_decided = kind_of(rtype).is_some_and(|kind| draft.steered.has(kind));
+            // RFC 1034 §3.6.2 both ways: an alias of ours stands alone too.
+            if is_decided || is_alias || matches!(rtype, RecordType::CNAME | RecordType::DNAME) {
                 let owner = show(&draft.written);
                 let message = format!("{owner} has {rtype} records here and is steered by the configuration");
                 let remedy = "remove these records, or the [[steer]] entry of that name";
@@ -187,8 +188,12 @@ impl<'z> Checks<'z> {
 
     /// What a client finds at a name. Glue is found below cuts, where nothing else of ours is.
     fn find(&self, name: &[u8], is_glue: bool) -> Target<'z> {
+        // Gap: RFC 2181 §10.3: a steered CNAME is an alias too, and is not told.
         let has_addresses = |draft: &Draft| {
-            draft.steered || draft.set(RecordType::A).is_some() || draft.set(RecordType::AAAA).is_some()
+            draft.steered.has(Kind::Address)
+                || draft.steered.has(Kind::Cname)
+                || draft.set(RecordType::A).is_some()
+                || draft.set(RecordType::AAAA).is_some()
         };
         if !is_within(name, self.apex) || (!is_glue && self.is_delegated(name)) {
             return Target::Fine;

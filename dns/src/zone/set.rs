@@ -5,7 +5,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 
 /// The records of one name and type. All have the same TTL (RFC 2181 §5.2).
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RrSet {
     pub(crate) rtype: RecordType,
     pub(crate) ttl: u32,

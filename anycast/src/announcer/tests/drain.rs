@@ -1,6 +1,6 @@
 //! The ladder: each step at its time, each taken back at once.
 
-use steer_topology::{Binding, Kind, Kinds, AllDown, Community, DrainStep, Maps, PoolId, Steer, Ttl};
+use steer_topology::{AllDown, Binding, Community, DrainStep, Kind, Kinds, Maps, PoolId, Steer, Ttl};
 
 use super::*;
 use crate::announcer::ladder::DNS_SLACK;

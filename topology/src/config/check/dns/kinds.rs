@@ -203,8 +203,15 @@ pub(in crate::config::check) struct Pools<'p> {
 impl<'p> Pools<'p> {
     /// The endpoints of a pool and of those in it, with the names of their pools.
     fn members(self, pool: PoolId) -> Vec<(&'p str, &'p Endpoint)> {
-        let nest = self.nests.as_ref().ok().and_then(|nests| nests.get(pool.0 as usize));
-        let drafts = nest.into_iter().flatten().filter_map(|pool| self.drafts.get(*pool));
+        let nest = self
+            .nests
+            .as_ref()
+            .ok()
+            .and_then(|nests| nests.get(pool.0 as usize));
+        let drafts = nest
+            .into_iter()
+            .flatten()
+            .filter_map(|pool| self.drafts.get(*pool));
         drafts
             .filter_map(|draft| draft.as_ref().ok())
             .flat_map(|(pool, endpoints)| endpoints.iter().map(|endpoint| (pool.name.as_str(), endpoint)))
@@ -258,7 +265,10 @@ fn one_port(
             "add \"address\" to `type`, or write target = \"endpoint\"",
         ));
     }
-    let ports: BTreeSet<u16> = members.iter().map(|(_, endpoint)| endpoint.address.port()).collect();
+    let ports: BTreeSet<u16> = members
+        .iter()
+        .map(|(_, endpoint)| endpoint.address.port())
+        .collect();
     let mut ports = ports.into_iter();
     match (ports.next(), ports.next()) {
         (Some(one), Some(other)) => Err(cx.sink.conflict(
@@ -310,16 +320,15 @@ fn named(
     Ok(())
 }
 
-fn texts(
-    cx: &Context<'_, '_>,
-    span: &Range<usize>,
-    members: &[(&str, &Endpoint)],
-) -> Result<(), Reported> {
+fn texts(cx: &Context<'_, '_>, span: &Range<usize>, members: &[(&str, &Endpoint)]) -> Result<(), Reported> {
     match members.iter().find(|(_, endpoint)| endpoint.said.text.is_empty()) {
         None => Ok(()),
         Some((pool, endpoint)) => Err(cx.sink.conflict(
             span.clone(),
-            format!("type `txt` needs `text`, but endpoint {} of pool `{pool}` has none", endpoint.address),
+            format!(
+                "type `txt` needs `text`, but endpoint {} of pool `{pool}` has none",
+                endpoint.address
+            ),
             "add for example text = \"v=1\" to it",
         )),
     }
