@@ -177,7 +177,7 @@ mod tests {
         }
         let tables = tables_of(&text, &["198.51.100.2"]);
         let name = "www.example.com".parse().unwrap();
-        let mut send = |client: usize, asked: &str| {
+        let send = |client: usize, asked: &str| {
             let mut rng = SmallRng::seed_from_u64(0);
             tables.send(ip(CLIENTS[client].0), &name, asked.parse().unwrap(), &mut rng)
         };
