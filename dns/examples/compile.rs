@@ -6,11 +6,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use steer_dns::{Tables, Zones};
-use steer_health::{EndpointState, Service, Snapshot, Verdict};
+use steer_health::{Change, Judge, Verdict};
 use steer_topology::{Classes, Endpoint, EndpointId, Fleet, Geography, Pool, PoolId, Resolve, Steer};
 
 const NAMES: usize = 10_000;
@@ -42,8 +42,8 @@ fn main() -> Result<(), String> {
         classes.len(),
         base.sites.len()
     );
-    println!("| pools | plans | full | after one verdict: median | worst | tables |");
-    println!("| --- | --- | --- | --- | --- | --- |");
+    println!("| pools | plans | full | after one verdict: snapshot, median | tables, median | worst | size |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     for pools in [1, 100, NAMES] {
         measure(&Arc::new(grown(&base, pools)), &classes, &geography)?;
     }
@@ -109,51 +109,54 @@ fn grown(base: &Fleet, pools: usize) -> Fleet {
     fleet
 }
 
-fn snapshot(fleet: &Arc<Fleet>, number: u64, down: Option<usize>) -> Arc<Snapshot> {
-    let up = EndpointState {
+/// The checks of a fleet whose endpoints are all up.
+fn settled(fleet: &Arc<Fleet>) -> Judge {
+    let (now, at) = (Instant::now(), Timestamp::UNIX_EPOCH);
+    let mut judge = Judge::new(Arc::clone(fleet), now, at);
+    let up = fleet.endpoint_ids().map(|endpoint| Change {
+        endpoint,
         verdict: Verdict::Up,
-        service: Service::In,
         cause: "connected".to_owned(),
-        since: Timestamp::UNIX_EPOCH,
-    };
-    let mut endpoints = vec![up; fleet.endpoints.len()];
-    if let Some(state) = down.and_then(|down| endpoints.get_mut(down)) {
-        (state.verdict, state.service) = (Verdict::Down, Service::Out);
-        "connection refused".clone_into(&mut state.cause);
-    }
-    Arc::new(Snapshot {
-        number,
-        at: Timestamp::UNIX_EPOCH,
-        fleet: Arc::clone(fleet),
-        settled: true,
-        endpoints,
-        drains: Vec::new(),
-    })
+    });
+    judge.on_verdicts(up, now, at);
+    judge
+}
+
+fn middle_and_worst(mut times: Vec<Duration>) -> [f64; 2] {
+    times.sort_unstable();
+    let ms = |place: usize| times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    [ms(times.len() / 2), ms(times.len() - 1)]
 }
 
 fn measure(fleet: &Arc<Fleet>, classes: &Arc<Classes>, geography: &Arc<Geography>) -> Result<(), String> {
     let zones = Arc::new(Zones::load(fleet).map_err(|faults| faults.to_string())?);
-    let first = snapshot(fleet, 1, None);
+    let mut judge = settled(fleet);
+    let first = Arc::new(judge.first_snapshot());
     let begin = Instant::now();
     let geography = Some(Arc::clone(geography));
     let mut tables = Tables::compile(first, zones, Arc::clone(classes), geography);
     let full = begin.elapsed();
-    let mut times = Vec::with_capacity(ROUNDS);
+    let (mut judged, mut compiled) = (Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS));
     for round in 0..ROUNDS {
-        let down = (round * 7_919) % fleet.endpoints.len();
-        let next = snapshot(fleet, round as u64 + 2, (round % 2 == 0).then_some(down));
+        // Each round one endpoint goes down, or comes back.
+        let endpoint = EndpointId(((round / 2 * 7_919) % fleet.endpoints.len()) as u32);
+        let verdict = if round % 2 == 0 { Verdict::Down } else { Verdict::Up };
+        let at = Timestamp::UNIX_EPOCH + Duration::from_secs(1_000 * (round as u64 + 1));
+        let begin = Instant::now();
+        let next = judge.on_verdict(endpoint, verdict, "refused".to_owned(), begin, at);
+        judged.push(begin.elapsed());
+        let next = next.ok_or("a verdict made no snapshot")?;
         let begin = Instant::now();
         tables = tables.next(next);
-        times.push(begin.elapsed());
+        compiled.push(begin.elapsed());
+        judge.tell();
     }
-    times.sort_unstable();
     let (plans, bytes) = tables.size();
+    let ([judged, _], [middle, worst]) = (middle_and_worst(judged), middle_and_worst(compiled));
     println!(
-        "| {} | {plans} | {:.1} ms | {:.2} ms | {:.2} ms | {:.1} MB |",
+        "| {} | {plans} | {:.1} ms | {judged:.2} ms | {middle:.2} ms | {worst:.2} ms | {:.1} MB |",
         fleet.pools.len(),
         full.as_secs_f64() * 1e3,
-        times[times.len() / 2].as_secs_f64() * 1e3,
-        times[times.len() - 1].as_secs_f64() * 1e3,
         bytes as f64 / 1e6,
     );
     Ok(())

@@ -136,6 +136,7 @@ impl Tables {
         };
         let changed = snapshot.changed_since(&self.snapshot);
         let concerned: BTreeSet<u32> = changed
+            .into_iter()
             .flat_map(|id| self.dependants.of(id).iter().copied())
             .collect();
         let mut plans = self.plans.clone();

@@ -11,7 +11,7 @@ use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Verdict};
+use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Trail, Verdict};
 use steer_topology::{Bias, Classes, Fleet, Geography, Latency, Resolve, Traits};
 
 use crate::engine::Engine;
@@ -94,6 +94,8 @@ pub(crate) fn snapshot(fleet: &Arc<Fleet>, down: &[&str]) -> Arc<Snapshot> {
         settled: true,
         endpoints: fleet.endpoints.iter().map(state).collect(),
         drains: Vec::new(),
+        loads: Vec::new(),
+        trail: Trail::default(),
     })
 }
 

@@ -18,8 +18,9 @@
 
 mod drain;
 mod journal;
+mod loads;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,10 +30,11 @@ use steer_topology::{EndpointId, Fleet};
 
 use crate::guard::{Guard, Refusal};
 use crate::operator::Drain;
-use crate::snapshot::{Cause, EndpointState, Service, Snapshot, Verdict};
+use crate::snapshot::{Cause, EndpointState, Service, Snapshot, Trail, Verdict};
 use crate::units::Units;
 
 use journal::Journal;
+use loads::Loads;
 
 pub use drain::{DrainRefused, NotDrained};
 
@@ -80,6 +82,12 @@ pub struct Judge {
     window_slides: Option<Instant>,
     /// Whether `entries` differ from what was published.
     dirty: bool,
+    /// At least all whose entries differ from what was published.
+    touched: BTreeSet<EndpointId>,
+    /// Whether that is more than `touched` can tell.
+    all_touched: bool,
+    trail: Trail,
+    loads: Loads,
     journal: Journal,
 }
 
@@ -110,6 +118,10 @@ impl Judge {
             waiting: Vec::new(),
             window_slides: None,
             dirty: false,
+            touched: BTreeSet::new(),
+            all_touched: true,
+            trail: Trail::default(),
+            loads: Loads::default(),
             journal: Journal::default(),
             entries,
             fleet,
@@ -139,6 +151,8 @@ impl Judge {
             settled: self.settled,
             endpoints,
             drains: self.drains.clone(),
+            loads: self.loads.current(),
+            trail: self.trail.clone(),
         }
     }
 
@@ -165,7 +179,10 @@ impl Judge {
     /// snapshot is newer than `published`, whoever published that.
     pub(crate) fn probing_begins(&mut self, now: Instant, published: u64) {
         self.settle_by = now + time_to_settle(&self.fleet);
-        self.number = self.number.max(published);
+        if self.number < published {
+            self.number = published; // what that one says we do not know
+            self.all_touched = true;
+        }
     }
 
     /// Goes on with a new fleet and returns its first snapshot, one number on.
@@ -182,6 +199,7 @@ impl Judge {
             .inherit(&self.guard, &self.fleet.pools, &next.fleet.pools);
         next.inherit_states(&self);
         next.inherit_drains(&self, now, at);
+        next.inherit_loads(&self, now, at);
         if self.settled {
             next.settled = true;
             next.recount();
@@ -192,6 +210,8 @@ impl Judge {
         }
         next.number += 1;
         next.dirty = false;
+        next.touched.clear();
+        next.all_touched = false;
         let snapshot = Arc::new(next.snapshot());
         (next, snapshot)
     }
@@ -264,6 +284,7 @@ impl Judge {
         }
         self.end_drains(now, at);
         self.reconsider(now);
+        self.dirty |= self.loads.is_due(now, at);
         self.next_snapshot(at)
     }
 
@@ -275,7 +296,8 @@ impl Judge {
         } else {
             Some(self.settle_by)
         };
-        verdicts.into_iter().chain(self.drains_due).min()
+        let loads = self.loads.next_deadline();
+        verdicts.into_iter().chain(self.drains_due).chain(loads).min()
     }
 
     /// The time came: settles without the last verdicts, ends a drain, or asks the guard again.
@@ -299,6 +321,7 @@ impl Judge {
         let from = std::mem::replace(&mut entry.verdict, verdict);
         entry.cause = cause;
         entry.since = at;
+        self.touched.insert(endpoint);
         self.log_verdict(endpoint, from);
         if self.settled {
             self.dirty = true;
@@ -335,6 +358,7 @@ impl Judge {
     fn settle(&mut self) {
         self.settled = true;
         self.dirty = true;
+        self.all_touched = true;
         let unknown = self
             .entries
             .iter()
@@ -408,6 +432,7 @@ impl Judge {
         }
         entry.service = service;
         self.dirty = true;
+        self.touched.insert(endpoint);
         self.recount_one(endpoint);
         self.log_service(endpoint);
     }
@@ -436,8 +461,15 @@ impl Judge {
         if !std::mem::take(&mut self.dirty) {
             return None;
         }
+        let touched = std::mem::take(&mut self.touched);
+        self.trail = if std::mem::take(&mut self.all_touched) {
+            Trail::default()
+        } else {
+            self.trail.next(self.number, touched)
+        };
         self.number += 1;
         self.at = at;
+        self.loads.told();
         metrics::counter!("steer_health_snapshots_total").increment(1);
         Some(Arc::new(self.snapshot()))
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use steer_topology::{EndpointId, Fleet, SiteId};
 
 pub(crate) use handle::Command;
-pub use handle::{Commands, Drained, Kept, Operator, Order, Refused, Undrained};
+pub use handle::{Commands, Drained, Kept, LoadOrder, Operator, Order, Refused, Undrained};
 
 /// An operator's wish that something takes no new clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

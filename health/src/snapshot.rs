@@ -1,5 +1,7 @@
 //! The one truth: an immutable, numbered picture of the fleet and its verdicts.
 
+mod trail;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,7 +10,10 @@ use serde::Serialize;
 use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
 use tokio::sync::watch;
 
+use crate::load::Load;
 use crate::operator::{Drain, Target};
+
+pub use trail::Trail;
 
 /// What the checks say of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -107,6 +112,11 @@ pub struct Snapshot {
     pub endpoints: Vec<EndpointState>,
     /// The operator's wishes that stand, oldest first.
     pub drains: Vec<Drain>,
+    /// What sites get now, by [`SiteId`]; `None`, or no entry: nobody says. Read by DNS for `overflow`.
+    pub loads: Vec<Option<Load>>,
+    /// What the last snapshots changed.
+    #[serde(skip)]
+    pub trail: Trail,
 }
 
 /// A condition's value. `Unknown` changes nothing: what is announced stays, what is not stays not.
@@ -129,14 +139,29 @@ impl Snapshot {
     }
 
     /// The endpoints that traffic sees otherwise than in `before`, which is of the same fleet. The cause of a verdict
-    /// is for people and does not count.
-    pub fn changed_since<'s>(&'s self, before: &'s Self) -> impl Iterator<Item = EndpointId> + 's {
-        let differ = |(now, before): (&EndpointState, &EndpointState)| {
-            (now.verdict, &now.service, now.since) != (before.verdict, &before.service, before.since)
+    /// is for people and does not count. Costs what was changed, where `before` is one of the last snapshots.
+    #[must_use]
+    pub fn changed_since(&self, before: &Self) -> Vec<EndpointId> {
+        let differs = |id: &EndpointId| {
+            let index = id.0 as usize;
+            match (self.endpoints.get(index), before.endpoints.get(index)) {
+                (Some(now), Some(before)) => {
+                    (now.verdict, &now.service, now.since) != (before.verdict, &before.service, before.since)
+                }
+                (None, _) | (_, None) => false,
+            }
         };
-        let states = self.endpoints.iter().zip(&before.endpoints);
-        let numbered = states.zip(0..).filter(move |(states, _)| differ(*states));
-        numbered.map(|(_, id)| EndpointId(id))
+        match self.trail.since(before.number) {
+            Some(touched) => touched.into_iter().filter(differs).collect(),
+            None => self.fleet.endpoint_ids().filter(differs).collect(),
+        }
+    }
+
+    /// What a site gets now, if somebody says so.
+    #[must_use]
+    pub fn load(&self, site: SiteId) -> Option<&Load> {
+        let load = self.loads.get(usize::from(site.0))?.as_ref();
+        load.filter(|load| load.counts(self.at))
     }
 
     /// The drain of a whole site, if there is one.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use steer_dns::{Engine, Limits, Server, Tables, Zones};
-use steer_health::{EndpointState, Service, Snapshot, Verdict};
+use steer_health::{EndpointState, Service, Snapshot, Trail, Verdict};
 use steer_topology::{Classes, Fleet, Resolve, Rrl};
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,8 @@ fn tables(number: u64) -> Tables {
         settled: true,
         endpoints,
         drains: Vec::new(),
+        loads: Vec::new(),
+        trail: Trail::default(),
     };
     Tables::compile(Arc::new(snapshot), zones, Arc::new(Classes::single()), None)
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Driver, now};
-use crate::operator::{Command, Drain, Order, Refused, Target};
+use crate::load::Load;
+use crate::operator::{Command, Drain, LoadOrder, Order, Refused, Target};
 use crate::probe::Prober;
 use crate::snapshot::Snapshot;
 
@@ -19,6 +20,7 @@ impl<P: Prober> Driver<P> {
                 author,
                 answer,
             } => drop(answer.send(self.undrain(&target, &author))),
+            Command::Load { order, answer } => drop(answer.send(self.load(order))),
         }
     }
 
@@ -35,6 +37,33 @@ impl<P: Prober> Driver<P> {
         let target = Target::find(&self.fleet, target)?;
         let next = self.judge.undrain(target, author, now(), Timestamp::now())?;
         Ok((target.name(&self.fleet), self.publish_wish(next)))
+    }
+
+    fn load(&mut self, order: LoadOrder) -> Result<(String, Option<Load>), Refused> {
+        let LoadOrder {
+            site,
+            per_second,
+            lease,
+            author,
+        } = order;
+        let Some(id) = self.fleet.site_named(&site) else {
+            let names = self.fleet.sites.iter().map(|site| site.name.as_str());
+            let known = match names.collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => "the fleet declares none".to_owned(),
+                known => format!("the sites are {known}"),
+            };
+            return Err(Refused::NoSite { site, known });
+        };
+        let at = Timestamp::now();
+        let load = per_second.map(|per_second| Load {
+            per_second,
+            at,
+            until: at.checked_add(lease).unwrap_or(Timestamp::MAX),
+            author,
+        });
+        let next = self.judge.on_load(id, load.clone(), now(), at);
+        self.publish_wish(next);
+        Ok((self.fleet.site(id).name.clone(), load))
     }
 
     /// Publishes what came of a wish, if anything did, and returns the number of the snapshot that carries it.

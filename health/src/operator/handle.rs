@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Drain, NoTarget};
 use crate::judge::{DrainRefused, NotDrained};
+use crate::load::{LEASE_MAX, Load};
 use crate::snapshot::SnapshotCell;
 use crate::store::keeper::{Keeper, KeeperHandle, Keeping};
 
@@ -110,6 +111,17 @@ pub enum Refused {
         "a drain lasts more than nothing and at most ten years; leave the time out for one without an end"
     )]
     Time,
+    /// Nothing goes by that name.
+    #[error("no site is called {site:?}; {known}")]
+    NoSite {
+        /// As it was written.
+        site: String,
+        /// What would be right.
+        known: String,
+    },
+    /// A lease of nothing, or for longer than a figure can be true.
+    #[error("a figure counts for more than nothing and at most a day; tell it again before that is over")]
+    Lease,
     /// The checks have stopped.
     #[error("steer is stopping")]
     Stopping,
@@ -127,9 +139,26 @@ pub(crate) enum Command {
         author: String,
         answer: Answer<(String, u64)>,
     },
+    Load {
+        order: LoadOrder,
+        answer: Answer<(String, Option<Load>)>,
+    },
 }
 
 type Answer<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// What a site gets now, as somebody counted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOrder {
+    /// The name of a site.
+    pub site: String,
+    /// Requests per second; `None` takes the last figure back.
+    pub per_second: Option<u64>,
+    /// How long it counts unless it is told again.
+    pub lease: Duration,
+    /// Who tells it.
+    pub author: String,
+}
 
 impl Operator {
     /// An operator of the judge whose snapshots go to `cell` and whose drains `keeper` keeps; the other end is for
@@ -188,6 +217,18 @@ impl Operator {
             snapshot,
             kept: self.kept(snapshot).await,
         })
+    }
+
+    /// Tells what a site gets. It is in a snapshot within a second. Returns the full name of the site and what counts.
+    ///
+    /// # Errors
+    /// Why not; then nothing has changed.
+    pub async fn load(&self, order: LoadOrder) -> Result<(String, Option<Load>), Refused> {
+        check_text("author", &order.author)?;
+        if order.lease.is_zero() || order.lease > LEASE_MAX {
+            return Err(Refused::Lease);
+        }
+        self.ask(|answer| Command::Load { order, answer }).await
     }
 
     /// How far the store is.
