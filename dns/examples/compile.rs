@@ -42,7 +42,9 @@ fn main() -> Result<(), String> {
         classes.len(),
         base.sites.len()
     );
-    println!("| pools | plans | full | after one verdict: snapshot, median | tables, median | worst | size |");
+    println!(
+        "| pools | plans | full | after one verdict: snapshot, median | tables, median | worst | size |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- |");
     for pools in [1, 100, NAMES] {
         measure(&Arc::new(grown(&base, pools)), &classes, &geography)?;
@@ -140,7 +142,11 @@ fn measure(fleet: &Arc<Fleet>, classes: &Arc<Classes>, geography: &Arc<Geography
     for round in 0..ROUNDS {
         // Each round one endpoint goes down, or comes back.
         let endpoint = EndpointId(((round / 2 * 7_919) % fleet.endpoints.len()) as u32);
-        let verdict = if round % 2 == 0 { Verdict::Down } else { Verdict::Up };
+        let verdict = if round % 2 == 0 {
+            Verdict::Down
+        } else {
+            Verdict::Up
+        };
         let at = Timestamp::UNIX_EPOCH + Duration::from_secs(1_000 * (round as u64 + 1));
         let begin = Instant::now();
         let next = judge.on_verdict(endpoint, verdict, "refused".to_owned(), begin, at);

@@ -30,7 +30,7 @@ use steer_topology::{EndpointId, Fleet};
 
 use crate::guard::{Guard, Refusal};
 use crate::operator::Drain;
-use crate::snapshot::{Cause, EndpointState, Service, Snapshot, Trail, Verdict};
+use crate::snapshot::{Cause, EndpointState, Service, Snapshot, States, Trail, Verdict};
 use crate::units::Units;
 
 use journal::Journal;
@@ -66,7 +66,7 @@ pub struct Judge {
     settled: bool,
     settle_by: Instant,
     /// The truth as we know it; published only once settled.
-    entries: Vec<EndpointState>,
+    entries: States,
     guard: Guard,
     /// What serves.
     units: Units,
@@ -101,7 +101,7 @@ impl Judge {
     /// A judge at start-up. Settled at once when no endpoint is checked.
     #[must_use]
     pub fn new(fleet: Arc<Fleet>, now: Instant, at: Timestamp) -> Self {
-        let entries: Vec<_> = fleet
+        let entries: States = fleet
             .endpoint_ids()
             .map(|id| first_state(&fleet, id, at))
             .collect();

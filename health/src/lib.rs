@@ -47,12 +47,14 @@ mod units;
 pub use check::{Attempt, Check, INTERVAL_MIN, Output, Rules};
 pub use driver::{IN_FLIGHT_MAX, run};
 pub use guard::Guard;
-pub use load::{LEASE_MAX, Load};
 pub use judge::{Change, DrainRefused, Judge, NotDrained, SPREAD_MAX};
-pub use operator::{Commands, Drain, Drained, Kept, LoadOrder, NoTarget, Operator, Order, Refused, Target, Undrained};
+pub use load::{LEASE_MAX, Load};
+pub use operator::{
+    Commands, Drain, Drained, Kept, LoadOrder, NoTarget, Operator, Order, Refused, Target, Undrained,
+};
 pub use outcome::{Answer, Failure, Outcome, Void};
 pub use probe::{HttpUnavailable, http_client};
 pub use snapshot::{
-    Cause, EndpointState, Holds, Published, Service, Snapshot, SnapshotCell, Trail, Verdict,
+    Cause, EndpointState, Holds, Published, Service, Snapshot, SnapshotCell, States, Trail, Verdict,
 };
 pub use tripwire::Cut;

@@ -1,5 +1,6 @@
 //! The one truth: an immutable, numbered picture of the fleet and its verdicts.
 
+mod states;
 mod trail;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use crate::load::Load;
 use crate::operator::{Drain, Target};
 
+pub use states::States;
 pub use trail::Trail;
 
 /// What the checks say of an endpoint.
@@ -109,7 +111,7 @@ pub struct Snapshot {
     /// every verdict is `Unknown`.
     pub settled: bool,
     /// By [`EndpointId`]; as many as the fleet has endpoints.
-    pub endpoints: Vec<EndpointState>,
+    pub endpoints: States,
     /// The operator's wishes that stand, oldest first.
     pub drains: Vec<Drain>,
     /// What sites get now, by [`SiteId`]; `None`, or no entry: nobody says. Read by DNS for `overflow`.

@@ -36,7 +36,10 @@ impl Watchers {
             return Concerned::All;
         }
         let changed = after.changed_since(before);
-        let pools: BTreeSet<PoolId> = changed.into_iter().map(|id| after.fleet.endpoint(id).pool).collect();
+        let pools: BTreeSet<PoolId> = changed
+            .into_iter()
+            .map(|id| after.fleet.endpoint(id).pool)
+            .collect();
         let prefixes = pools.iter().filter_map(|pool| self.by_pool.get(pool));
         Concerned::Only(prefixes.flatten().copied().collect())
     }

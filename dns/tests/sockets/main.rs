@@ -51,7 +51,7 @@ fn tables(number: u64) -> Tables {
         cause: String::new(),
         since: Timestamp::UNIX_EPOCH,
     };
-    let endpoints = vec![state; fleet.endpoints.len()];
+    let endpoints = std::iter::repeat_n(state, fleet.endpoints.len()).collect();
     let snapshot = Snapshot {
         number,
         at: Timestamp::UNIX_EPOCH,

@@ -100,6 +100,5 @@ impl Judge {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

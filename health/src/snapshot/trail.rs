@@ -53,7 +53,10 @@ mod tests {
     fn who_saw_one_of_the_last_snapshots_is_told_what_came_after_it() {
         let ids = |ids: &[u32]| ids.iter().copied().map(EndpointId).collect::<Vec<_>>();
         let since = |trail: &Trail, before| Some(trail.since(before)?.into_iter().collect::<Vec<_>>());
-        let trail = Trail::default().next(4, ids(&[7, 1])).next(5, ids(&[])).next(6, ids(&[1, 2]));
+        let trail = Trail::default()
+            .next(4, ids(&[7, 1]))
+            .next(5, ids(&[]))
+            .next(6, ids(&[1, 2]));
         assert_eq!(since(&trail, 4), Some(ids(&[1, 2, 7])));
         assert_eq!(since(&trail, 5), Some(ids(&[1, 2])));
         assert_eq!(since(&trail, 3), None);

@@ -17,7 +17,9 @@ fn load(per_second: u64, at: Timestamp, lease: u64) -> Option<Load> {
 }
 
 fn judge(now: Instant, at: Timestamp) -> Judge {
-    let fleet = FleetBuilder::new(CheckKind::Tcp).unchecked_pool(&[Some(0), Some(1)]).build();
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .unchecked_pool(&[Some(0), Some(1)])
+        .build();
     Judge::new(fleet, now, at)
 }
 
@@ -32,7 +34,11 @@ fn figures_that_come_together_are_told_in_one_snapshot_a_second_later_at_most() 
     let mut judge = judge(now, at);
     assert!(judge.on_load(SiteId(0), load(70, at, 60), now, at).is_none());
     let later = Duration::from_millis(400);
-    assert!(judge.on_load(SiteId(1), load(30, at + later, 60), now + later, at + later).is_none());
+    assert!(
+        judge
+            .on_load(SiteId(1), load(30, at + later, 60), now + later, at + later)
+            .is_none()
+    );
     assert_eq!(judge.next_deadline(), Some(now + GATHER));
     let told = judge.on_deadline(now + GATHER, at + GATHER).unwrap();
     assert_eq!(figures(&told), [Some(70), Some(30)]);
@@ -73,19 +79,35 @@ fn a_reload_keeps_the_figures_and_a_site_that_is_not_there_is_nobodys() {
 #[test]
 fn what_a_snapshot_changed_is_known_without_comparing_all() {
     let (now, at) = (Instant::now(), Timestamp::UNIX_EPOCH);
-    let fleet = FleetBuilder::new(CheckKind::Tcp).pool(&[Some(0), Some(1), Some(1)]).build();
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .pool(&[Some(0), Some(1), Some(1)])
+        .build();
     let mut judge = Judge::new(fleet, now, at);
     let ids: Vec<_> = judge.fleet().endpoint_ids().collect();
     let mut last = Arc::new(judge.first_snapshot());
     let mut all = vec![Arc::clone(&last)];
-    let steps = [(0, Verdict::Up), (1, Verdict::Up), (2, Verdict::Up), (1, Verdict::Down), (2, Verdict::Down), (1, Verdict::Up)];
+    let steps = [
+        (0, Verdict::Up),
+        (1, Verdict::Up),
+        (2, Verdict::Up),
+        (1, Verdict::Down),
+        (2, Verdict::Down),
+        (1, Verdict::Up),
+    ];
     for (nth, (id, verdict)) in (1..).zip(steps) {
         let then = Duration::from_secs(100 * nth);
         let next = judge.on_verdict(ids[id], verdict, String::new(), now + then, at + then);
         let Some(next) = next else { continue };
-        assert!(next.number <= 2 || next.trail.since(last.number).is_some(), "{}", next.number);
+        assert!(
+            next.number <= 2 || next.trail.since(last.number).is_some(),
+            "{}",
+            next.number
+        );
         for before in &all {
-            let compared = Snapshot { trail: crate::snapshot::Trail::default(), ..(*next).clone() };
+            let compared = Snapshot {
+                trail: crate::snapshot::Trail::default(),
+                ..(*next).clone()
+            };
             assert_eq!(next.changed_since(before), compared.changed_since(before));
         }
         all.push(Arc::clone(&next));
