@@ -262,10 +262,11 @@ impl Notes<'_> {
             snapshot,
             classes,
             eyes,
+            demand,
             ..
         } = self.tables;
         let steer = self.tables.steer(key, rtype)?;
-        let field = Field::new(snapshot, steer, part);
+        let field = Field::new(snapshot, demand, steer, part);
         let mut own = field.seen_by(steer, classes, eyes, Some(self.class));
         let fallback = own.split_off(field.own);
         let deciding = Deciding {

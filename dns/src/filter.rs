@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use rand::Rng;
 use steer_topology::{ByClient, EndpointId, Fence, Filter, SiteId};
 
-pub(crate) use self::overflow::shares;
+pub(crate) use self::overflow::{Site, shares, shares_among};
 pub(crate) use self::sticky::{Network, network};
 pub(crate) use self::tiers::next_tier;
 
@@ -40,12 +40,31 @@ pub(crate) struct Candidate {
     pub(crate) seen: Seen,
 }
 
-/// What a site can serve, and what its own clients ask for.
+/// What a site can serve, what its own clients ask for, and what becomes of it. In requests per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Room {
     /// `None`: whatever comes.
     pub(crate) capacity: Option<u64>,
     pub(crate) load: u64,
+    /// What it keeps of that, where others have room for the rest.
+    pub(crate) keeps: u64,
+    /// What it takes of others. `None`: whatever comes.
+    pub(crate) takes: Option<u64>,
+    /// `load` follows from what is counted at the sites, and is not what the configuration says.
+    pub(crate) is_counted: bool,
+}
+
+impl Room {
+    /// By what the configuration says: it keeps what it can serve, and takes what it then has free.
+    pub(crate) fn written(capacity: Option<u64>, load: u64) -> Self {
+        Self {
+            capacity,
+            load,
+            keeps: load.min(capacity.unwrap_or(u64::MAX)),
+            takes: capacity.map(|capacity| capacity.saturating_sub(load)),
+            is_counted: false,
+        }
+    }
 }
 
 /// How a client class looks at a candidate.

@@ -23,6 +23,7 @@ mod cache_tests;
 mod chaos;
 mod cookie;
 mod count;
+mod demand;
 mod engine;
 mod explain;
 mod filter;
@@ -47,6 +48,7 @@ mod zone;
 mod zones;
 
 pub use cookie::SecretError;
+pub use demand::DemandView;
 pub use engine::{Engine, seconds};
 pub use explain::{
     AnswerView, CandidateView, ChainView, ClassView, Explanation, Location, Note, PartView, StepView,

@@ -21,9 +21,10 @@ use jiff::Timestamp;
 use rand::Rng;
 use steer_health::Snapshot;
 use steer_topology::{
-    AllDown, Classes, EndpointId, Filter, Fleet, Geography, Kind, Maps, PoolId, Steer, Ttl,
+    AllDown, Classes, EndpointId, Filter, Fleet, Geography, Kind, Maps, PoolId, SiteId, Steer, Ttl,
 };
 
+use crate::demand::{Demand, DemandView};
 use crate::lookup::{Steered, kind_of};
 use crate::records;
 use crate::subnet::Locate;
@@ -43,6 +44,8 @@ pub struct Tables {
     pub(crate) classes: Arc<Classes>,
     pub(crate) geography: Option<Arc<Geography>>,
     pub(crate) eyes: Arc<Eyes>,
+    /// For `overflow`.
+    pub(crate) demand: Arc<Demand>,
     /// The entries of each name; each kind of records is in one of them at most.
     names: Arc<HashMap<Box<[u8]>, Vec<SteeredName>>>,
     plans: Vec<Arc<Plan>>,
@@ -85,8 +88,10 @@ impl Tables {
     ) -> Self {
         let fleet = Arc::clone(&snapshot.fleet);
         let eyes = Arc::new(Eyes::new(&classes, fleet.sites.len()));
+        let demand = Arc::new(Demand::new(&snapshot));
         let ground = Ground {
             snapshot: &snapshot,
+            demand: &demand,
             classes: &classes,
             eyes: &eyes,
         };
@@ -114,6 +119,7 @@ impl Tables {
             classes,
             geography,
             eyes,
+            demand,
             names: Arc::new(names),
             dependants: Arc::new(dependants(&fleet, &plans)),
             plans,
@@ -129,16 +135,24 @@ impl Tables {
             let (zones, classes) = (Arc::clone(&self.zones), Arc::clone(&self.classes));
             return Self::compile(snapshot, zones, classes, self.geography.clone());
         }
+        let changed = snapshot.changed_since(&self.snapshot);
+        let demand = match self.demand.next(&self.snapshot, &snapshot, &changed) {
+            Some(demand) => Arc::new(demand),
+            None => Arc::clone(&self.demand),
+        };
         let ground = Ground {
             snapshot: &snapshot,
+            demand: &demand,
             classes: &self.classes,
             eyes: &self.eyes,
         };
-        let changed = snapshot.changed_since(&self.snapshot);
-        let concerned: BTreeSet<u32> = changed
+        let mut concerned: BTreeSet<u32> = changed
             .into_iter()
             .flat_map(|id| self.dependants.of(id).iter().copied())
             .collect();
+        if demand.shares_differ(&self.demand) {
+            concerned.extend(self.by_load());
+        }
         let mut plans = self.plans.clone();
         for index in concerned {
             let Some(plan) = plans.get_mut(index as usize) else {
@@ -154,11 +168,23 @@ impl Tables {
             classes: Arc::clone(&self.classes),
             geography: self.geography.clone(),
             eyes: Arc::clone(&self.eyes),
+            demand,
             names: Arc::clone(&self.names),
             dependants: Arc::clone(&self.dependants),
             plans,
             snapshot,
         }
+    }
+
+    /// The plans whose chains ask for loads.
+    fn by_load(&self) -> impl Iterator<Item = u32> {
+        let steer = |plan: &Plan| self.snapshot.fleet.steers.get(plan.steer);
+        let asks =
+            move |plan: &Plan| steer(plan).is_some_and(|steer| steer.chain.contains(&Filter::Overflow));
+        (0..)
+            .zip(&self.plans)
+            .filter(move |(_, plan)| asks(plan))
+            .map(|(index, _)| index)
     }
 
     /// The same tables at a later moment: what has been calm for long enough gets its long TTL.
@@ -171,6 +197,7 @@ impl Tables {
             classes: Arc::clone(&self.classes),
             geography: self.geography.clone(),
             eyes: Arc::clone(&self.eyes),
+            demand: Arc::clone(&self.demand),
             names: Arc::clone(&self.names),
             dependants: Arc::clone(&self.dependants),
             plans: self.plans.clone(),
@@ -187,6 +214,12 @@ impl Tables {
             families.filter_map(move |family| calm_at(family, steer?.ttl))
         });
         moments.filter(|moment| *moment > self.at).min()
+    }
+
+    /// By what figures `overflow` steers the clients of a site.
+    #[must_use]
+    pub fn demand(&self, site: SiteId) -> DemandView {
+        self.demand.view(site)
     }
 
     /// The number of the snapshot behind these tables.

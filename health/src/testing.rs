@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steer_topology::{
-    Bias, Check, CheckId, CheckKind, Endpoint, EndpointId, Fleet, GuardPolicy, Pool, PoolId, Said, Site,
-    SiteId,
+    Bias, Check, CheckId, CheckKind, Endpoint, EndpointId, Fleet, GuardPolicy, OverflowPolicy, Pool, PoolId,
+    Said, Site, SiteId,
 };
 
 /// A fleet that grows pool by pool; every pool has the one check unless it is made unchecked.
@@ -38,6 +38,7 @@ impl FleetBuilder {
         Self(Fleet {
             name: "test".to_owned(),
             geo: None,
+            overflow: OverflowPolicy::default(),
             guard: GuardPolicy {
                 keep_sites: 1,
                 max_withdrawn: 1,

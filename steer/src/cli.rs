@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// End a drain: take a site or an endpoint back into service.
     Undrain(UndrainArgs),
+    /// Tell what a site gets now, for the filter `overflow`. It counts for a while; tell it again before that is over.
+    Load(LoadArgs),
     /// Read the configuration and the zones of a running steer again, without a lost query. SIGHUP does the same.
     Reload(ReloadArgs),
     /// Listen to routes and print them as they come and go; follow how our own changes spread.
@@ -295,6 +297,29 @@ pub(crate) struct UndrainArgs {
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// The site.
+    #[arg(value_name = "SITE")]
+    pub(crate) site: String,
+    /// Requests per second that it gets.
+    #[arg(value_name = "N", required_unless_present = "clear", conflicts_with = "clear")]
+    pub(crate) per_second: Option<u64>,
+    /// Take the last figure back: what the configuration says counts again.
+    #[arg(long)]
+    pub(crate) clear: bool,
+    /// How long it counts, at most a day.
+    #[arg(long = "for", value_name = "TIME", default_value = "60s")]
+    pub(crate) time: String,
+    #[command(flatten)]
+    pub(crate) author: AuthorArgs,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print the answer as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

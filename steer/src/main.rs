@@ -30,6 +30,7 @@ mod routes;
 mod run;
 mod runtimes;
 mod simulate;
+mod site_load;
 mod status;
 mod table;
 
@@ -58,6 +59,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
+        Command::Load(args) => site_load::tell(&args),
         Command::Reload(args) => reload::ask(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Dump(args) => dump::dump(&args),

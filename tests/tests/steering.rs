@@ -200,3 +200,98 @@ fn simulate_tells_the_shares_before_and_after_by_country() {
         wrong.stderr
     );
 }
+
+#[test]
+fn a_told_load_moves_clients_while_its_lease_lasts() {
+    let (folder, listen, admin) = (tempfile::tempdir().unwrap(), free_port(), free_port());
+    let steer = "chain = [\"up\", \"nearest\", \"overflow\", \"take 1\"]";
+    let text = config(listen, UNCHECKED, steer)
+        .replace("name = \"fra\"\n", "name = \"fra\"\ncapacity = 100\n")
+        .replace("name = \"nrt\"\n", "name = \"nrt\"\ncapacity = 1000\n")
+        .replace("guard =", "overflow = { settle = \"1s\" }\nguard =");
+    let text = format!("{text}\n[admin]\nlisten = \"{admin}\"\n");
+    let mut steer = start(folder.path(), &text);
+    let first = steer.until("an answer", |_| ask(listen, CLIENTS[0]));
+    assert_eq!(addresses(&first), ["198.51.100.1"]);
+    // Of 200 clients from Germany so many are sent to Tokyo.
+    let moved = || {
+        let asked = (0..200).filter_map(|_| ask(listen, CLIENTS[0]));
+        asked
+            .filter(|answer| addresses(answer) == ["198.51.100.2"])
+            .count()
+    };
+    let tell = |args: &[&str]| {
+        let admin = admin.to_string();
+        let args = [&["load", "fra", "--admin", &admin], args].concat();
+        Steer::finish(folder.path(), &args)
+    };
+    let told = tell(&["400", "--for", "4s", "--author", "ana"]);
+    assert_eq!(told.status.code(), Some(0), "{}", told.stderr);
+    assert!(
+        told.stdout
+            .starts_with("fra gets 400 requests per second; that counts until"),
+        "{}",
+        told.stdout
+    );
+    // It keeps 85 of 400.
+    steer.until("most are moved", |_| (moved() > 130).then_some(()));
+    let count = moved();
+    assert!((130..190).contains(&count), "{count} of 200, 157 expected");
+    steer.until("the lease is over", |_| (moved() == 0).then_some(()));
+    for (args, says) in [
+        (["7", "--for", "2"], "which is no time"),
+        (["7", "--for", "2d"], "at most a day"),
+    ] {
+        let refused = tell(&args);
+        assert_ne!(refused.status.code(), Some(0));
+        assert!(refused.stderr.contains(says), "{}", refused.stderr);
+    }
+    let admin = admin.to_string();
+    let refused = Steer::finish(folder.path(), &["load", "lhr", "7", "--admin", &admin]);
+    assert!(
+        refused
+            .stderr
+            .contains("no site is called \"lhr\"; the sites are fra, nrt"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(steer.stop().status.code(), Some(0));
+}
+
+#[test]
+fn a_service_binding_and_an_alias_are_steered_on_the_wire() {
+    let (folder, listen) = (tempfile::tempdir().unwrap(), free_port());
+    let pool = UNCHECKED
+        .replace("1:443\"", "1:443\", target = \"fra.example.net\"")
+        .replace("2:443\"", "2:443\", target = \"nrt.example.net\"");
+    let steer = "type = [\"address\", \"https\"]\nalpn = \"h2\"\nchain = [\"up\", \"nearest\", \"take 1\"]\n\
+                 [[steer]]\nname = \"cdn.example.com\"\ntype = \"cname\"\npool = \"web\"\n\
+                 [[steer]]\nname = \"_sip._tcp.example.com\"\ntype = \"srv\"\npool = \"web\"\nchain = [\"up\", \"nearest\"]";
+    let mut steer = start(folder.path(), &config(listen, &pool, steer));
+    steer.until("an answer", |_| ask(listen, CLIENTS[0]));
+    let told = |name: &str, rtype: RecordType, client: &str| {
+        let question = Question::new(name, rtype).from_subnet(client.parse().unwrap(), 24);
+        let answer = question.ask(listen, Duration::from_secs(2)).unwrap();
+        let records = answer.0.answers.iter();
+        records
+            .map(|record| format!("{} {}", record.record_type(), record.data))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told("www.example.com.", RecordType::HTTPS, CLIENTS[0]),
+        ["HTTPS 1 . alpn=h2, ipv4hint=198.51.100.1,"]
+    );
+    assert_eq!(
+        told("www.example.com.", RecordType::HTTPS, CLIENTS[1]),
+        ["HTTPS 1 . alpn=h2, ipv4hint=198.51.100.2,"]
+    );
+    assert_eq!(
+        told("cdn.example.com.", RecordType::A, CLIENTS[1]),
+        ["CNAME nrt.example.net."]
+    );
+    assert_eq!(
+        told("_sip._tcp.example.com.", RecordType::SRV, CLIENTS[0]),
+        ["SRV 1 1 443 fra.example.net.", "SRV 2 1 443 nrt.example.net."]
+    );
+    assert_eq!(steer.stop().status.code(), Some(0));
+}

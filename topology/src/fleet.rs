@@ -37,6 +37,8 @@ pub struct Fleet {
     pub latency: Option<PathBuf>,
     /// `[fleet] guard`.
     pub guard: GuardPolicy,
+    /// `[fleet] overflow`.
+    pub overflow: OverflowPolicy,
     /// `[[site]]`
     pub sites: Vec<Site>,
     /// `[[check]]`
@@ -82,6 +84,30 @@ pub struct GuardPolicy {
     pub max_withdrawn: u16,
     /// Sliding window of `max_withdrawn`. Default 60 s.
     pub window: Duration,
+}
+
+/// How the filter `overflow` follows what is counted at the sites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OverflowPolicy {
+    /// A site whose load is above so many per cent of its capacity begins to give clients away. Default 95.
+    pub enter: u8,
+    /// It gives away down to here, and ends when its load is below. Default 85.
+    pub leave: u8,
+    /// Counts that are off by no more than so many per cent of the capacity change nothing. Default 5.
+    pub band: u8,
+    /// No count is looked at for so long after the shares have changed. Default 60 s.
+    pub settle: Duration,
+}
+
+impl Default for OverflowPolicy {
+    fn default() -> Self {
+        Self {
+            enter: 95,
+            leave: 85,
+            band: 5,
+            settle: Duration::from_secs(60),
+        }
+    }
 }
 
 /// A point of presence.

@@ -5,7 +5,7 @@ use steer_topology::{
     AllDown, Bias, Class, ClientMap, EndpointId, Fence, Filter, Latency, Place, Site, Steer, distance_km,
 };
 
-use crate::filter::{self, Candidate, Step};
+use crate::filter::{self, Candidate, Room, Step};
 use crate::tables::{Left, Rule};
 
 /// What the reasons of one run speak of.
@@ -207,10 +207,23 @@ impl Reasons<'_> {
         let total: u128 = shares.iter().map(|(_, share)| share).sum();
         let own = shares.iter().find(|(site, _)| *site == candidate.site);
         let percent = percent(own.map_or(0, |(_, share)| *share), total).unwrap_or(0);
-        let room = match candidate.room.capacity {
-            Some(capacity) => format!("load {} of {capacity}", candidate.room.load),
-            None => format!("load {}, no limit", candidate.room.load),
+        let Room {
+            capacity,
+            load,
+            keeps,
+            takes: _,
+            is_counted,
+        } = candidate.room;
+        let mut room = match capacity {
+            Some(capacity) => format!("load {load} of {capacity}"),
+            None => format!("load {load}, no limit"),
         };
+        if is_counted {
+            room.push_str(", as counted");
+            if keeps < load {
+                room.push_str(&format!(", keeps {keeps}"));
+            }
+        }
         let home = if candidate.seen.home { ", its own site" } else { "" };
         format!("{room}{home}: first in {percent} % of the draws")
     }

@@ -1,7 +1,7 @@
 //! `overflow`: the excess of a site goes where there is room.
 //!
-//! Sites are the unit. Of the sites in the list, each has its own clients, who bring its `load`; what is above its
-//! capacity is its excess, what is below is its room. A client of a site keeps it with chance 1 - shed / load, where
+//! Sites are the unit. Of the sites in the list, each has its own clients, who bring its `load`; what it does not keep
+//! of that is its excess, what it takes is its room. A client of a site stays with chance 1 - shed / load, where
 //! all sites together shed no more than there is room; else, and where its own site is not in the list at all, it
 //! goes to one of the others with a chance in proportion to their room.
 
@@ -32,47 +32,53 @@ pub(super) fn overflow<R: Rng + ?Sized>(list: &mut [Candidate], rng: &mut R) {
 }
 
 /// A site, as far as the list knows.
-struct Place {
-    site: Option<SiteId>,
-    room: Room,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    pub(crate) site: Option<SiteId>,
+    pub(crate) room: Room,
 }
 
 /// With which relative chance a client gets each site first, in the order of the list.
 pub(crate) fn shares(list: &[Candidate]) -> Vec<(Option<SiteId>, u128)> {
-    let mut places: Vec<Place> = Vec::new();
+    let mut sites: Vec<Site> = Vec::new();
     for candidate in list {
-        if places.iter().all(|place| place.site != candidate.site) {
-            places.push(Place {
+        if sites.iter().all(|site| site.site != candidate.site) {
+            sites.push(Site {
                 site: candidate.site,
                 room: candidate.room,
             });
         }
     }
-    let home = list
-        .iter()
-        .find(|candidate| candidate.seen.home)
-        .map(|candidate| candidate.site);
-    let excess: u128 = places.iter().map(|place| excess(place.room)).sum();
-    let free: u128 = places.iter().map(|place| free(place.room)).sum();
+    let home = list.iter().find(|candidate| candidate.seen.home);
+    shares_among(&sites, home.map(|candidate| candidate.site))
+}
+
+/// The same among sites; `home` is that of the client, whether it is among them or not.
+pub(crate) fn shares_among(sites: &[Site], home: Option<Option<SiteId>>) -> Vec<(Option<SiteId>, u128)> {
+    let excess: u128 = sites.iter().map(|site| excess(site.room)).sum();
+    let free: u128 = sites.iter().map(|site| free(site.room)).sum();
+    let is_home = |site: &Site| Some(site.site) == home;
     // Chances out of `whole`: the client's own site keeps `kept`, the others share the rest by their room.
-    let (kept, whole) = match places.iter().find(|place| Some(place.site) == home) {
+    let (kept, whole) = match sites.iter().find(|site| is_home(site)) {
         None => (0, 1),
         Some(own) => {
             let shed = scaled(self::excess(own.room), free.min(excess), excess);
             let load = u128::from(own.room.load);
-            (load - shed, load.max(1))
+            match load {
+                0 => (1, 1),
+                load => (load - shed, load),
+            }
         }
     };
-    let nobody_sheds = kept == whole || (kept == 0 && whole == 1 && home.is_some());
+    let nobody_sheds = kept == whole;
     // Where nothing is free, the clients of a site that is gone still have to go somewhere.
-    let part = |place: &Place| match free {
-        0 => u128::from(place.room.capacity.unwrap_or(1).max(1)),
-        _ => self::free(place.room),
+    let part = |site: &Site| match free {
+        0 => u128::from(site.room.capacity.unwrap_or(1).max(1)),
+        _ => self::free(site.room),
     };
-    let is_home = |place: &Place| Some(place.site) == home;
-    let others: u128 = places.iter().filter(|place| !is_home(place)).map(part).sum();
-    let share = |place: &Place| {
-        if is_home(place) {
+    let others: u128 = sites.iter().filter(|site| !is_home(site)).map(part).sum();
+    let share = |site: &Site| {
+        if is_home(site) {
             if others == 0 || nobody_sheds {
                 1
             } else {
@@ -81,27 +87,23 @@ pub(crate) fn shares(list: &[Candidate]) -> Vec<(Option<SiteId>, u128)> {
         } else if nobody_sheds || others == 0 {
             0
         } else {
-            scaled(scaled(whole - kept, SCALE, whole), part(place), others)
+            scaled(scaled(whole - kept, SCALE, whole), part(site), others)
         }
     };
-    places.iter().map(|place| (place.site, share(place))).collect()
+    sites.iter().map(|site| (site.site, share(site))).collect()
 }
 
 /// Chances are counted in this many parts.
 const SCALE: u128 = 1 << 32;
 
-/// What is more than the site can serve.
+/// What the site does not keep of its own clients.
 fn excess(room: Room) -> u128 {
-    let capacity = room.capacity.unwrap_or(u64::MAX);
-    u128::from(room.load.saturating_sub(capacity))
+    u128::from(room.load.saturating_sub(room.keeps))
 }
 
-/// What the site could serve beside its own clients.
+/// What the site takes beside its own clients.
 fn free(room: Room) -> u128 {
-    match room.capacity {
-        Some(capacity) => u128::from(capacity.saturating_sub(room.load)),
-        None => ENDLESS,
-    }
+    room.takes.map_or(ENDLESS, u128::from)
 }
 
 /// `value` x `by` / `of`, 0 of 0.

@@ -49,7 +49,7 @@ fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
                 weight,
                 tier,
                 serving,
-                room: Room { capacity, load },
+                room: Room::written(capacity, load),
                 seen: Seen {
                     rank,
                     trip,
@@ -251,7 +251,7 @@ proptest! {
         sites in prop::collection::vec((1_u64..1000, 0_u64..1000, prop::bool::weighted(0.8)), 1..7),
     ) {
         let all: Vec<Candidate> = sites.iter().enumerate().map(|(n, (capacity, load, _))| Candidate {
-            room: Room { capacity: Some(*capacity), load: *load },
+            room: Room::written(Some(*capacity), *load),
             ..plain(n)
         }).collect();
         let alive: Vec<Candidate> = all.iter().zip(&sites).filter(|(_, site)| site.2).map(|(c, _)| *c).collect();
@@ -384,7 +384,7 @@ const GOLDEN_ORDERS: [[u32; 4]; 5] = [
 fn an_overloaded_site_keeps_what_it_can_and_a_dead_one_is_spread_by_room() {
     let site = |n, capacity, load, home| {
         let mut one = plain(n);
-        one.room = Room { capacity, load };
+        one.room = Room::written(capacity, load);
         one.seen.home = home;
         one
     };

@@ -10,7 +10,8 @@ use steer_topology::{
 };
 
 use super::decide::is_lost;
-use crate::filter::{Candidate, Room, Seen};
+use crate::demand::Demand;
+use crate::filter::{Candidate, Seen};
 
 /// The places of the sites in the orders of each class, turned around for the look-up.
 #[derive(Debug)]
@@ -96,10 +97,10 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    pub(crate) fn new(snapshot: &Snapshot, steer: &Steer, part: Part) -> Self {
+    pub(crate) fn new(snapshot: &Snapshot, demand: &Demand, steer: &Steer, part: Part) -> Self {
         let fleet = &snapshot.fleet;
         let of_part = |pool, serves: &dyn Fn(EndpointId) -> bool| {
-            let mut list = of_pool(snapshot, pool, serves);
+            let mut list = of_pool(snapshot, demand, pool, serves);
             list.retain(|candidate| part.has(candidate.address));
             list
         };
@@ -241,7 +242,12 @@ fn merged(fleet: &Fleet, list: Vec<Candidate>) -> Vec<Candidate> {
     merged
 }
 
-fn of_pool(snapshot: &Snapshot, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Candidate> {
+fn of_pool(
+    snapshot: &Snapshot,
+    demand: &Demand,
+    pool: PoolId,
+    serves: &dyn Fn(EndpointId) -> bool,
+) -> Vec<Candidate> {
     let fleet = &snapshot.fleet;
     let members = members(fleet, pool, serves);
     let mut tiers: Vec<&[u16]> = members.iter().map(|member| &*member.tiers).collect();
@@ -254,7 +260,7 @@ fn of_pool(snapshot: &Snapshot, pool: PoolId, serves: &dyn Fn(EndpointId) -> boo
             [tier] if is_flat => tier,
             _ => u16::try_from(tiers.partition_point(|tiers| *tiers < &*member.tiers)).unwrap_or(u16::MAX),
         };
-        let room = endpoint.site.map(|site| fleet.site(site));
+        let room = endpoint.site.map(|site| demand.room(site));
         Candidate {
             endpoint: member.endpoint,
             first: member.endpoint,
@@ -265,10 +271,7 @@ fn of_pool(snapshot: &Snapshot, pool: PoolId, serves: &dyn Fn(EndpointId) -> boo
             tier,
             serving: serves(member.endpoint),
             lost: is_lost(snapshot, member.endpoint),
-            room: room.map_or(Room::default(), |site| Room {
-                capacity: site.capacity,
-                load: site.load.unwrap_or(0),
-            }),
+            room: room.unwrap_or_default(),
             seen: Seen::BLIND,
         }
     };

@@ -13,6 +13,7 @@ use steer_topology::{AllDown, Classes, EndpointId, Filter, Steer};
 
 use super::candidates::{Eyes, Field, Part};
 use super::decide::{Deciding, Left};
+use crate::demand::Demand;
 use crate::filter::{self, Candidate, Outcome, Seen};
 use crate::subnet::Locate;
 
@@ -20,6 +21,7 @@ use crate::subnet::Locate;
 #[derive(Clone, Copy)]
 pub(crate) struct Ground<'t> {
     pub(crate) snapshot: &'t Snapshot,
+    pub(crate) demand: &'t Demand,
     pub(crate) classes: &'t Classes,
     pub(crate) eyes: &'t Eyes,
 }
@@ -71,9 +73,12 @@ impl Family {
     /// `before`: the same family in the last tables, of the same fleet.
     pub(crate) fn compile(ground: Ground<'_>, steer: &Steer, part: Part, before: Option<&Self>) -> Self {
         let Ground {
-            snapshot, classes, ..
+            snapshot,
+            demand,
+            classes,
+            eyes,
         } = ground;
-        let field = Field::new(snapshot, steer, part);
+        let field = Field::new(snapshot, demand, steer, part);
         let good = good(steer, &field, before);
         let cut = steer.chain.iter().position(|filter| filter.is_drawn());
         let (head, tail) = steer.chain.split_at(cut.unwrap_or(steer.chain.len()));
@@ -87,7 +92,7 @@ impl Family {
         let mut rows = Vec::new();
         let mut known: HashMap<Row, u32> = HashMap::new();
         let mut row_of = |class| {
-            let mut candidates = field.seen_by(steer, classes, ground.eyes, class);
+            let mut candidates = field.seen_by(steer, classes, eyes, class);
             let fallback = candidates.split_off(field.own);
             // Nothing in the head draws, so the seed cannot matter.
             let run = deciding.decide(candidates, fallback, &mut SmallRng::seed_from_u64(0));

@@ -204,11 +204,11 @@ impl DrainRequest {
     }
 }
 
-fn refuse(refused: &Refused) -> Response {
+pub(super) fn refuse(refused: &Refused) -> Response {
     let status = match refused {
-        Refused::NoTarget(_) | Refused::NotDrained(_) => StatusCode::NOT_FOUND,
+        Refused::NoTarget(_) | Refused::NotDrained(_) | Refused::NoSite { .. } => StatusCode::NOT_FOUND,
         Refused::Guard(_) => StatusCode::CONFLICT,
-        Refused::TooLong { .. } | Refused::Time => StatusCode::BAD_REQUEST,
+        Refused::TooLong { .. } | Refused::Time | Refused::Lease => StatusCode::BAD_REQUEST,
         Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     failed(status, refused.to_string())

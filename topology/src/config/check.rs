@@ -100,6 +100,7 @@ pub(super) fn fleet(
         geo,
         latency,
         guard,
+        overflow,
         store,
     } = general?;
     nests?;
@@ -117,6 +118,7 @@ pub(super) fn fleet(
         geo,
         latency,
         guard,
+        overflow,
         sites: sites?,
         checks: checks?,
         pools,

@@ -35,6 +35,7 @@ pub(super) struct RawFleet<'d> {
     pub(super) geo: Maybe<RawGeo<'d>>,
     pub(super) latency: Field<&'d str>,
     pub(super) guard: Maybe<RawGuard>,
+    pub(super) overflow: Maybe<RawOverflow>,
     pub(super) store: Field<&'d str>,
 }
 
@@ -51,6 +52,15 @@ pub(super) struct RawGuard {
     pub(super) keep_sites: Field<i128>,
     pub(super) max_withdrawn: Field<i128>,
     pub(super) window: Field<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawOverflow {
+    pub(super) span: Range<usize>,
+    pub(super) enter: Field<i128>,
+    pub(super) leave: Field<i128>,
+    pub(super) band: Field<i128>,
+    pub(super) settle: Field<Duration>,
 }
 
 #[derive(Debug)]
@@ -331,6 +341,13 @@ impl<'d> RawFleet<'d> {
                 keep_sites: table.get("keep_sites"),
                 max_withdrawn: table.get("max_withdrawn"),
                 window: table.get("window"),
+            }),
+            overflow: table.table("overflow", &section::OVERFLOW, |table| RawOverflow {
+                span: table.span(),
+                enter: table.get("enter"),
+                leave: table.get("leave"),
+                band: table.get("band"),
+                settle: table.get("settle"),
             }),
             store: table.get("store"),
         }

@@ -17,7 +17,7 @@ pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
 pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
-pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, SITE};
+pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, OVERFLOW, SITE};
 pub(super) use health::{CHECK, ENDPOINT, POOL};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 
@@ -152,6 +152,7 @@ static SECTIONS: [&Section; 24] = [
     &FLEET,
     &GEO,
     &GUARD,
+    &OVERFLOW,
     &SITE,
     &CHECK,
     &POOL,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::context::Context;
 use super::values;
 use crate::airports;
-use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGuard, RawSite};
+use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGuard, RawOverflow, RawSite};
 use crate::config::read::{Field, List, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::list;
-use crate::{Admin, GeoFiles, GuardPolicy, Site};
+use crate::{Admin, GeoFiles, GuardPolicy, OverflowPolicy, Site};
 
 /// What `[fleet]` says.
 pub(super) struct General {
@@ -20,6 +20,7 @@ pub(super) struct General {
     pub(super) geo: Option<GeoFiles>,
     pub(super) latency: Option<PathBuf>,
     pub(super) guard: GuardPolicy,
+    pub(super) overflow: OverflowPolicy,
     pub(super) store: Option<PathBuf>,
 }
 
@@ -29,6 +30,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         geo,
         latency,
         guard,
+        overflow,
         store,
     }) = raw?
     else {
@@ -37,12 +39,17 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
             geo: None,
             latency: None,
             guard: DEFAULT_GUARD,
+            overflow: OverflowPolicy::default(),
             store: None,
         });
     };
     let name = fleet_name(cx.sink, name);
     let geo = geo.and_then(|geo| geo.map(|geo| geo_files(cx, geo)).transpose());
     let guard = guard.and_then(|guard| guard.map_or(Ok(DEFAULT_GUARD), |guard| policy(cx.sink, guard)));
+    let overflow = overflow.and_then(|written| match written {
+        Some(written) => overflow_policy(cx.sink, written),
+        None => Ok(OverflowPolicy::default()),
+    });
     let store = store_file(cx, store);
     let latency = latency.and_then(|file| file.map(|file| cx.file("latency", &file)).transpose());
     Ok(General {
@@ -50,6 +57,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         geo: geo?,
         latency: latency?,
         guard: guard?,
+        overflow: overflow?,
         store: store?,
     })
 }
@@ -118,6 +126,38 @@ fn paths(cx: &Context<'_, '_>, key: &str, field: Field<OneOrMany<&str>>) -> Resu
         .iter()
         .map(|path| cx.file(key, path))
         .collect())
+}
+
+fn overflow_policy(sink: &Sink<'_>, raw: RawOverflow) -> Result<OverflowPolicy, Reported> {
+    let RawOverflow {
+        span,
+        enter,
+        leave,
+        band,
+        settle,
+    } = raw;
+    let default = OverflowPolicy::default();
+    let enter = values::int(sink, "enter", enter, 1..=100_u8, default.enter);
+    // The default of one follows the other.
+    let below = enter.map_or(default.leave, |enter| default.leave.min(enter.saturating_sub(10)));
+    let leave = values::int(sink, "leave", leave, 0..=99_u8, below);
+    let band = values::int(sink, "band", band, 1..=50_u8, default.band);
+    let range = Duration::from_secs(1)..=Duration::from_hours(1);
+    let settle = values::duration(sink, "settle", settle, range, default.settle);
+    let (enter, leave) = (enter?, leave?);
+    if leave >= enter {
+        return Err(sink.conflict(
+            span,
+            format!("`leave` is {leave} and `enter` is {enter}: a site would end as it begins, and swing"),
+            "write a `leave` below `enter`",
+        ));
+    }
+    Ok(OverflowPolicy {
+        enter,
+        leave,
+        band: band?,
+        settle: settle?,
+    })
 }
 
 fn policy(sink: &Sink<'_>, raw: RawGuard) -> Result<GuardPolicy, Reported> {

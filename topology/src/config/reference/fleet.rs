@@ -52,6 +52,16 @@ pub(in crate::config) static FLEET: Section = Section {
             relation: "",
         },
         Key {
+            name: "overflow",
+            value: "table",
+            example: "{ enter = 95, leave = 85 }",
+            default: "the defaults of its keys",
+            range: "see [`[fleet] overflow`](#fleet-overflow)",
+            about: "How the filter `overflow` follows the loads that `steer load` tells.",
+            cost: "",
+            relation: "",
+        },
+        Key {
             name: "store",
             value: "string",
             example: "\"embedded:state/steer.redb\"",
@@ -103,6 +113,57 @@ pub(in crate::config) static GEO: Section = Section {
                     first that knows an address wins.",
             cost: "Only the AS numbers that some `asn` table names make classes of their own.",
             relation: "For the filter `asn`. With `asn` alone the built-in country database stays in use.",
+        },
+    ],
+};
+
+pub(in crate::config) static OVERFLOW: Section = Section {
+    title: "[fleet] overflow",
+    written: "overflow = { enter = 95, leave = 85 }",
+    about: "How the filter `overflow` follows the loads that are counted at the sites. A fleet where nobody counts \
+            steers by what is written as `load`, and reads none of these keys.",
+    sample: "[fleet]\noverflow = { enter = 95, leave = 85, band = 5, settle = \"60s\" }\n",
+    keys: &[
+        Key {
+            name: "enter",
+            value: "whole number",
+            example: "95",
+            default: "`95`",
+            range: "1 to 100, in per cent of `capacity`",
+            about: "A site whose own clients ask for more than this begins to give some away. Others take clients up \
+                    to here, and beyond it only what would find no room otherwise.",
+            cost: "Lower keeps more in reserve and moves clients away sooner.",
+            relation: "Should leave `band` below 100, or a count within the band may be beyond the capacity.",
+        },
+        Key {
+            name: "leave",
+            value: "whole number",
+            example: "85",
+            default: "`85`, or 10 less than `enter`",
+            range: "0 to 99, in per cent of `capacity`",
+            about: "It gives away down to this, and ends when they ask for less.",
+            cost: "Further below `enter` is calmer, and moves more clients.",
+            relation: "Below `enter`.",
+        },
+        Key {
+            name: "band",
+            value: "whole number",
+            example: "5",
+            default: "`5`",
+            range: "1 to 50, in per cent of `capacity`",
+            about: "A count that is off by no more than this changes nothing, unless it is beyond the capacity.",
+            cost: "Wider is calmer and less exact.",
+            relation: "",
+        },
+        Key {
+            name: "settle",
+            value: "duration",
+            example: "\"60s\"",
+            default: "`\"60s\"`: twice the default `ttl`",
+            range: "1 s to 1 h",
+            about: "After a change of the shares no count is looked at for so long, since resolvers still follow the old ones.",
+            cost: "Shorter follows faster, and swings where it is shorter than what it waits for.",
+            relation: "Should be longer than the `ttl` of the names, and than the time over which loads are counted.",
         },
     ],
 };
@@ -195,7 +256,7 @@ pub(in crate::config) static SITE: Section = Section {
             range: "0 to 1000000000000",
             about: "Requests per second that the site gets in normal times: those of the clients that it would get \
                     if every site were up.",
-            cost: "It is what is written here, not measured: keep it near the truth of the busy hour.",
+            cost: "Keep it near the truth of the busy hour. As long as `steer load` tells what the site gets, that counts instead.",
             relation: "Used by the filter `overflow`.",
         },
         Key {

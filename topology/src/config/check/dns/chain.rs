@@ -122,15 +122,11 @@ fn overflow(
             "put `overflow` before it",
         ));
     }
-    if sites.is_some_and(|sites| {
-        !sites
-            .iter()
-            .any(|site| site.capacity.is_some() && site.load.is_some())
-    }) {
+    if sites.is_some_and(|sites| sites.iter().all(|site| site.capacity.is_none())) {
         return Err(cx.sink.conflict(
             span,
-            "filter `overflow` knows of no site how much it gets and how much it can serve",
-            "add `capacity` and `load`, in requests per second, to the [[site]] tables",
+            "filter `overflow` knows of no site how much it can serve",
+            "add `capacity`, in requests per second, to the [[site]] tables; what they get is `load`, or told by `steer load`",
         ));
     }
     Ok(())
