@@ -337,11 +337,12 @@ impl<R: Rng> Steering for Chooser<'_, R> {
         let (steered, scope) = self.tables.pick(key, rtype, self.client, self.rng)?;
         // Two steered sets in one reply (a CNAME between them): the longer scope holds for both.
         self.scope = self.scope.max(scope);
+        let rule = || self.tables.rule(key, rtype, self.client).map(Ede::AllDown);
         self.ede = match &steered {
-            Steered::Fail => Some(Ede::AllDown),
             Steered::Refused => Some(Ede::Geofence),
+            Steered::Fail => rule().or(self.ede),
             _ if !self.tables.snapshot.settled => Some(Ede::Unsettled),
-            Steered::Addresses { .. } | Steered::Set { .. } | Steered::Nothing => self.ede,
+            Steered::Addresses { .. } | Steered::Set { .. } | Steered::Nothing => rule().or(self.ede),
         };
         Some(steered)
     }

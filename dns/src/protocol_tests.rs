@@ -449,6 +449,27 @@ fn extended_errors_say_why_and_only_to_those_who_know_edns() {
         ede(&dead, &edns(0, [0, 0], &[])),
         Some((0, "every endpoint is down".to_owned()))
     );
+    let sorry = "if_all_down = \"pool:sorry\"\n[[pool]]\nname = \"sorry\"\n\
+                 endpoints = [{ site = \"jfk\", address = \"192.0.2.9:443\" }]";
+    for (rule, code, says) in [
+        ("if_all_down = \"serve-all\"", 0, ": all are served"),
+        (
+            "if_all_down = \"serve-last-good\"",
+            3,
+            ": those are served that were last up",
+        ),
+        ("if_all_down = \"nodata\"", 0, ": no answer is given"),
+        (sorry, 0, ": the fallback pool is served"),
+    ] {
+        for chain in ["[\"up\"]", "[\"up\", \"nearest\", \"weighted\", \"take 1\"]"] {
+            let text = config(chain, rule);
+            let dead = Engine::new(tables_of(&text, &down));
+            let told = Some((code, format!("every endpoint is down{says}")));
+            assert_eq!(ede(&dead, &edns(0, [0, 0], &[])), told, "{rule}");
+            let one_lives = Engine::new(tables_of(&text, &down[1..]));
+            assert_eq!(ede(&one_lives, &edns(0, [0, 0], &[])), None, "{rule}");
+        }
+    }
     assert_eq!(ede(&dead, &head(0, 0)), None);
     assert_eq!(
         ede(&engine("[\"geofence country\"]"), &edns(0, [0, 0], &[])),

@@ -7,6 +7,8 @@ use hickory_proto::op::{Header, HeaderCounts, MessageType, Metadata, OpCode, Que
 use hickory_proto::rr::{DNSClass, Record, RecordType};
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
+use steer_topology::AllDown;
+
 use crate::lookup::Answer;
 use crate::rrl::Class;
 use crate::wire::{EXTENDED_ERROR, Head, OPT, PADDING, Question};
@@ -139,7 +141,7 @@ pub(crate) enum Ede {
     /// Health has not been seen in full since the start: endpoints count as up until it has.
     Unsettled,
     /// Every endpoint is down: `if_all_down` decides.
-    AllDown,
+    AllDown(AllDown),
     /// The client is where the name is not served.
     Geofence,
     /// The name lies in none of our zones.
@@ -153,7 +155,14 @@ impl Ede {
     fn parts(self) -> (u16, &'static str) {
         match self {
             Self::Unsettled => (0, "health is not known yet"),
-            Self::AllDown => (0, "every endpoint is down"),
+            // §4.4: data that were true once; nothing else in the registry speaks of health
+            Self::AllDown(AllDown::ServeLastGood) => {
+                (3, "every endpoint is down: those are served that were last up")
+            }
+            Self::AllDown(AllDown::ServeAll) => (0, "every endpoint is down: all are served"),
+            Self::AllDown(AllDown::Pool(_)) => (0, "every endpoint is down: the fallback pool is served"),
+            Self::AllDown(AllDown::Nodata) => (0, "every endpoint is down: no answer is given"),
+            Self::AllDown(AllDown::Servfail) => (0, "every endpoint is down"),
             Self::Geofence => (18, "not served to this client's place"),
             Self::NotAuthoritative => (20, ""),
             Self::NotSupported => (21, ""),

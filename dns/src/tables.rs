@@ -336,6 +336,14 @@ impl Tables {
         u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
     }
 
+    /// The rule for when all is down, where it made what a client is told.
+    pub(crate) fn rule(&self, key: &[u8], rtype: RecordType, client: Locate) -> Option<AllDown> {
+        let entry = self.entry(key, rtype)?;
+        let mut families = self.parts(key, rtype).iter().filter_map(|part| entry.part(*part));
+        let is_by_rule = families.any(|family| family.is_by_rule(client, &self.classes));
+        is_by_rule.then_some(entry.steer.if_all_down)
+    }
+
     /// For the rule `serve-last-good`.
     pub(crate) fn good(&self, key: &[u8], rtype: RecordType, part: Part) -> &[EndpointId] {
         let family = self.entry(key, rtype).and_then(|entry| entry.part(part));

@@ -12,7 +12,7 @@ use steer_health::{Service, Snapshot, Verdict};
 use steer_topology::{AllDown, Classes, EndpointId, Filter, Steer};
 
 use super::candidates::{Eyes, Field, Part};
-use super::decide::{Deciding, Left};
+use super::decide::{Deciding, Left, Rule};
 use crate::demand::Demand;
 use crate::filter::{self, Candidate, Outcome, Seen};
 use crate::subnet::Locate;
@@ -34,6 +34,8 @@ pub(crate) struct Family {
     candidates: Box<[Candidate]>,
     /// Different outcomes, each once.
     rows: Vec<Row>,
+    /// By row, whether the all-down rule made it; empty where it made none.
+    by_rule: Box<[bool]>,
     /// Index into `rows` by class; one entry where all classes get the same.
     by_class: Box<[u32]>,
     /// Index into `rows` for a client that asks not to be located.
@@ -90,16 +92,21 @@ impl Family {
             take_notes: false,
         };
         let mut rows = Vec::new();
-        let mut known: HashMap<Row, u32> = HashMap::new();
+        let mut by_rule = Vec::new();
+        let mut known: HashMap<(Row, bool), u32> = HashMap::new();
         let mut row_of = |class| {
             let mut candidates = field.seen_by(steer, classes, eyes, class);
             let fallback = candidates.split_off(field.own);
             // Nothing in the head draws, so the seed cannot matter.
             let run = deciding.decide(candidates, fallback, &mut SmallRng::seed_from_u64(0));
-            *known.entry(row(run.left, tail)).or_insert_with_key(|row| {
-                rows.push(row.clone());
-                u32::try_from(rows.len() - 1).unwrap_or(u32::MAX)
-            })
+            let is_by_rule = matches!(run.rule, Rule::AllDown(_));
+            *known
+                .entry((row(run.left, tail), is_by_rule))
+                .or_insert_with_key(|(row, _)| {
+                    rows.push(row.clone());
+                    by_rule.push(is_by_rule);
+                    u32::try_from(rows.len() - 1).unwrap_or(u32::MAX)
+                })
         };
         let by_class: Vec<u32> = if steer.chain.iter().any(|filter| filter.needs_class()) {
             classes.ids().map(|class| row_of(Some(class))).collect()
@@ -119,6 +126,11 @@ impl Family {
             calm_since: calm_since(snapshot, &field),
             candidates: field.all.into(),
             rows,
+            by_rule: if by_rule.contains(&true) {
+                by_rule.into()
+            } else {
+                Box::default()
+            },
             by_class: by_class.into(),
             nobody,
             good,
@@ -195,17 +207,28 @@ impl Family {
         })
     }
 
+    /// Whether the all-down rule made the answer for a client.
+    pub(crate) fn is_by_rule(&self, client: Locate, classes: &Classes) -> bool {
+        // Usually nothing is down, and nothing is looked up.
+        let index = || Some(self.index(client, classes)?.0 as usize);
+        !self.by_rule.is_empty() && index().is_some_and(|index| self.by_rule.get(index) == Some(&true))
+    }
+
     /// The row for a client, and the scope for which it holds.
     fn row(&self, client: Locate, classes: &Classes) -> Option<(&Row, Option<u8>)> {
-        let (index, scope) = match (client, &*self.by_class) {
+        let (index, scope) = self.index(client, classes)?;
+        Some((self.rows.get(index as usize)?, scope))
+    }
+
+    fn index(&self, client: Locate, classes: &Classes) -> Option<(u32, Option<u8>)> {
+        Some(match (client, &*self.by_class) {
             (_, [only]) => (*only, None),
             (Locate::Nobody, _) => (self.nobody, None),
             (Locate::By(address), by_class) => {
                 let found = classes.find(address);
                 (*by_class.get(usize::from(found.class.0))?, Some(found.scope))
             }
-        };
-        Some((self.rows.get(index as usize)?, scope))
+        })
     }
 
     /// Bytes on the heap, about.
