@@ -421,6 +421,9 @@ fn ttl_reason(rule: Ttl, ttl: u32) -> Option<String> {
 }
 
 #[cfg(test)]
+mod page;
+
+#[cfg(test)]
 pub(crate) fn check_golden(golden: &str, text: &str) {
     tests::check(golden, text);
 }

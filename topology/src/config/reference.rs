@@ -4,7 +4,7 @@ mod anycast;
 mod bgp;
 mod dns;
 mod dns_server;
-mod filters;
+pub mod filters;
 mod fleet;
 mod health;
 mod peer;

@@ -226,3 +226,17 @@ fn number(arguments: &[&str], place: usize, most: u8) -> Option<u8> {
     let number = u8::from_str(arguments.get(place)?).ok()?;
     (1..=most).contains(&number).then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::reference::filters;
+
+    #[test]
+    fn every_filter_that_can_be_written_is_in_the_reference() {
+        let word = |written: &'static str| written.split(' ').next();
+        let known: Vec<_> = FILTERS.iter().map(|written| word(written)).collect();
+        let told: Vec<_> = filters::FILTERS.iter().map(|text| word(text.written)).collect();
+        assert_eq!(known, told);
+    }
+}
