@@ -461,9 +461,11 @@ pub(crate) fn types_of(kind: Kind) -> &'static [RecordType] {
 
 /// Where the CNAME among some records leads.
 fn alias_of(records: &[Record]) -> Option<Name> {
-    records.iter().find_map(|record| match &record.data {
-        RData::CNAME(target) => Some(target.0.clone()),
-        _ => None,
+    records.iter().find_map(|record| {
+        let RData::CNAME(target) = &record.data else {
+            return None;
+        };
+        Some(target.0.clone())
     })
 }
 

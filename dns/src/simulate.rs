@@ -75,10 +75,12 @@ impl Tables {
             .iter()
             .find(|record| record.record_type() == asked.0);
         let sent = first.or(answer.answers.last()).and_then(leads_to);
-        sent.unwrap_or(match answer.rcode {
-            ResponseCode::Refused => Sent::Refused,
-            ResponseCode::ServFail => Sent::Failed,
-            _ => Sent::Nowhere,
+        sent.unwrap_or(if answer.rcode == ResponseCode::Refused {
+            Sent::Refused
+        } else if answer.rcode == ResponseCode::ServFail {
+            Sent::Failed
+        } else {
+            Sent::Nowhere
         })
     }
 }

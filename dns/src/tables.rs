@@ -319,7 +319,9 @@ impl Tables {
         let ttl = self.seconds(entry.steer, &entry.parts());
         match records::for_itself(&self.snapshot.fleet, entry.steer, entry.kind, addresses, ttl) {
             Steered::Nothing => otherwise,
-            told => told,
+            told @ (Steered::Addresses { .. } | Steered::Set { .. } | Steered::Fail | Steered::Refused) => {
+                told
+            }
         }
     }
 

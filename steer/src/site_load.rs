@@ -4,7 +4,7 @@ use crate::admin::loads::Told;
 use crate::cli::LoadArgs;
 use crate::client::AdminClient;
 use crate::exit::Failure;
-use crate::{moment, run};
+use crate::{moment, runtimes};
 
 /// Tells it, or takes the last figure back.
 pub(crate) fn tell(args: &LoadArgs) -> Result<(), Failure> {
@@ -14,7 +14,7 @@ pub(crate) fn tell(args: &LoadArgs) -> Result<(), Failure> {
         "for": args.time,
         "author": args.author.name(),
     });
-    run::runtime()?.block_on(async {
+    runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let told = client.post(&["v1", "loads"], &[], &wish).await?;
         if args.json {

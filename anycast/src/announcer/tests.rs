@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Verdict};
+use steer_health::{Drain, EndpointState, Service, Snapshot, Target, Trail, Verdict};
 use steer_topology::{Fleet, Prefix, Resolve, SiteId};
 
 use super::table::State;
@@ -174,8 +174,10 @@ impl World {
             at: self.at_wall(),
             fleet: Arc::clone(&self.fleet),
             settled: self.settled,
-            endpoints: endpoints.to_vec(),
+            endpoints: endpoints.into_iter().collect(),
             drains: self.drains.clone(),
+            loads: Vec::new(),
+            trail: Trail::default(),
         }
     }
 

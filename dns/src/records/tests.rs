@@ -91,7 +91,12 @@ fn hints(records: &[Record]) -> BTreeSet<IpAddr> {
         match value {
             SvcParamValue::Ipv4Hint(hint) => hint.0.iter().map(|a| a.0.into()).collect(),
             SvcParamValue::Ipv6Hint(hint) => hint.0.iter().map(|a| a.0.into()).collect(),
-            _ => Vec::new(),
+            SvcParamValue::Mandatory(_)
+            | SvcParamValue::Alpn(_)
+            | SvcParamValue::NoDefaultAlpn
+            | SvcParamValue::Port(_)
+            | SvcParamValue::EchConfigList(_)
+            | SvcParamValue::Unknown(_) => Vec::new(),
         }
     };
     binding.svc_params.iter().flat_map(hint).collect()

@@ -15,10 +15,12 @@ const CHUNK: usize = 256;
 
 /// By [`steer_topology::EndpointId`]. Cheap to copy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct States(Vec<Arc<Vec<EndpointState>>>);
+pub struct States(Vec<Chunk>);
 
-type Chunks<'s> = slice::Iter<'s, Arc<Vec<EndpointState>>>;
-type ChunksMut<'s> = slice::IterMut<'s, Arc<Vec<EndpointState>>>;
+type Chunk = Arc<Vec<EndpointState>>;
+type Each<'s> = FlatMap<slice::Iter<'s, Chunk>, &'s [EndpointState], fn(&Chunk) -> &[EndpointState]>;
+type EachMut<'s> =
+    FlatMap<slice::IterMut<'s, Chunk>, &'s mut [EndpointState], fn(&mut Chunk) -> &mut [EndpointState]>;
 
 impl States {
     /// How many there are.
@@ -45,17 +47,12 @@ impl States {
     }
 
     /// All of them, in order.
-    pub fn iter(
-        &self,
-    ) -> FlatMap<Chunks<'_>, &[EndpointState], fn(&Arc<Vec<EndpointState>>) -> &[EndpointState]> {
+    pub fn iter(&self) -> Each<'_> {
         self.0.iter().flat_map(|chunk| chunk.as_slice())
     }
 
     /// The same, to change them.
-    pub fn iter_mut(
-        &mut self,
-    ) -> FlatMap<ChunksMut<'_>, &mut [EndpointState], fn(&mut Arc<Vec<EndpointState>>) -> &mut [EndpointState]>
-    {
+    pub fn iter_mut(&mut self) -> EachMut<'_> {
         self.0
             .iter_mut()
             .flat_map(|chunk| Arc::make_mut(chunk).as_mut_slice())
@@ -90,8 +87,7 @@ impl IndexMut<usize> for States {
 
 impl<'s> IntoIterator for &'s States {
     type Item = &'s EndpointState;
-    type IntoIter =
-        FlatMap<Chunks<'s>, &'s [EndpointState], fn(&Arc<Vec<EndpointState>>) -> &[EndpointState]>;
+    type IntoIter = Each<'s>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
@@ -100,11 +96,7 @@ impl<'s> IntoIterator for &'s States {
 
 impl<'s> IntoIterator for &'s mut States {
     type Item = &'s mut EndpointState;
-    type IntoIter = FlatMap<
-        ChunksMut<'s>,
-        &'s mut [EndpointState],
-        fn(&mut Arc<Vec<EndpointState>>) -> &mut [EndpointState],
-    >;
+    type IntoIter = EachMut<'s>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter_mut()

@@ -148,7 +148,7 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 24] = [
+static SECTIONS: [&Section; 25] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -266,6 +266,7 @@ mod tests {
             "the file" => String::new(),
             "[fleet] geo" => "[fleet.geo]\n".to_owned(),
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
+            "[fleet] overflow" => "[fleet.overflow]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
             "[dns] rrl" => "[dns.rrl]\n".to_owned(),
             "[dns] tls" => "[dns.tls]\n".to_owned(),
