@@ -26,6 +26,8 @@ mod count;
 mod engine;
 mod explain;
 mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 mod holder;
 mod lookup;
 mod master;

@@ -106,7 +106,6 @@ impl Master {
     }
 
     /// Reads a text that stands for the file `path`.
-    #[cfg(test)]
     pub(crate) fn of_text(path: &Path, text: &str, origin: &Name) -> Self {
         let mut master = Self::default();
         master.text(path, text.to_owned(), &origin_of(origin), 0);

@@ -17,7 +17,7 @@ mod gate;
 mod https;
 mod mmsg;
 mod socket;
-mod stream;
+pub(crate) mod stream;
 mod tcp;
 mod udp;
 

@@ -76,7 +76,7 @@ pub(crate) enum Malformed {
 }
 
 /// The part of the header that a reply repeats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Head {
     pub(crate) id: u16,
     pub(crate) opcode: u8,
