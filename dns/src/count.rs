@@ -59,6 +59,8 @@ pub(crate) enum Dropped {
     ConnectionsOfClient,
     /// A connection whose TLS handshake failed or took too long.
     Handshake,
+    /// A QUIC connection whose client must show first that its address is its own.
+    Unvalidated,
 }
 
 impl Dropped {
@@ -71,6 +73,7 @@ impl Dropped {
             Self::Connections => "connections",
             Self::ConnectionsOfClient => "connections-of-client",
             Self::Handshake => "handshake",
+            Self::Unvalidated => "unvalidated",
         }
     }
 }

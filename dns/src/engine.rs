@@ -82,7 +82,12 @@ impl Engine {
             transport,
             now,
         };
-        let (reply, rtype) = match wire::parse(query) {
+        let parsed = wire::parse(query);
+        if let Some(why) = parsed.breaks_quic().filter(|_| transport == Transport::Quic) {
+            count::malformed(why);
+            return None;
+        }
+        let (reply, rtype) = match parsed {
             Parsed::Drop(why) => {
                 count::malformed(why);
                 return None;
@@ -365,6 +370,8 @@ impl Malformed {
             Self::Option => "option",
             Self::Subnet => "subnet",
             Self::Cookie => "cookie",
+            Self::Id => "id",
+            Self::Keepalive => "keepalive",
         }
     }
 }

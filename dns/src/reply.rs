@@ -28,6 +28,8 @@ pub enum Transport {
     Tls,
     /// A request of HTTP/2, RFC 8484.
     Https,
+    /// A stream of QUIC, RFC 9250.
+    Quic,
 }
 
 impl Transport {
@@ -39,6 +41,7 @@ impl Transport {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Https => "https",
+            Self::Quic => "quic",
         }
     }
 
@@ -46,7 +49,7 @@ impl Transport {
     pub(crate) fn is_encrypted(self) -> bool {
         match self {
             Self::Udp | Self::Tcp => false,
-            Self::Tls | Self::Https => true,
+            Self::Tls | Self::Https | Self::Quic => true,
         }
     }
 }
@@ -171,7 +174,7 @@ impl Ede {
 /// RFC 6891 §6.2.3 to §6.2.5: values below 512 count as 512.
 pub(crate) fn limit(transport: Transport, payload: Option<u16>, largest: u16) -> u16 {
     match (transport, payload) {
-        (Transport::Tcp | Transport::Tls | Transport::Https, _) => u16::MAX,
+        (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
         (Transport::Udp, Some(payload)) => payload.clamp(MIN_UDP_PAYLOAD, largest.max(MIN_UDP_PAYLOAD)),
     }

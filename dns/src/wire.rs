@@ -39,6 +39,22 @@ pub(crate) enum Parsed {
     Refuse(Head, Option<Question>, Option<Edns>, Refusal),
 }
 
+impl Parsed {
+    /// What no message over QUIC may have: RFC 9250 §4.2.1 and §5.5.2. The whole connection is closed for it.
+    pub(crate) fn breaks_quic(&self) -> Option<Malformed> {
+        let (head, edns) = match self {
+            Self::Drop(_) => return None,
+            Self::Query(Query { head, edns, .. }) | Self::Refuse(head, _, edns, _) => (head, edns.as_ref()),
+            Self::CookieAlone(head, edns) => (head, Some(edns)),
+        };
+        if head.id != 0 {
+            return Some(Malformed::Id);
+        }
+        edns.filter(|edns| edns.options.keepalive)
+            .map(|_| Malformed::Keepalive)
+    }
+}
+
 /// Why a message is refused before its question is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -73,6 +89,10 @@ pub(crate) enum Malformed {
     Subnet,
     #[error("bad cookie option")]
     Cookie,
+    #[error("message id that is not 0, over QUIC")]
+    Id,
+    #[error("edns-tcp-keepalive, over QUIC")]
+    Keepalive,
 }
 
 /// The part of the header that a reply repeats.
