@@ -33,6 +33,7 @@ mod lookup;
 mod master;
 #[cfg(test)]
 mod protocol_tests;
+mod quick;
 mod reply;
 mod rrl;
 mod server;

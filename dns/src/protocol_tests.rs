@@ -64,9 +64,15 @@ fn shape(engine: &Engine, query: &[u8]) -> (u16, usize, bool) {
 }
 
 fn option(reply: &Reply, code: u16) -> Option<Vec<u8>> {
-    let opt = reply.edns.as_ref()?;
-    let found = opt.options.iter().find(|(it, _)| *it == code);
-    found.map(|(_, value)| value.clone())
+    let mut rest = &reply.edns.as_ref()?.options[..];
+    while let [c0, c1, l0, l1, more @ ..] = rest {
+        let (value, after) = more.split_at(usize::from(u16::from_be_bytes([*l0, *l1])));
+        if u16::from_be_bytes([*c0, *c1]) == code {
+            return Some(value.to_vec());
+        }
+        rest = after;
+    }
+    None
 }
 
 const FORMERR: u16 = 1;

@@ -10,7 +10,9 @@ use crate::cookie::Cookie;
 use crate::subnet::{InvalidSubnet, Subnet};
 
 /// RFC 1035 §4.1.1: the header is always this long.
-const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
+/// RFC 1035 §3.1: octets of a name.
+pub(crate) const LONGEST_NAME: usize = 255;
 /// RFC 6891 §6.1.1
 pub(crate) const OPT: u16 = 41;
 /// RFC 5001 §2.3
@@ -197,6 +199,52 @@ pub(crate) fn parse(message: &[u8]) -> Parsed {
     }
 }
 
+/// A query of the usual form as it stands in its octets: one question, at most an OPT record of version 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Skimmed<'m> {
+    pub(crate) head: Head,
+    /// The name as it was asked, uncompressed.
+    pub(crate) name: &'m [u8],
+    pub(crate) rtype: u16,
+    pub(crate) class: u16,
+    pub(crate) edns: Option<Edns>,
+    /// Header and question, which a reply repeats.
+    pub(crate) front: &'m [u8],
+}
+
+/// Reads what [`parse`] would, without making anything of it. `None` where the message has another form: [`parse`]
+/// says what it is.
+pub(crate) fn skim(message: &[u8]) -> Option<Skimmed<'_>> {
+    let header = Header::read(message)?;
+    let Header {
+        head,
+        response,
+        counts: counts @ [1, 0, 0, 0..=1],
+    } = header
+    else {
+        return None;
+    };
+    if response || head.opcode != 0 {
+        return None;
+    }
+    let mut reader = Reader { message, at: HEADER };
+    let (name, rtype, class) = reader.question_octets()?;
+    let front = message.get(..reader.at)?;
+    let mut edns = None;
+    reader.records(&counts, &mut edns).ok()?;
+    if name.len() > LONGEST_NAME || edns.is_some_and(|edns| edns.version > 0) {
+        return None;
+    }
+    Some(Skimmed {
+        head,
+        name,
+        rtype,
+        class,
+        edns,
+        front,
+    })
+}
+
 struct Header {
     head: Head,
     response: bool,
@@ -241,8 +289,18 @@ impl<'m> Reader<'m> {
         Some(u16::from_be_bytes([*octets.first()?, *octets.get(1)?]))
     }
 
-    /// A name that nothing can stand before, so a compression pointer in it has no sense.
     fn question(&mut self) -> Option<Question> {
+        let (octets, rtype, class) = self.question_octets()?;
+        Some(Question {
+            name: name_of(octets)?,
+            key: octets.to_ascii_lowercase().into(),
+            rtype,
+            class,
+        })
+    }
+
+    /// Name, type and class. Nothing can stand before the name, so a compression pointer in it has no sense.
+    fn question_octets(&mut self) -> Option<(&'m [u8], u16, u16)> {
         let start = self.at;
         loop {
             match *self.take(1)?.first()? {
@@ -252,14 +310,7 @@ impl<'m> Reader<'m> {
             };
         }
         let octets = self.message.get(start..self.at)?;
-        let name = name_of(octets)?;
-        let (rtype, class) = (self.u16()?, self.u16()?);
-        Some(Question {
-            name,
-            key: octets.to_ascii_lowercase().into(),
-            rtype,
-            class,
-        })
+        Some((octets, self.u16()?, self.u16()?))
     }
 
     /// Steps over a name that may end in a pointer. `Some(true)`: it is the root.
@@ -346,6 +397,18 @@ impl Options {
             }
         }
         Ok(options)
+    }
+}
+
+/// Appends an option of an OPT record, RFC 6891 §6.1.2. `value` writes at most some hundred octets.
+pub(crate) fn push_option(options: &mut Vec<u8>, code: u16, value: impl FnOnce(&mut Vec<u8>)) {
+    options.extend(code.to_be_bytes());
+    let at = options.len();
+    options.extend([0; 2]);
+    value(options);
+    let length = u16::try_from(options.len() - at - 2).unwrap_or(u16::MAX);
+    if let Some(place) = options.get_mut(at..at + 2) {
+        place.copy_from_slice(&length.to_be_bytes());
     }
 }
 
