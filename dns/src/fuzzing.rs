@@ -5,12 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 use steer_topology::Faults;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 use crate::lookup::{self, Answer, Steered, Steering};
 use crate::master::Master;
+use crate::quick::Memory;
 use crate::reply::{Frame, Reply, Transport};
 use crate::server::stream::{self, Service};
 use crate::wire::{self, Head, Question};
@@ -27,6 +30,25 @@ pub async fn converse(engine: &std::sync::Arc<Engine>, octets: &[u8], client: Ip
     let connection = tokio::io::join(octets, &mut out);
     stream::serve(connection, client, Transport::Tcp, &service).await;
     out
+}
+
+/// The quick path of one thread.
+pub struct Quick(Memory);
+
+impl Quick {
+    /// One that knows nothing yet.
+    #[expect(clippy::new_without_default, reason = "for two callers")]
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Memory::new())
+    }
+
+    /// The reply to a datagram; `None` where the full path is to be asked.
+    pub fn answer(&mut self, engine: &Engine, query: &[u8], client: IpAddr, now: u32) -> Option<Vec<u8>> {
+        let (mut rng, mut out) = (SmallRng::seed_from_u64(1), Vec::new());
+        engine.answer_quickly(&mut self.0, query, client, now, &mut rng, &mut out)?;
+        Some(out)
+    }
 }
 
 /// One record as a master file gave it.

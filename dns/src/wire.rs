@@ -313,11 +313,15 @@ impl<'m> Reader<'m> {
         Some((octets, self.u16()?, self.u16()?))
     }
 
-    /// Steps over a name that may end in a pointer. `Some(true)`: it is the root.
+    /// Steps over a name that may end in a pointer. `Some(true)`: it is the root. What a pointer leads to is not
+    /// looked at, for nobody asks what the name is.
     fn skip_name(&mut self) -> Option<bool> {
         let start = self.at;
         loop {
             let here = self.at;
+            if here - start >= LONGEST_NAME {
+                return None;
+            }
             match *self.take(1)?.first()? {
                 0 => return Some(here == start),
                 length @ 1..=63 => {
