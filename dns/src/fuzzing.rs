@@ -33,21 +33,35 @@ pub async fn converse(engine: &std::sync::Arc<Engine>, octets: &[u8], client: Ip
 }
 
 /// The quick path of one thread.
-pub struct Quick(Memory);
+pub struct Quick(Memory, SmallRng);
 
 impl Quick {
     /// One that knows nothing yet.
     #[expect(clippy::new_without_default, reason = "for two callers")]
     #[must_use]
     pub fn new() -> Self {
-        Self(Memory::new())
+        Self(Memory::new(), SmallRng::seed_from_u64(1))
     }
 
     /// The reply to a datagram; `None` where the full path is to be asked.
     pub fn answer(&mut self, engine: &Engine, query: &[u8], client: IpAddr, now: u32) -> Option<Vec<u8>> {
-        let (mut rng, mut out) = (SmallRng::seed_from_u64(1), Vec::new());
-        engine.answer_quickly(&mut self.0, query, client, now, &mut rng, &mut out)?;
-        Some(out)
+        let mut out = Vec::new();
+        self.write(engine, query, client, now, &mut out).then_some(out)
+    }
+
+    /// The same, in place of what `out` held.
+    pub fn write(
+        &mut self,
+        engine: &Engine,
+        query: &[u8],
+        client: IpAddr,
+        now: u32,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Self(memory, rng) = self;
+        engine
+            .answer_quickly(memory, query, client, now, rng, out)
+            .is_some()
     }
 }
 

@@ -513,7 +513,9 @@ impl Scan {
             // The position in the error is one of our own line, and of no use to the operator.
             Err(error) => {
                 let text = error.to_string();
-                Err(printable(text.splitn(3, ':').last().unwrap_or("unreadable").trim()))
+                Err(printable(
+                    text.splitn(3, ':').last().unwrap_or("unreadable").trim(),
+                ))
             }
         }
     }

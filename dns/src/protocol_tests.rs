@@ -183,7 +183,11 @@ fn bad_records_behind_the_question_are_format_errors_that_keep_it() {
             [&[0][..], &[0, 1, 0, 1, 0, 0, 0, 0, 255, 255, 7]].concat(),
         ),
         ("a name of 256 octets", [0, 0, 1], record(&name(62))),
-        ("a label of 64 octets", [0, 0, 1], record(&[&[64][..], &[b'a'; 64], &[0]].concat())),
+        (
+            "a label of 64 octets",
+            [0, 0, 1],
+            record(&[&[64][..], &[b'a'; 64], &[0]].concat()),
+        ),
         ("a reserved kind of label", [0, 0, 1], record(&[0x80, 0])),
         ("half a pointer", [0, 0, 1], vec![0xc0]),
         ("OPT in the answer section", [1, 0, 0], opt.to_vec()),
@@ -223,7 +227,11 @@ fn options_that_do_not_fill_their_record_are_format_errors() {
         &[0, 3, 0, 0, 0],
         &[0, 3, 0xff, 0xff, 1, 2],
     ] {
-        assert_eq!(shape(&engine, &edns(0, [0, 0], options)), (FORMERR, 1, true), "{options:?}");
+        assert_eq!(
+            shape(&engine, &edns(0, [0, 0], options)),
+            (FORMERR, 1, true),
+            "{options:?}"
+        );
     }
 }
 

@@ -26,9 +26,7 @@ use crate::lookup::{self, Steered, Steering};
 use crate::reply::{self, Frame, Opt, Reply, Transport};
 use crate::rrl::Class;
 use crate::tables::Tables;
-use crate::wire::{
-    self, CLIENT_SUBNET, HEADER, Head, LONGEST_NAME, OPT, Question, Skimmed, push_option,
-};
+use crate::wire::{self, CLIENT_SUBNET, HEADER, Head, LONGEST_NAME, OPT, Question, Skimmed, push_option};
 
 /// A reply that stands in the octets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +80,9 @@ impl Engine {
         key.copy_from_slice(query.name);
         key.make_ascii_lowercase();
         let tables = self.tables.load();
-        let kept = memory.find(&tables.zones, key, query.rtype, || learn(&tables, key, query.rtype))?;
+        let kept = memory.find(&tables.zones, key, query.rtype, || {
+            learn(&tables, key, query.rtype)
+        })?;
         let sender = Sender::new(client, Transport::Udp, now);
         let options = query.edns.map(|edns| edns.options).unwrap_or_default();
         let checked = self.check(options, sender);
@@ -134,13 +134,7 @@ impl Job<'_> {
         self.write(&shape, None, out, |out| out.extend(&fixed.body))
     }
 
-    fn steer(
-        &self,
-        tables: &Tables,
-        at: &[u8],
-        rng: &mut SmallRng,
-        out: &mut Vec<u8>,
-    ) -> Option<Written> {
+    fn steer(&self, tables: &Tables, at: &[u8], rng: &mut SmallRng, out: &mut Vec<u8>) -> Option<Written> {
         // an extended error is due
         if !tables.snapshot.settled {
             return None;
@@ -182,7 +176,11 @@ impl Job<'_> {
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Option<Written> {
         let Skimmed {
-            head, front, edns, rtype, ..
+            head,
+            front,
+            edns,
+            rtype,
+            ..
         } = *self.query;
         out.clear();
         out.extend(front);
@@ -198,7 +196,9 @@ impl Job<'_> {
             out.extend([shape.rcode.high(), 0, u8::from(edns.dnssec_ok) << 7, 0]);
             out.extend([0; 2]);
             if let Some(subnet) = edns.options.subnet {
-                push_option(out, CLIENT_SUBNET, |value| subnet.write(scope.unwrap_or(0), value));
+                push_option(out, CLIENT_SUBNET, |value| {
+                    subnet.write(scope.unwrap_or(0), value)
+                });
             }
             self.engine
                 .push_options(edns.options, self.sender, self.checked, out);

@@ -3,9 +3,12 @@
 //! The reader is strict where leniency would hide a fault (counts, lengths, trailing octets) and never follows
 //! a compression pointer forward, so that it ends after at most one pass over the message.
 
+mod skim;
+
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+pub(crate) use self::skim::{Skimmed, skim};
 use crate::cookie::Cookie;
 use crate::subnet::{InvalidSubnet, Subnet};
 
@@ -197,52 +200,6 @@ pub(crate) fn parse(message: &[u8]) -> Parsed {
         }
         (Ok(()), edns) => Parsed::Query(Query { head, question, edns }),
     }
-}
-
-/// A query of the usual form as it stands in its octets: one question, at most an OPT record of version 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Skimmed<'m> {
-    pub(crate) head: Head,
-    /// The name as it was asked, uncompressed.
-    pub(crate) name: &'m [u8],
-    pub(crate) rtype: u16,
-    pub(crate) class: u16,
-    pub(crate) edns: Option<Edns>,
-    /// Header and question, which a reply repeats.
-    pub(crate) front: &'m [u8],
-}
-
-/// Reads what [`parse`] would, without making anything of it. `None` where the message has another form: [`parse`]
-/// says what it is.
-pub(crate) fn skim(message: &[u8]) -> Option<Skimmed<'_>> {
-    let header = Header::read(message)?;
-    let Header {
-        head,
-        response,
-        counts: counts @ [1, 0, 0, 0..=1],
-    } = header
-    else {
-        return None;
-    };
-    if response || head.opcode != 0 {
-        return None;
-    }
-    let mut reader = Reader { message, at: HEADER };
-    let (name, rtype, class) = reader.question_octets()?;
-    let front = message.get(..reader.at)?;
-    let mut edns = None;
-    reader.records(&counts, &mut edns).ok()?;
-    if name.len() > LONGEST_NAME || edns.is_some_and(|edns| edns.version > 0) {
-        return None;
-    }
-    Some(Skimmed {
-        head,
-        name,
-        rtype,
-        class,
-        edns,
-        front,
-    })
 }
 
 struct Header {
@@ -444,85 +401,4 @@ pub(crate) fn upwards(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn query(options: &[u8], version: u8) -> Vec<u8> {
-        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-        message.extend(b"\x03WWW\x07example\x00\x00\x01\x00\x01");
-        message.extend([0, 0, 41, 4, 208, 0, version, 0, 0]);
-        message.extend((options.len() as u16).to_be_bytes());
-        message.extend(options);
-        message
-    }
-
-    fn refusal(message: &[u8]) -> Option<Malformed> {
-        match parse(message) {
-            Parsed::Refuse(_, _, _, Refusal::Malformed(what)) | Parsed::Drop(what) => Some(what),
-            Parsed::Refuse(_, _, _, Refusal::Opcode | Refusal::Version)
-            | Parsed::Query(_)
-            | Parsed::CookieAlone(..) => None,
-        }
-    }
-
-    #[test]
-    fn a_query_is_read_and_its_case_is_kept() {
-        let Parsed::Query(query) = parse(&query(&[], 0)) else {
-            panic!("refused")
-        };
-        assert_eq!(query.question.name.to_string(), "WWW.example.");
-        assert_eq!(&*query.question.key, b"\x03www\x07example\x00");
-        assert_eq!(query.edns.map(|edns| edns.payload), Some(1232));
-    }
-
-    #[test]
-    fn every_truncation_is_refused_or_dropped() {
-        let whole = query(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2], 0);
-        assert_eq!(refusal(&whole), None);
-        for length in 0..whole.len() {
-            assert!(refusal(&whole[..length]).is_some(), "{length}");
-        }
-    }
-
-    #[test]
-    fn trailing_octets_second_opt_and_lying_counts_are_refused() {
-        let mut trailing = query(&[], 0);
-        trailing.push(0);
-        assert_eq!(refusal(&trailing), Some(Malformed::Trailing));
-        let mut twice = query(&[], 0);
-        twice.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-        twice[11] = 2;
-        assert_eq!(refusal(&twice), Some(Malformed::Opt));
-        let mut lies = query(&[], 0);
-        lies[11] = 200;
-        assert_eq!(refusal(&lies), Some(Malformed::Record));
-        let mut two_questions = query(&[], 0);
-        two_questions[5] = 2;
-        assert_eq!(refusal(&two_questions), Some(Malformed::QuestionCount));
-    }
-
-    #[test]
-    fn a_higher_edns_version_is_told_apart_from_a_fault() {
-        // RFC 8906 §8.2.3: unknown version with an option that version 0 could not read
-        let parsed = parse(&query(&[0, 8, 0, 1, 9], 1));
-        assert!(matches!(
-            parsed,
-            Parsed::Refuse(_, Some(_), Some(_), Refusal::Version)
-        ));
-    }
-
-    proptest! {
-        #[test]
-        fn garbled_messages_never_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-            parse(&octets);
-        }
-
-        #[test]
-        fn flipped_octets_never_panic(at in 0_usize..60, with in any::<u8>()) {
-            let mut message = query(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2], 0);
-            if let Some(octet) = message.get_mut(at) { *octet = with; }
-            parse(&message);
-        }
-    }
-}
+mod tests;

@@ -43,7 +43,10 @@ fn query(name: &str, option: &[u8]) -> Vec<u8> {
 fn judge(option: &[u8], reply: &[u8], is_steered: bool) {
     let message = Message::from_octets(reply).expect("a header");
     let opt = message.opt().expect("EDNS gets EDNS");
-    let sent = opt.opt().iter::<UnknownOptData<_>>().map(|option| option.expect("whole"));
+    let sent = opt
+        .opt()
+        .iter::<UnknownOptData<_>>()
+        .map(|option| option.expect("whole"));
     let sent: Vec<Vec<u8>> = sent
         .filter(|option| option.code().to_int() == CLIENT_SUBNET)
         .map(|option| option.data().to_vec())

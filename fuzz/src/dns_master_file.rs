@@ -23,10 +23,16 @@ pub fn check(data: &[u8]) {
                 if let Some(place) = &fault.place {
                     assert!((1..=lines).contains(&place.line), "{fault}");
                     assert!(place.column >= 1 && place.span.start <= text.len(), "{fault}");
-                    assert!(place.span.end <= text.len() && text.is_char_boundary(place.span.start), "{fault}");
+                    assert!(
+                        place.span.end <= text.len() && text.is_char_boundary(place.span.start),
+                        "{fault}"
+                    );
                 }
                 let shown = fault.to_string();
-                assert!(!shown.chars().any(char::is_control), "{shown:?} goes to terminals");
+                assert!(
+                    !shown.chars().any(char::is_control),
+                    "{shown:?} goes to terminals"
+                );
             }
         }
     }
@@ -53,7 +59,11 @@ fn print(record: &Given) -> String {
     } = record;
     let ttl = ttl.map_or_else(String::new, |ttl| ttl.to_string());
     let hex: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("{} {ttl} IN TYPE{rtype} \\# {} {hex}\n", print_name(owner), data.len())
+    format!(
+        "{} {ttl} IN TYPE{rtype} \\# {} {hex}\n",
+        print_name(owner),
+        data.len()
+    )
 }
 
 fn print_name(mut octets: &[u8]) -> String {

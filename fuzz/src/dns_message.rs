@@ -51,7 +51,11 @@ fn answer(query: &[u8], transport: Transport) -> Option<Vec<u8>> {
     let reply = ENGINE.answer(query, CLIENT, transport, NOW, &mut rng);
     // RFC 1035 §4.1.1: what has no header has no id to be answered with; two servers must not talk to each other.
     let is_query = query.len() >= HEADER && query[2] & 0x80 == 0;
-    assert_eq!(reply.is_some(), is_query, "each query has a reply, and nothing else has");
+    assert_eq!(
+        reply.is_some(),
+        is_query,
+        "each query has a reply, and nothing else has"
+    );
     reply.map(|reply| reply.encode().expect("a reply can be sent"))
 }
 
@@ -69,7 +73,11 @@ fn holds(query: &[u8], reply: &[u8]) {
     let mut at = HEADER;
     if counts.qdcount() == 1 {
         let end = question_end(reply);
-        assert_eq!(reply[HEADER..end], query[HEADER..end], "the question, octet by octet");
+        assert_eq!(
+            reply[HEADER..end],
+            query[HEADER..end],
+            "the question, octet by octet"
+        );
         at = end;
     } else {
         let rcode = message.opt_rcode().to_int() & 0xf;
@@ -82,7 +90,10 @@ fn holds(query: &[u8], reply: &[u8]) {
         );
     }
     let mut opts = 0;
-    let mut sections = message.question().next_section().expect("the question is readable");
+    let mut sections = message
+        .question()
+        .next_section()
+        .expect("the question is readable");
     loop {
         for record in sections.by_ref() {
             let record = record.expect("a whole record");
@@ -123,7 +134,11 @@ fn fits(query: &[u8], reply: &[u8]) {
         (true, Some(asked)) => asked.udp_payload_size().clamp(512, MAX_UDP_PAYLOAD),
         (true, None) => MAX_UDP_PAYLOAD,
     };
-    assert!(reply.len() <= usize::from(limit), "{} octets, {limit} fit", reply.len());
+    assert!(
+        reply.len() <= usize::from(limit),
+        "{} octets, {limit} fit",
+        reply.len()
+    );
 }
 
 /// A datagram says what a stream says, or that there is more.
@@ -175,7 +190,10 @@ fn frames(mut octets: &[u8]) -> Vec<&[u8]> {
 fn stream(octets: &[u8]) {
     let replies = RUNTIME.with_borrow(|runtime| runtime.block_on(fuzzing::converse(&ENGINE, octets, CLIENT)));
     let got = frames(&replies);
-    assert_eq!(got.iter().map(|reply| reply.len() + 2).sum::<usize>(), replies.len());
+    assert_eq!(
+        got.iter().map(|reply| reply.len() + 2).sum::<usize>(),
+        replies.len()
+    );
     let queries = frames(octets);
     let due = queries
         .iter()

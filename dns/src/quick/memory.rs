@@ -157,12 +157,24 @@ mod tests {
     #[test]
     fn a_name_is_kept_at_the_second_time_and_until_the_zones_change() {
         let (mut memory, zones) = (Memory::new(), Arc::new(Zones::default()));
-        assert!(memory.find(&zones, b"\x01a\x00", 1, || panic!("not yet")).is_none());
+        assert!(
+            memory
+                .find(&zones, b"\x01a\x00", 1, || panic!("not yet"))
+                .is_none()
+        );
         assert!(memory.find(&zones, b"\x01a\x00", 1, other).is_some());
         assert!(memory.find(&zones, b"\x01a\x00", 1, || panic!("known")).is_some());
-        assert!(memory.find(&zones, b"\x01a\x00", 28, || panic!("another type")).is_none());
+        assert!(
+            memory
+                .find(&zones, b"\x01a\x00", 28, || panic!("another type"))
+                .is_none()
+        );
         let next = Arc::new(Zones::default());
-        assert!(memory.find(&next, b"\x01a\x00", 1, || panic!("forgotten")).is_none());
+        assert!(
+            memory
+                .find(&next, b"\x01a\x00", 1, || panic!("forgotten"))
+                .is_none()
+        );
         assert_eq!(memory.octets, 0);
     }
 

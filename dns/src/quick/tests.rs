@@ -64,15 +64,26 @@ fn engines() -> &'static [Engine] {
         vec![
             set(tables("[\"up\", \"nearest\", \"take 2\"]", &[]), |_| ()),
             set(tables("[\"up\", \"weighted\", \"take 1\"]", &[]), |_| ()),
-            set(tables("[\"up\", \"nearest\", \"shuffle\"]", &["198.51.100.1"]), |dns| {
-                dns.nat64 = vec![Nat64::new("2001:db8:64::/96".parse().unwrap()).unwrap()];
-            }),
+            set(
+                tables("[\"up\", \"nearest\", \"shuffle\"]", &["198.51.100.1"]),
+                |dns| {
+                    dns.nat64 = vec![Nat64::new("2001:db8:64::/96".parse().unwrap()).unwrap()];
+                },
+            ),
             set(tables("[\"up\", \"sticky\", \"take 1\"]", &[]), |dns| {
                 dns.cookies = CookieUse::Require;
             }),
-            set(tables("[\"geofence country\"]", &[]), |dns| dns.cookies = CookieUse::Off),
-            set(tables_of(&config("[\"up\"]", "if_all_down = \"servfail\""), &all_down), |_| ()),
-            set(tables_of(&config("[\"up\"]", "if_all_down = \"nodata\""), &all_down), |_| ()),
+            set(tables("[\"geofence country\"]", &[]), |dns| {
+                dns.cookies = CookieUse::Off
+            }),
+            set(
+                tables_of(&config("[\"up\"]", "if_all_down = \"servfail\""), &all_down),
+                |_| (),
+            ),
+            set(
+                tables_of(&config("[\"up\"]", "if_all_down = \"nodata\""), &all_down),
+                |_| (),
+            ),
             set(unsettled(), |_| ()),
             set(tables_of(&many, &[]), |dns| dns.max_udp_payload = 4096),
             set(tables_of(&many, &[]), |dns| dns.max_udp_payload = 512),
@@ -208,10 +219,14 @@ fn whole_cookies_are_good_on_both_paths() {
     let mut query = query("www.example.com", 1);
     query[11] = 1;
     let bare = query.len();
-    query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    query.extend([
+        0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8,
+    ]);
     let mut rng = SmallRng::seed_from_u64(1);
     let client = ip(CLIENTS[0]);
-    let first = engine.answer(&query, client, Transport::Udp, NOW, &mut rng).unwrap();
+    let first = engine
+        .answer(&query, client, Transport::Udp, NOW, &mut rng)
+        .unwrap();
     let cookie = &first.edns.as_ref().unwrap().options[4..28];
     query.truncate(bare);
     query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 28, 0, 10, 0, 24]);
@@ -255,7 +270,10 @@ fn the_quick_path_knows_the_usual_questions_from_the_second_time_on() {
         ("no.example.com", 1),
     ] {
         let query = query(name, rtype);
-        assert!(!both(engine, &mut memory, &query, CLIENTS[0], 1), "{name} {rtype}");
+        assert!(
+            !both(engine, &mut memory, &query, CLIENTS[0], 1),
+            "{name} {rtype}"
+        );
         for _ in 0..2 {
             assert!(both(engine, &mut memory, &query, CLIENTS[0], 1), "{name} {rtype}");
         }

@@ -120,9 +120,8 @@ impl Certificate {
 impl Ready {
     /// A certificate and the key of another are refused.
     fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
-        let fault = |path: &Path, error: &dyn fmt::Display| {
-            io::Error::other(format!("{}: {error}", path.display()))
-        };
+        let fault =
+            |path: &Path, error: &dyn fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
         let chain = CertificateDer::pem_file_iter(certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| fault(certificate, &error))?;

@@ -114,9 +114,7 @@ fn config(certificate: &Certificate, idle: Duration) -> ServerConfig {
         // RFC 9250 §5.4: lengths shall tell nothing, in packets where that can be had
         .pad_to_mtu(true);
     let mut config = ServerConfig::with_crypto(certificate.quic());
-    config
-        .transport_config(Arc::new(transport))
-        .max_incoming(BACKLOG);
+    config.transport_config(Arc::new(transport)).max_incoming(BACKLOG);
     config
 }
 

@@ -140,7 +140,9 @@ impl Desk {
                 count::dropped(why);
                 continue;
             }
-            outbox.add(envelope, |octets| writer.write(query, envelope.peer.ip(), now, octets));
+            outbox.add(envelope, |octets| {
+                writer.write(query, envelope.peer.ip(), now, octets)
+            });
             let ended = Instant::now();
             writer.tally.took(ended - began);
             began = ended;

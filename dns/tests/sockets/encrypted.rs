@@ -111,7 +111,11 @@ fn kdig_and_dig_are_answered_over_tls_over_quic_and_over_https_by_get_and_by_pos
         ("kdig", &server.https, &["+https-get"]),
         ("kdig", &server.quic, &["+quic"]),
         // kdig 3.2 breaks down where +quic comes first
-        ("kdig", &server.quic, &[&trust, "+tls-hostname=localhost", "+quic"]),
+        (
+            "kdig",
+            &server.quic,
+            &[&trust, "+tls-hostname=localhost", "+quic"],
+        ),
         ("dig", &server.tls, &["+tls"]),
         ("dig", &server.https, &["+https"]),
         ("dig", &server.https, &["+https-get"]),

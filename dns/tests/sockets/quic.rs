@@ -139,7 +139,11 @@ fn queries() -> Vec<Vec<u8>> {
         b"\x07example\x03net\x00",
     ] {
         for rtype in [1, 2, 6, 16, 28, 255] {
-            for options in [None, Some(&[][..]), Some(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2, 0, 3, 0, 0])] {
+            for options in [
+                None,
+                Some(&[][..]),
+                Some(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2, 0, 3, 0, 0]),
+            ] {
                 let mut message = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(options.is_some())];
                 message.extend(name);
                 message.extend([0, rtype, 0, 1]);

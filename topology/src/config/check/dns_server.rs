@@ -126,7 +126,9 @@ fn encrypted(cx: &Context<'_, '_>, raw: RawTls<'_>) -> Result<Tls, Reported> {
             return Ok(Vec::new());
         };
         let addresses = written.get_ref().0.iter();
-        all(addresses.map(|written| cx.listen(name, written, &[wire])).collect())
+        all(addresses
+            .map(|written| cx.listen(name, written, &[wire]))
+            .collect())
     };
     let listen = each("listen", listen, Wire::Connections);
     let https = each("https", https, Wire::Connections);
