@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 use crate::lookup::{self, Answer, Steered, Steering};
 use crate::master::Master;
-use crate::quick::Memory;
+use crate::quick;
 use crate::reply::{Frame, Reply, Transport};
 use crate::server::stream::{self, Service};
 use crate::wire::{self, Head, Question};
@@ -33,14 +33,14 @@ pub async fn converse(engine: &std::sync::Arc<Engine>, octets: &[u8], client: Ip
 }
 
 /// The quick path of one thread.
-pub struct Quick(Memory, SmallRng);
+pub struct Quick(quick::Quick, SmallRng);
 
 impl Quick {
     /// One that knows nothing yet.
     #[expect(clippy::new_without_default, reason = "for two callers")]
     #[must_use]
     pub fn new() -> Self {
-        Self(Memory::new(), SmallRng::seed_from_u64(1))
+        Self(quick::Quick::new(), SmallRng::seed_from_u64(1))
     }
 
     /// The reply to a datagram; `None` where the full path is to be asked.
@@ -58,9 +58,9 @@ impl Quick {
         now: u32,
         out: &mut Vec<u8>,
     ) -> bool {
-        let Self(memory, rng) = self;
+        let Self(quick, rng) = self;
         engine
-            .answer_quickly(memory, query, client, now, rng, out)
+            .answer_quickly(quick, query, client, now, rng, out)
             .is_some()
     }
 }

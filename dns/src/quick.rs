@@ -1,4 +1,5 @@
-//! The quick path of a datagram: from octets to octets, without a look-up, a lock or an allocation.
+//! The quick path of a datagram: from octets to octets, without an object for a name or a record, and without an
+//! allocation. (A chain that draws makes a list of the candidates it draws from.)
 //!
 //! ```text
 //! query ─► skim ─► memory (name, type) ─► what the full path said ─► copied, with id, case, options and scope patched in
@@ -18,15 +19,31 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{DNSClass, RecordType};
 use rand::rngs::SmallRng;
 
-pub(crate) use self::memory::Memory;
-use self::memory::{Fixed, Said};
+use self::memory::{Fixed, Memory, Said};
 use crate::cookie::Checked;
 use crate::engine::{Engine, Sender};
 use crate::lookup::{self, Steered, Steering};
 use crate::reply::{self, Frame, Opt, Reply, Transport};
 use crate::rrl::Class;
-use crate::tables::Tables;
+use crate::tables::{Picked, Tables};
 use crate::wire::{self, CLIENT_SUBNET, HEADER, Head, LONGEST_NAME, OPT, Question, Skimmed, push_option};
+
+/// What a thread needs for it.
+#[derive(Debug)]
+pub(crate) struct Quick {
+    memory: Memory,
+    /// Kept for its room.
+    room: Vec<IpAddr>,
+}
+
+impl Quick {
+    pub(crate) fn new() -> Self {
+        Self {
+            memory: Memory::new(),
+            room: Vec::new(),
+        }
+    }
+}
 
 /// A reply that stands in the octets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +81,7 @@ impl Engine {
     /// `rng` is then as it was.
     pub(crate) fn answer_quickly(
         &self,
-        memory: &mut Memory,
+        thread: &mut Quick,
         query: &[u8],
         client: IpAddr,
         now: u32,
@@ -80,6 +97,7 @@ impl Engine {
         key.copy_from_slice(query.name);
         key.make_ascii_lowercase();
         let tables = self.tables.load();
+        let Quick { memory, room } = thread;
         let kept = memory.find(&tables.zones, key, query.rtype, || {
             learn(&tables, key, query.rtype)
         })?;
@@ -97,7 +115,7 @@ impl Engine {
         };
         match &kept.said {
             Said::Fixed(fixed) => job.copy(fixed, key, out),
-            Said::Steered(at) => job.steer(&tables, at, rng, out),
+            Said::Steered(at) => job.steer(&tables, at, rng, room, out),
             Said::Other => None,
         }
     }
@@ -134,7 +152,31 @@ impl Job<'_> {
         self.write(&shape, None, out, |out| out.extend(&fixed.body))
     }
 
-    fn steer(&self, tables: &Tables, at: &[u8], rng: &mut SmallRng, out: &mut Vec<u8>) -> Option<Written> {
+    fn steer(
+        &self,
+        tables: &Tables,
+        at: &[u8],
+        rng: &mut SmallRng,
+        room: &mut Vec<IpAddr>,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
+        let before = rng.clone();
+        let written = self.try_steer(tables, at, rng, room, out);
+        if written.is_none() {
+            // The full path must draw the same lots.
+            *rng = before;
+        }
+        written
+    }
+
+    fn try_steer(
+        &self,
+        tables: &Tables,
+        at: &[u8],
+        rng: &mut SmallRng,
+        room: &mut Vec<IpAddr>,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
         // an extended error is due
         if !tables.snapshot.settled {
             return None;
@@ -142,29 +184,23 @@ impl Job<'_> {
         let options = self.query.edns.map(|edns| edns.options).unwrap_or_default();
         let (client, placed) = self.engine.place(options, self.sender);
         let rtype = RecordType::from(self.query.rtype);
-        // The full path must draw the same lots.
-        let before = rng.clone();
-        let written = match tables.pick(at, rtype, client, rng) {
-            Some((Steered::Addresses { addresses, ttl }, scope)) if !addresses.is_empty() => {
-                let shape = Shape {
-                    is_authoritative: true,
-                    rcode: ResponseCode::NoError,
-                    counts: [u16::try_from(addresses.len()).ok()?, 0, 0],
-                    class: Class::Answer,
-                };
-                let scope = scope.zip(placed).map(|(scope, placed)| placed.scope(scope));
-                self.write(&shape, scope, out, |out| {
-                    for address in &addresses {
-                        push_address(self.query.rtype, ttl, *address, out);
-                    }
-                })
-            }
-            Some((Steered::Addresses { .. } | Steered::Fail | Steered::Refused, _)) | None => None,
-        };
-        if written.is_none() {
-            *rng = before;
+        let (picked, scope) = tables.pick_into(at, rtype, client, rng, room)?;
+        if picked != Picked::List || room.is_empty() {
+            return None;
         }
-        written
+        let ttl = tables.ttl(at, rtype)?;
+        let shape = Shape {
+            is_authoritative: true,
+            rcode: ResponseCode::NoError,
+            counts: [u16::try_from(room.len()).ok()?, 0, 0],
+            class: Class::Answer,
+        };
+        let scope = scope.zip(placed).map(|(scope, placed)| placed.scope(scope));
+        self.write(&shape, scope, out, |out| {
+            for address in room {
+                push_address(self.query.rtype, ttl, *address, out);
+            }
+        })
     }
 
     /// The whole reply. `None` where it does not fit: something must be left out.

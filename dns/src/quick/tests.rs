@@ -172,10 +172,10 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// Asks both paths. `false`: the quick path did not know.
-fn both(engine: &Engine, memory: &mut Memory, query: &[u8], client: &str, seed: u64) -> bool {
+fn both(engine: &Engine, thread: &mut Quick, query: &[u8], client: &str, seed: u64) -> bool {
     let (mut quick, mut full) = (SmallRng::seed_from_u64(seed), SmallRng::seed_from_u64(seed));
     let mut octets = vec![0xaa; 7];
-    let written = engine.answer_quickly(memory, query, ip(client), NOW, &mut quick, &mut octets);
+    let written = engine.answer_quickly(thread, query, ip(client), NOW, &mut quick, &mut octets);
     let Some(written) = written else {
         assert_eq!(quick, full, "no lots were drawn");
         return false;
@@ -204,10 +204,10 @@ proptest! {
         queries in prop::collection::vec(asked(), 1..40),
         seed in any::<u64>(),
     ) {
-        let mut memory = Memory::new();
+        let mut thread = Quick::new();
         for round in 0..3 {
             for query in &queries {
-                both(&engines()[engine], &mut memory, &query.octets(), CLIENTS[query.client], seed + round);
+                both(&engines()[engine], &mut thread, &query.octets(), CLIENTS[query.client], seed + round);
             }
         }
     }
@@ -231,10 +231,10 @@ fn whole_cookies_are_good_on_both_paths() {
     query.truncate(bare);
     query.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 28, 0, 10, 0, 24]);
     query.extend(cookie);
-    let mut memory = Memory::new();
-    both(engine, &mut memory, &query, CLIENTS[0], 1);
+    let mut thread = Quick::new();
+    both(engine, &mut thread, &query, CLIENTS[0], 1);
     let mut out = Vec::new();
-    let written = engine.answer_quickly(&mut memory, &query, client, NOW, &mut rng, &mut out);
+    let written = engine.answer_quickly(&mut thread, &query, client, NOW, &mut rng, &mut out);
     assert!(written.unwrap().is_verified);
 }
 
@@ -256,7 +256,7 @@ fn query(name: &str, rtype: u16) -> Vec<u8> {
 #[test]
 fn the_quick_path_knows_the_usual_questions_from_the_second_time_on() {
     let engine = &engines()[0];
-    let mut memory = Memory::new();
+    let mut thread = Quick::new();
     for (name, rtype) in [
         ("www.example.com", 1),
         ("www.example.com", 28),
@@ -271,11 +271,11 @@ fn the_quick_path_knows_the_usual_questions_from_the_second_time_on() {
     ] {
         let query = query(name, rtype);
         assert!(
-            !both(engine, &mut memory, &query, CLIENTS[0], 1),
+            !both(engine, &mut thread, &query, CLIENTS[0], 1),
             "{name} {rtype}"
         );
         for _ in 0..2 {
-            assert!(both(engine, &mut memory, &query, CLIENTS[0], 1), "{name} {rtype}");
+            assert!(both(engine, &mut thread, &query, CLIENTS[0], 1), "{name} {rtype}");
         }
     }
 }
@@ -283,12 +283,12 @@ fn the_quick_path_knows_the_usual_questions_from_the_second_time_on() {
 #[test]
 fn new_tables_are_obeyed_at_once_by_what_is_kept() {
     let engine = Engine::new(tables("[\"up\", \"nearest\", \"take 1\"]", &[]));
-    let mut memory = Memory::new();
+    let mut thread = Quick::new();
     let query = query("www.example.com", 1);
     let mut ask = |engine: &Engine| {
         let (mut out, mut rng) = (Vec::new(), SmallRng::seed_from_u64(1));
         let client = ip(CLIENTS[0]);
-        engine.answer_quickly(&mut memory, &query, client, NOW, &mut rng, &mut out)?;
+        engine.answer_quickly(&mut thread, &query, client, NOW, &mut rng, &mut out)?;
         Some(out[out.len() - 4..].to_vec())
     };
     assert_eq!(ask(&engine), None);

@@ -17,7 +17,7 @@ use rand::rngs::SmallRng;
 use super::mmsg::{BATCH, Envelope, Inbox, Outbox};
 use crate::count::{self, Dropped, Tally};
 use crate::engine::{Engine, seconds};
-use crate::quick::Memory;
+use crate::quick::Quick;
 use crate::reply::{Reply, Transport};
 use crate::rrl::{Class, Judgement, Limiter};
 
@@ -94,7 +94,7 @@ impl Desk {
         Self {
             writer: Writer {
                 engine,
-                memory: Memory::new(),
+                quick: Quick::new(),
                 limiter,
                 rng: rand::make_rng(),
                 tally: Tally::new(),
@@ -158,7 +158,7 @@ impl Desk {
 /// Writes replies: by the quick path where it knows one, or by the full path.
 struct Writer {
     engine: Arc<Engine>,
-    memory: Memory,
+    quick: Quick,
     limiter: Option<Arc<Limiter>>,
     rng: SmallRng,
     tally: Tally,
@@ -169,14 +169,14 @@ impl Writer {
     fn write(&mut self, query: &[u8], client: IpAddr, now: SystemTime, octets: &mut Vec<u8>) -> bool {
         let Self {
             engine,
-            memory,
+            quick,
             limiter,
             rng,
             tally,
         } = self;
         let limiter = limiter.as_deref();
         let time = seconds(now);
-        if let Some(written) = engine.answer_quickly(memory, query, client, time, rng, octets) {
+        if let Some(written) = engine.answer_quickly(quick, query, client, time, rng, octets) {
             tally.answered(written.rtype, written.rcode);
             return match judge(limiter, written.class, written.is_verified, client, now) {
                 Judgement::Send => true,

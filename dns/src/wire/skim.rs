@@ -15,8 +15,7 @@ pub(crate) struct Skimmed<'m> {
     pub(crate) front: &'m [u8],
 }
 
-/// Reads what [`super::parse`] would, without making anything of it. `None` where the message has another form: [`super::parse`]
-/// says what it is.
+/// Reads what [`super::parse`] would, without making anything of it. `None` where the message has another form.
 pub(crate) fn skim(message: &[u8]) -> Option<Skimmed<'_>> {
     let header = Header::read(message)?;
     let Header {
