@@ -117,6 +117,7 @@ fn kdig(listen: std::net::SocketAddr, transport: &str, name: &str, rtype: &str) 
             "-p",
             &port,
             transport,
+            "+edns",
             "+noall",
             "+header",
             "+answer",
@@ -131,7 +132,7 @@ fn kdig(listen: std::net::SocketAddr, transport: &str, name: &str, rtype: &str) 
     let is_same =
         |line: &&str| !line.contains("HEADER") && !line.contains(" session ") && !line.contains("HTTP");
     let status = text
-        .split("status: ")
+        .split("opcode: QUERY; status: ")
         .nth(1)
         .and_then(|rest| rest.split(';').next());
     let lines: Vec<_> = text.lines().filter(is_same).collect();
