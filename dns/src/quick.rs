@@ -233,7 +233,7 @@ impl Job<'_> {
             out.extend([0; 2]);
             if let Some(subnet) = edns.options.subnet {
                 push_option(out, CLIENT_SUBNET, |value| {
-                    subnet.write(scope.unwrap_or(0), value)
+                    subnet.write(scope.unwrap_or(0), value);
                 });
             }
             self.engine

@@ -74,7 +74,7 @@ fn engines() -> &'static [Engine] {
                 dns.cookies = CookieUse::Require;
             }),
             set(tables("[\"geofence country\"]", &[]), |dns| {
-                dns.cookies = CookieUse::Off
+                dns.cookies = CookieUse::Off;
             }),
             set(
                 tables_of(&config("[\"up\"]", "if_all_down = \"servfail\""), &all_down),
