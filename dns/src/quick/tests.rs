@@ -60,7 +60,7 @@ fn engines() -> &'static [Engine] {
         let many: String = (0..60)
             .map(|n| format!("{{ site = \"fra\", address = \"198.18.0.{n}:1\" }},"))
             .collect();
-        let many = config("[\"up\"]", "").replace("endpoints = [", &format!("endpoints = [{many}"));
+        let many = |chain: &str| config(chain, "").replace("endpoints = [", &format!("endpoints = [{many}"));
         vec![
             set(tables("[\"up\", \"nearest\", \"take 2\"]", &[]), |_| ()),
             set(tables("[\"up\", \"weighted\", \"take 1\"]", &[]), |_| ()),
@@ -85,8 +85,12 @@ fn engines() -> &'static [Engine] {
                 |_| (),
             ),
             set(unsettled(), |_| ()),
-            set(tables_of(&many, &[]), |dns| dns.max_udp_payload = 4096),
-            set(tables_of(&many, &[]), |dns| dns.max_udp_payload = 512),
+            // drawn, and then it may not fit
+            set(tables_of(&many("[\"up\", \"shuffle\"]"), &[]), |_| ()),
+            set(tables_of(&many("[\"up\"]"), &[]), |dns| {
+                dns.max_udp_payload = 4096
+            }),
+            set(tables_of(&many("[\"up\"]"), &[]), |dns| dns.max_udp_payload = 512),
         ]
     })
 }
@@ -135,6 +139,10 @@ fn option() -> impl Strategy<Value = Vec<u8>> {
         Just(vec![0, 8, 0, 8, 0, 1, 32, 0, 133, 11, 0, 1]),
         Just(vec![0, 8, 0, 4, 0, 1, 0, 0]),
         Just(vec![0, 8, 0, 11, 0, 2, 56, 0, 0x20, 0x01, 0x02, 0, 0, 0, 0]),
+        // below the NAT64 prefix
+        Just(vec![
+            0, 8, 0, 20, 0, 2, 128, 0, 0x20, 1, 0x0d, 0xb8, 0, 0x64, 0, 0, 0, 0, 0, 0, 81, 169, 145, 1
+        ]),
         Just(vec![0, 8, 0, 4, 0, 9, 0, 0]),
     ];
     prop_oneof![
@@ -157,7 +165,10 @@ fn edns() -> impl Strategy<Value = Option<(u16, bool, Vec<u8>)>> {
 fn asked() -> impl Strategy<Value = Asked> {
     let case = prop_oneof![3 => Just(0), 1 => any::<u32>()];
     let class = prop_oneof![9 => Just(1_u8), 1 => Just(3)];
-    let what = (0..NAMES.len(), case, 0..TYPES.len(), class);
+    // the steered name and addresses more often than others
+    let name = prop_oneof![1 => Just(0), 1 => 0..NAMES.len()];
+    let rtype = prop_oneof![1 => 0..2_usize, 1 => 0..TYPES.len()];
+    let what = (name, case, rtype, class);
     (what, any::<[u8; 2]>(), edns(), 0..CLIENTS.len()).prop_map(
         |((name, case, rtype, class), flags, edns, client)| Asked {
             name,
