@@ -13,6 +13,7 @@ mod dependants;
 mod family;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::rr::RecordType;
@@ -28,8 +29,9 @@ use crate::zones::{Zones, key_of};
 pub(crate) use self::candidates::{Eyes, Field};
 pub(crate) use self::decide::{Deciding, Left, Rule, Run};
 use self::dependants::Dependants;
+pub(crate) use self::family::Picked;
 pub(crate) use self::family::addresses;
-use self::family::{Family, Ground, Picked};
+use self::family::{Family, Ground};
 
 /// Everything a query needs, from one snapshot. Immutable; the next snapshot brings the next tables.
 #[derive(Debug)]
@@ -223,9 +225,10 @@ impl Tables {
         client: Locate,
         rng: &mut R,
     ) -> Option<(Steered, Option<u8>)> {
-        let (picked, scope) = self.family(key, rtype)?.pick(client, &self.classes, rng)?;
+        let mut addresses = Vec::new();
+        let (picked, scope) = self.pick_into(key, rtype, client, rng, &mut addresses)?;
         let steered = match picked {
-            Picked::List(addresses) => Steered::Addresses {
+            Picked::List => Steered::Addresses {
                 addresses,
                 ttl: self.ttl(key, rtype)?,
             },
@@ -233,6 +236,18 @@ impl Tables {
             Picked::Fail => Steered::Fail,
         };
         Some((steered, scope))
+    }
+
+    /// The same without a list of its own, see [`Family::pick`].
+    pub(crate) fn pick_into<R: Rng + ?Sized>(
+        &self,
+        key: &[u8],
+        rtype: RecordType,
+        client: Locate,
+        rng: &mut R,
+        room: &mut Vec<IpAddr>,
+    ) -> Option<(Picked, Option<u8>)> {
+        self.family(key, rtype)?.pick(client, &self.classes, rng, room)
     }
 
     fn family(&self, key: &[u8], rtype: RecordType) -> Option<&Family> {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use hickory_proto::rr::{Name, Record, RecordType};
 
-pub(crate) use self::set::{RrSet, is_sound, target};
+pub(crate) use self::set::{RrSet, is_compressed, is_sound, target};
 use crate::wire;
 
 /// All data of one zone, by name.

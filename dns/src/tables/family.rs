@@ -62,9 +62,10 @@ struct Slot {
 }
 
 /// What a client gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Picked {
-    List(Vec<IpAddr>),
+    /// Addresses, which stand in the room that was given for them.
+    List,
     Refused,
     Fail,
 }
@@ -134,12 +135,13 @@ impl Family {
     }
 
     /// The answer for a client, and its scope: the length of the network around the client for which it holds;
-    /// `None` where it holds for everybody.
+    /// `None` where it holds for everybody. Addresses go to `room`, in place of what it held.
     pub(crate) fn pick<R: Rng + ?Sized>(
         &self,
         client: Locate,
         classes: &Classes,
         rng: &mut R,
+        room: &mut Vec<IpAddr>,
     ) -> Option<(Picked, Option<u8>)> {
         let (row, scope) = self.row(client, classes)?;
         let slots = match row {
@@ -149,13 +151,14 @@ impl Family {
         };
         if self.tail.is_empty() {
             let addresses = slots.iter().filter_map(|slot| self.candidate(slot));
-            return Some((Picked::List(addresses_of(addresses.map(|c| c.address))), scope));
+            list(addresses.map(|candidate| candidate.address), room);
+            return Some((Picked::List, scope));
         }
         let network = match client {
             Locate::By(address) => Some(filter::network(address)),
             Locate::Nobody => None,
         };
-        let mut list: Vec<Candidate> = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
+        let mut left: Vec<Candidate> = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
         // A choice by prefix holds for no more than the prefix.
         let chosen_by = self.tail.iter().filter_map(|filter| match filter {
             Filter::Sticky(lengths) => Some(network?.scope(*lengths)),
@@ -174,9 +177,12 @@ impl Family {
             | Filter::Trickle(_)
             | Filter::Take(_) => None,
         });
-        let scope = scope.max(chosen_by.max().filter(|_| list.len() > 1));
-        Some(match filter::run(&self.tail, &mut list, network, rng, None) {
-            Outcome::Answer => (Picked::List(addresses(&list)), scope),
+        let scope = scope.max(chosen_by.max().filter(|_| left.len() > 1));
+        Some(match filter::run(&self.tail, &mut left, network, rng, None) {
+            Outcome::Answer => {
+                list(left.iter().map(|candidate| candidate.address), room);
+                (Picked::List, scope)
+            }
             Outcome::Refused => (Picked::Refused, scope),
         })
     }
@@ -288,18 +294,20 @@ fn calm_since(snapshot: &Snapshot, field: &Field) -> Option<Timestamp> {
     Some(since)
 }
 
-/// The addresses in order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an
-/// address on two ports.
-pub(crate) fn addresses(list: &[Candidate]) -> Vec<IpAddr> {
-    addresses_of(list.iter().map(|candidate| candidate.address))
+/// See [`list`].
+pub(crate) fn addresses(candidates: &[Candidate]) -> Vec<IpAddr> {
+    let mut room = Vec::with_capacity(candidates.len());
+    list(candidates.iter().map(|candidate| candidate.address), &mut room);
+    room
 }
 
-fn addresses_of(list: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let mut addresses = Vec::with_capacity(list.size_hint().0);
-    for address in list {
-        if !addresses.contains(&address) {
-            addresses.push(address);
+/// The addresses in order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an
+/// address on two ports.
+fn list(addresses: impl Iterator<Item = IpAddr>, room: &mut Vec<IpAddr>) {
+    room.clear();
+    for address in addresses {
+        if !room.contains(&address) {
+            room.push(address);
         }
     }
-    addresses
 }

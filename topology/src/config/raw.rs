@@ -119,6 +119,7 @@ pub(super) struct RawTls<'d> {
     pub(super) span: Range<usize>,
     pub(super) listen: Field<OneOrMany<&'d str>>,
     pub(super) https: Field<OneOrMany<&'d str>>,
+    pub(super) quic: Field<OneOrMany<&'d str>>,
     pub(super) certificate: Needed<&'d str>,
     pub(super) key: Needed<&'d str>,
 }
@@ -417,6 +418,7 @@ impl<'d> RawDns<'d> {
                 span: table.span(),
                 listen: table.get("listen"),
                 https: table.get("https"),
+                quic: table.get("quic"),
                 certificate: table.need("certificate"),
                 key: table.need("key"),
             }),
