@@ -65,7 +65,7 @@ fn direct(engine: &Engine, address: IpAddr, source: u8, rng: &mut SmallRng) -> (
     let reply = engine
         .answer(&query, ip("127.0.0.1"), Transport::Tcp, 0, rng)
         .unwrap();
-    let option = &reply.edns.as_ref().unwrap().options[0].1;
+    let option = &reply.edns.as_ref().unwrap().options[4..]; // behind code and length
     assert_eq!((option[1], option[2]), (family, source), "as in the query");
     let addresses = reply.answers.iter().filter_map(|record| record.data.ip_addr());
     (option[3], addresses.collect())

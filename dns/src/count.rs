@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
 
 use crate::reply::{Reply, Transport};
 use crate::rrl::Judgement;
@@ -14,11 +14,49 @@ use crate::wire::Malformed;
 
 /// A reply is on its way.
 pub(crate) fn answered(rtype: RecordType, reply: &Reply, transport: Transport) {
-    let (rtype, rcode) = (type_label(rtype), rcode_label(reply.rcode()));
-    counter!("steer_dns_queries_total", "type" => rtype, "rcode" => rcode, "transport" => transport.name())
-        .increment(1);
+    answers(type_label(rtype), rcode_label(reply.rcode()), transport).increment(1);
     if reply.is_truncated() {
         counter!("steer_dns_truncated_total", "transport" => transport.name()).increment(1);
+    }
+}
+
+fn answers(rtype: &'static str, rcode: &'static str, transport: Transport) -> Counter {
+    counter!("steer_dns_queries_total", "type" => rtype, "rcode" => rcode, "transport" => transport.name())
+}
+
+/// The counters of a thread that answers datagrams, so that none has to be looked up for each of them.
+pub(crate) struct Tally {
+    /// By the labels of type and code. As many as there are labels, and in practice a few.
+    answers: Vec<(&'static str, &'static str, Counter)>,
+    handling: Histogram,
+}
+
+impl Tally {
+    /// Counts what is counted by then: the recorder must be there already.
+    pub(crate) fn new() -> Self {
+        Self {
+            answers: Vec::new(),
+            handling: histogram!("steer_dns_handling_seconds"),
+        }
+    }
+
+    /// See [`answered`].
+    pub(crate) fn answered(&mut self, rtype: RecordType, rcode: ResponseCode) {
+        let (rtype, rcode) = (type_label(rtype), rcode_label(rcode));
+        let is_it = |(t, c, _): &&(&'static str, &'static str, Counter)| {
+            std::ptr::eq(*t, rtype) && std::ptr::eq(*c, rcode)
+        };
+        if let Some((_, _, counter)) = self.answers.iter().find(is_it) {
+            return counter.increment(1);
+        }
+        let counter = answers(rtype, rcode, Transport::Udp);
+        counter.increment(1);
+        self.answers.push((rtype, rcode, counter));
+    }
+
+    /// See [`took`].
+    pub(crate) fn took(&self, time: Duration) {
+        self.handling.record(time.as_secs_f64());
     }
 }
 
@@ -59,6 +97,8 @@ pub(crate) enum Dropped {
     ConnectionsOfClient,
     /// A connection whose TLS handshake failed or took too long.
     Handshake,
+    /// A QUIC connection whose client must show first that its address is its own.
+    Unvalidated,
 }
 
 impl Dropped {
@@ -71,6 +111,7 @@ impl Dropped {
             Self::Connections => "connections",
             Self::ConnectionsOfClient => "connections-of-client",
             Self::Handshake => "handshake",
+            Self::Unvalidated => "unvalidated",
         }
     }
 }

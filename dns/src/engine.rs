@@ -20,22 +20,33 @@ use crate::subnet::Locate;
 use crate::tables::Tables;
 use crate::wire::{
     self, CLIENT_SUBNET, COOKIE, Edns, Head, KEEPALIVE, Malformed, NSID, Options, Parsed, Query, Question,
-    Refusal,
+    Refusal, push_option,
 };
 
 /// Answers queries from the tables of the newest snapshot. Readers load a pointer and never wait.
 #[derive(Debug)]
 pub struct Engine {
-    tables: ArcSwap<Tables>,
-    settings: Settings,
+    pub(crate) tables: ArcSwap<Tables>,
+    pub(crate) settings: Settings,
 }
 
 /// From whom a query came, how, and when.
 #[derive(Debug, Clone, Copy)]
-struct Sender {
+pub(crate) struct Sender {
     address: IpAddr,
     transport: Transport,
     now: u32,
+}
+
+impl Sender {
+    /// A dual-stack socket shows IPv4 senders as mapped.
+    pub(crate) fn new(address: IpAddr, transport: Transport, now: u32) -> Self {
+        Self {
+            address: address.to_canonical(),
+            transport,
+            now,
+        }
+    }
 }
 
 impl Engine {
@@ -76,13 +87,13 @@ impl Engine {
         now: u32,
         rng: &mut R,
     ) -> Option<Reply> {
-        // A dual-stack socket shows IPv4 senders as mapped.
-        let sender = Sender {
-            address: client.to_canonical(),
-            transport,
-            now,
-        };
-        let (reply, rtype) = match wire::parse(query) {
+        let sender = Sender::new(client, transport, now);
+        let parsed = wire::parse(query);
+        if let Some(why) = parsed.breaks_quic().filter(|_| transport == Transport::Quic) {
+            count::malformed(why);
+            return None;
+        }
+        let (reply, rtype) = match parsed {
             Parsed::Drop(why) => {
                 count::malformed(why);
                 return None;
@@ -108,16 +119,20 @@ impl Engine {
             Refusal::Opcode => (ResponseCode::NotImp, Some(Ede::NotSupported)),
             Refusal::Version => (ResponseCode::BADVERS, None),
         };
+        let mut options = Vec::new();
+        if let Some(ede) = ede {
+            ede.push(&mut options);
+        }
         let frame = Frame {
             head,
             question,
-            edns: edns.map(|edns| self.opt(edns, ede.map(Ede::option).into_iter().collect())),
+            edns: edns.map(|edns| self.opt(edns, options)),
             limit: u16::MAX,
         };
         Reply::bare(frame, rcode)
     }
 
-    fn opt(&self, edns: Edns, options: Vec<(u16, Vec<u8>)>) -> Opt {
+    fn opt(&self, edns: Edns, options: Vec<u8>) -> Opt {
         Opt {
             payload: self.settings.max_udp_payload,
             dnssec_ok: edns.dnssec_ok,
@@ -141,7 +156,7 @@ impl Engine {
             (Some(_), false) => ResponseCode::NoError,
         };
         let mut options = Vec::new();
-        self.add_options(edns.options, sender, checked.as_ref(), &mut options);
+        self.push_options(edns.options, sender, checked.as_ref(), &mut options);
         let frame = Frame {
             head,
             question: None,
@@ -153,7 +168,7 @@ impl Engine {
         reply
     }
 
-    fn check(&self, options: Options, sender: Sender) -> Option<Checked> {
+    pub(crate) fn check(&self, options: Options, sender: Sender) -> Option<Checked> {
         let cookie = options
             .cookie
             .filter(|_| self.settings.cookies != CookieUse::Off)?;
@@ -161,35 +176,39 @@ impl Engine {
     }
 
     /// What is told to whoever asks for it.
-    fn add_options(
+    pub(crate) fn push_options(
         &self,
         asked: Options,
         sender: Sender,
         cookie: Option<&Checked>,
-        options: &mut Vec<(u16, Vec<u8>)>,
+        options: &mut Vec<u8>,
     ) {
         if let Some(cookie) = cookie {
-            options.push((COOKIE, cookie.reply.to_vec()));
+            push_option(options, COOKIE, |value| value.extend(cookie.reply));
         }
         if let Some(identity) = self.settings.identity.as_deref().filter(|_| asked.nsid) {
-            options.push((NSID, identity.as_bytes().to_vec()));
+            push_option(options, NSID, |value| value.extend(identity.bytes()));
         }
         // RFC 7828 §3.2.1: over UDP it is ignored; HTTP has means of its own
         if asked.keepalive && matches!(sender.transport, Transport::Tcp | Transport::Tls) {
-            options.push((KEEPALIVE, self.settings.keepalive.to_be_bytes().to_vec()));
+            push_option(options, KEEPALIVE, |value| {
+                value.extend(self.settings.keepalive.to_be_bytes());
+            });
         }
+    }
+
+    /// RFC 7873 §5.2.3: who cannot show where it is is asked to come again, with the cookie that it gets now.
+    pub(crate) fn is_unproven(&self, checked: Option<&Checked>, sender: Sender) -> bool {
+        checked.is_some_and(|checked| !checked.is_good)
+            && sender.transport == Transport::Udp
+            && self.settings.cookies == CookieUse::Require
     }
 
     fn answer_query<R: Rng>(&self, query: &Query, sender: Sender, rng: &mut R) -> Reply {
         let asked = query.edns.map(|edns| edns.options).unwrap_or_default();
         let checked = self.check(asked, sender);
         let is_verified = checked.as_ref().is_some_and(|checked| checked.is_good);
-        // RFC 7873 §5.2.3: who cannot show where it is is asked to come again, with the cookie that it gets now
-        let is_unproven = checked.is_some()
-            && !is_verified
-            && sender.transport == Transport::Udp
-            && self.settings.cookies == CookieUse::Require;
-        let result = if is_unproven {
+        let result = if self.is_unproven(checked.as_ref(), sender) {
             Told::of(ResponseCode::BADCOOKIE, None)
         } else {
             self.tell(query, asked, sender, rng)
@@ -199,10 +218,14 @@ impl Engine {
         // from the address as it was sent, so bits that we were not told play no part; where it is longer than
         // SOURCE PREFIX-LENGTH, it tells the resolver which prefix would have decided (§7.2.1 allows that).
         if let Some(subnet) = asked.subnet {
-            options.push((CLIENT_SUBNET, subnet.write(result.scope.unwrap_or(0))));
+            push_option(&mut options, CLIENT_SUBNET, |value| {
+                subnet.write(result.scope.unwrap_or(0), value);
+            });
         }
-        self.add_options(asked, sender, checked.as_ref(), &mut options);
-        options.extend(result.ede.map(Ede::option));
+        self.push_options(asked, sender, checked.as_ref(), &mut options);
+        if let Some(ede) = result.ede {
+            ede.push(&mut options);
+        }
         let payload = query.edns.map(|edns| edns.payload);
         let frame = Frame {
             head: query.head,
@@ -220,6 +243,20 @@ impl Engine {
             opt.is_padded = sender.transport.is_encrypted();
         }
         reply
+    }
+
+    /// Whom the answer is for. RFC 7871 §7.2.1: the subnet stands in for the sender.
+    pub(crate) fn place(&self, asked: Options, sender: Sender) -> (Locate, Option<Placed>) {
+        let client = asked
+            .subnet
+            .map_or(Locate::By(sender.address), |subnet| subnet.locate());
+        match client {
+            Locate::By(address) => {
+                let placed = Placed::new(address, &self.settings.nat64);
+                (Locate::By(placed.address), Some(placed))
+            }
+            Locate::Nobody => (Locate::Nobody, None),
+        }
     }
 
     /// What is said, before it is put into a message.
@@ -245,17 +282,7 @@ impl Engine {
             return Told::of(rcode, ede);
         }
         let tables = self.tables.load();
-        // RFC 7871 §7.2.1: the subnet stands in for the sender.
-        let client = asked
-            .subnet
-            .map_or(Locate::By(sender.address), |subnet| subnet.locate());
-        let (client, placed) = match client {
-            Locate::By(address) => {
-                let placed = Placed::new(address, &self.settings.nat64);
-                (Locate::By(placed.address), Some(placed))
-            }
-            Locate::Nobody => (Locate::Nobody, None),
-        };
+        let (client, placed) = self.place(asked, sender);
         let mut chooser = Chooser {
             tables: &tables,
             client,
@@ -306,7 +333,7 @@ impl Told {
     clippy::wildcard_enum_match_arm,
     reason = "an open list of types; all others are looked up"
 )]
-fn unserved(rtype: RecordType) -> Option<(ResponseCode, Option<Ede>)> {
+pub(crate) fn unserved(rtype: RecordType) -> Option<(ResponseCode, Option<Ede>)> {
     let unsupported = Some(Ede::NotSupported);
     match rtype {
         // Gap: RFC 5936, RFC 1995: zones are not transferred.
@@ -372,6 +399,8 @@ impl Malformed {
             Self::Option => "option",
             Self::Subnet => "subnet",
             Self::Cookie => "cookie",
+            Self::Id => "id",
+            Self::Keepalive => "keepalive",
         }
     }
 }

@@ -106,7 +106,6 @@ impl Master {
     }
 
     /// Reads a text that stands for the file `path`.
-    #[cfg(test)]
     pub(crate) fn of_text(path: &Path, text: &str, origin: &Name) -> Self {
         let mut master = Self::default();
         master.text(path, text.to_owned(), &origin_of(origin), 0);
@@ -512,15 +511,27 @@ impl Scan {
             }
             Ok(Some(Scanned::Include { .. }) | None) => Err("nothing readable".to_owned()),
             // The position in the error is one of our own line, and of no use to the operator.
-            Err(error) => Err(error
-                .to_string()
-                .splitn(3, ':')
-                .last()
-                .unwrap_or("unreadable")
-                .trim()
-                .to_owned()),
+            Err(error) => {
+                let text = error.to_string();
+                Err(printable(
+                    text.splitn(3, ':').last().unwrap_or("unreadable").trim(),
+                ))
+            }
         }
     }
+}
+
+/// For a terminal, which obeys control characters.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// `domain` reads ASCII; octets beyond go in as `\DDD`, so that UTF-8 in a TXT record is taken as it stands.

@@ -64,9 +64,15 @@ fn shape(engine: &Engine, query: &[u8]) -> (u16, usize, bool) {
 }
 
 fn option(reply: &Reply, code: u16) -> Option<Vec<u8>> {
-    let opt = reply.edns.as_ref()?;
-    let found = opt.options.iter().find(|(it, _)| *it == code);
-    found.map(|(_, value)| value.clone())
+    let mut rest = &reply.edns.as_ref()?.options[..];
+    while let [c0, c1, l0, l1, more @ ..] = rest {
+        let (value, after) = more.split_at(usize::from(u16::from_be_bytes([*l0, *l1])));
+        if u16::from_be_bytes([*c0, *c1]) == code {
+            return Some(value.to_vec());
+        }
+        rest = after;
+    }
+    None
 }
 
 const FORMERR: u16 = 1;
@@ -153,6 +159,11 @@ fn bad_records_behind_the_question_are_format_errors_that_keep_it() {
     };
     let opt: &[u8] = &[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
     let record = |name: &[u8]| [name, &[0, 1, 0, 1, 0, 0, 0, 0, 0, 1, 7]].concat();
+    let name = |last: u8| {
+        let label = |length: u8| [&[length][..], &vec![b'a'; usize::from(length)]].concat();
+        [label(63), label(63), label(63), label(last), vec![0]].concat()
+    };
+    assert_eq!(with([0, 0, 1], &record(&name(61))), (0, 1, false), "255 octets");
     let at = head(0, 0).len() as u8;
     assert_eq!(with([0, 0, 1], opt), (0, 1, true));
     assert_eq!(
@@ -171,6 +182,14 @@ fn bad_records_behind_the_question_are_format_errors_that_keep_it() {
             [0, 0, 1],
             [&[0][..], &[0, 1, 0, 1, 0, 0, 0, 0, 255, 255, 7]].concat(),
         ),
+        ("a name of 256 octets", [0, 0, 1], record(&name(62))),
+        (
+            "a label of 64 octets",
+            [0, 0, 1],
+            record(&[&[64][..], &[b'a'; 64], &[0]].concat()),
+        ),
+        ("a reserved kind of label", [0, 0, 1], record(&[0x80, 0])),
+        ("half a pointer", [0, 0, 1], vec![0xc0]),
         ("OPT in the answer section", [1, 0, 0], opt.to_vec()),
         ("OPT in the authority section", [0, 1, 0], opt.to_vec()),
         ("OPT below a name", [0, 0, 1], [&[1, b'a'][..], opt].concat()),
@@ -195,6 +214,25 @@ fn bad_records_behind_the_question_are_format_errors_that_keep_it() {
         (FORMERR, 1, false),
         "65535 records of each kind"
     );
+}
+
+#[test]
+fn options_that_do_not_fill_their_record_are_format_errors() {
+    let engine = engine("[\"up\"]");
+    for options in [
+        &[0][..],
+        &[0, 3],
+        &[0, 3, 0],
+        &[0, 3, 0, 1],
+        &[0, 3, 0, 0, 0],
+        &[0, 3, 0xff, 0xff, 1, 2],
+    ] {
+        assert_eq!(
+            shape(&engine, &edns(0, [0, 0], options)),
+            (FORMERR, 1, true),
+            "{options:?}"
+        );
+    }
 }
 
 /// RFC 8906 §8.1 and §8.2, as far as a message alone shows it.

@@ -11,7 +11,7 @@ use steer_topology::AllDown;
 
 use crate::lookup::Answer;
 use crate::rrl::Class;
-use crate::wire::{EXTENDED_ERROR, Head, OPT, PADDING, Question};
+use crate::wire::{EXTENDED_ERROR, Head, LONGEST_NAME, OPT, PADDING, Question, push_option};
 
 /// The largest UDP payload we send and say that we take, where nothing else is configured (RFC 9715 §3.1: fits
 /// every path without fragments).
@@ -30,6 +30,8 @@ pub enum Transport {
     Tls,
     /// A request of HTTP/2, RFC 8484.
     Https,
+    /// A stream of QUIC, RFC 9250.
+    Quic,
 }
 
 impl Transport {
@@ -41,6 +43,7 @@ impl Transport {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Https => "https",
+            Self::Quic => "quic",
         }
     }
 
@@ -48,7 +51,7 @@ impl Transport {
     pub(crate) fn is_encrypted(self) -> bool {
         match self {
             Self::Udp | Self::Tcp => false,
-            Self::Tls | Self::Https => true,
+            Self::Tls | Self::Https | Self::Quic => true,
         }
     }
 }
@@ -73,36 +76,28 @@ pub(crate) struct Opt {
     pub(crate) payload: u16,
     /// RFC 3225 §3: the bit is copied.
     pub(crate) dnssec_ok: bool,
-    /// Codes and values, in order.
-    pub(crate) options: Vec<(u16, Vec<u8>)>,
+    /// As they are sent, see [`push_option`].
+    pub(crate) options: Vec<u8>,
     /// Whether the message is padded (RFC 7830), so that its length tells less.
     pub(crate) is_padded: bool,
 }
 
 impl Opt {
     /// Octets of the record without its options.
-    const FIXED: usize = 11;
-
-    fn length(&self) -> usize {
-        self.options.iter().map(|(_, value)| 4 + value.len()).sum()
-    }
+    pub(crate) const FIXED: usize = 11;
 
     fn emit(&self, rcode: ResponseCode, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
         let flags = u8::from(self.dnssec_ok) << 7;
-        let plain = encoder.len() + Self::FIXED + self.length();
+        let plain = encoder.len() + Self::FIXED + self.options.len();
         let padding = self.is_padded.then(|| padding(plain));
         encoder.emit(0)?; // the root
         encoder.emit_u16(OPT)?;
         encoder.emit_u16(self.payload)?;
         // upper bits of the code, version 0; RFC 6891 §6.1.4: other flags are zero
         encoder.emit_vec(&[rcode.high(), 0, flags, 0])?;
-        let length = self.length() + padding.map_or(0, |octets| 4 + octets.len());
+        let length = self.options.len() + padding.map_or(0, |octets| 4 + octets.len());
         encoder.emit_u16(u16::try_from(length).map_err(|_| ProtoError::Message("options too long"))?)?;
-        for (code, value) in &self.options {
-            encoder.emit_u16(*code)?;
-            encoder.emit_u16(u16::try_from(value.len()).unwrap_or(u16::MAX))?;
-            encoder.emit_vec(value)?;
-        }
+        encoder.emit_vec(&self.options)?;
         if let Some(octets) = padding {
             encoder.emit_u16(PADDING)?;
             encoder.emit_u16(u16::try_from(octets.len()).unwrap_or(u16::MAX))?;
@@ -169,18 +164,20 @@ impl Ede {
         }
     }
 
-    /// The option, RFC 8914 §2.
-    pub(crate) fn option(self) -> (u16, Vec<u8>) {
+    /// Appends the option, RFC 8914 §2.
+    pub(crate) fn push(self, options: &mut Vec<u8>) {
         let (code, text) = self.parts();
-        let value = code.to_be_bytes().into_iter().chain(text.bytes()).collect();
-        (EXTENDED_ERROR, value)
+        push_option(options, EXTENDED_ERROR, |value| {
+            value.extend(code.to_be_bytes());
+            value.extend(text.bytes());
+        });
     }
 }
 
 /// RFC 6891 §6.2.3 to §6.2.5: values below 512 count as 512.
 pub(crate) fn limit(transport: Transport, payload: Option<u16>, largest: u16) -> u16 {
     match (transport, payload) {
-        (Transport::Tcp | Transport::Tls | Transport::Https, _) => u16::MAX,
+        (Transport::Tcp | Transport::Tls | Transport::Https | Transport::Quic, _) => u16::MAX,
         (Transport::Udp, None) => MIN_UDP_PAYLOAD,
         (Transport::Udp, Some(payload)) => payload.clamp(MIN_UDP_PAYLOAD, largest.max(MIN_UDP_PAYLOAD)),
     }
@@ -348,22 +345,22 @@ impl Reply {
     /// A bound on the length of the usual reply, which spares encoding it twice.
     fn at_most(&self) -> Option<usize> {
         const HEADER: usize = 12;
-        const LONGEST_NAME: usize = 255;
         /// See [`emit_address`].
         const ADDRESS: usize = 2 + 10 + 16;
         let is_usual = |record: &Record| self.asked_address(record).is_some();
         let others = self.authorities.len() + self.additionals.len();
-        let edns = self.edns.as_ref().map_or(0, |opt| Opt::FIXED + opt.length());
+        let edns = self.edns.as_ref().map_or(0, |opt| Opt::FIXED + opt.options.len());
         (others == 0 && self.answers.iter().all(is_usual))
             .then_some(HEADER + LONGEST_NAME + 4 + self.answers.len() * ADDRESS + edns)
     }
 }
 
+/// RFC 1035 §4.1.4: a pointer to octet 12, where the question begins.
+pub(crate) const QUESTION: u16 = 0xc00c;
+
 /// An address record whose owner is a pointer to the question's name. The encoder would write the same, but
 /// searches for the name, and compresses only so many of them.
 fn emit_address(record: &Record, address: IpAddr, encoder: &mut BinEncoder<'_>) -> Result<(), ProtoError> {
-    /// RFC 1035 §4.1.4: to octet 12, where the question begins.
-    const QUESTION: u16 = 0xc00c;
     encoder.emit_u16(QUESTION)?;
     record.record_type().emit(encoder)?;
     record.dns_class.emit(encoder)?;

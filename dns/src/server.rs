@@ -4,6 +4,7 @@
 //! udp     threads, a socket each per address ─► mmsg: batches of datagrams
 //! tcp     a listener per address ─► gate: how many connections ─► stream: one of them ─► frames: its messages
 //!                                   certificate: TLS around it ─► https: requests instead
+//! quic    an endpoint per address ─► gate ─► a query per stream
 //! ```
 //!
 //! Bounds. UDP: a batch is answered before the next is read, and what the kernel does not take is lost and
@@ -16,8 +17,9 @@ mod frames;
 mod gate;
 mod https;
 mod mmsg;
+mod quic;
 mod socket;
-mod stream;
+pub(crate) mod stream;
 mod tcp;
 mod udp;
 
@@ -30,6 +32,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use quinn::Endpoint;
 use rand::rngs::SmallRng;
 use steer_topology::{Dns, Rrl, Tls};
 use tokio::net::TcpListener;
@@ -96,11 +99,12 @@ pub struct Server {
     alarm: Arc<EventFd>,
 }
 
-/// Listeners inside TLS.
+/// Listeners that show a certificate.
 #[derive(Debug)]
 struct Encrypted {
     certificate: Arc<Certificate>,
     listeners: Vec<(Inside, TcpListener)>,
+    quic: Vec<Endpoint>,
 }
 
 impl Server {
@@ -137,17 +141,27 @@ impl Server {
         self.encrypted = Some(Encrypted {
             certificate,
             listeners: listeners.collect::<io::Result<_>>()?,
+            quic: tls
+                .quic
+                .iter()
+                .map(|address| quic::bind(*address))
+                .collect::<io::Result<_>>()?,
         });
         Ok(())
     }
 
-    /// The addresses of encrypted transports: those of DNS over TLS, then those of DNS over HTTPS.
+    /// The addresses of encrypted transports: those of DNS over TLS, then of DNS over HTTPS, then of DNS over QUIC.
     #[must_use]
     pub fn tls_addrs(&self) -> Vec<SocketAddr> {
-        let listeners = self.encrypted.iter().flat_map(|encrypted| &encrypted.listeners);
-        listeners
-            .filter_map(|(_, listener)| listener.local_addr().ok())
-            .collect()
+        let Some(encrypted) = &self.encrypted else {
+            return Vec::new();
+        };
+        let listeners = encrypted
+            .listeners
+            .iter()
+            .map(|(_, listener)| listener.local_addr());
+        let quic = encrypted.quic.iter().map(Endpoint::local_addr);
+        listeners.chain(quic).filter_map(Result::ok).collect()
     }
 
     /// The addresses in the order of `bind`, with the port that was taken for port 0.
@@ -189,8 +203,14 @@ impl Server {
         if let Some(Encrypted {
             certificate,
             listeners,
+            quic,
         }) = encrypted
         {
+            for endpoint in quic {
+                tracing::info!(address = ?endpoint.local_addr().ok(), "answering DNS over QUIC");
+                let (certificate, gate) = (Arc::clone(&certificate), Arc::clone(&gate));
+                parts.spawn(quic::listen(endpoint, certificate, gate, service.clone()));
+            }
             for (inside, listener) in listeners {
                 tracing::info!(address = ?listener.local_addr().ok(), ?inside, "answering inside TLS");
                 let speech = Speech::Tls(Arc::clone(&certificate), inside);

@@ -86,9 +86,8 @@ impl Subnet {
         }
     }
 
-    /// The option's value in a reply. RFC 7871 §7.2.1: FAMILY, SOURCE and ADDRESS as in the query.
-    pub(crate) fn write(&self, scope: u8) -> Vec<u8> {
-        let mut value = Vec::with_capacity(20);
+    /// Appends the option's value in a reply. RFC 7871 §7.2.1: FAMILY, SOURCE and ADDRESS as in the query.
+    pub(crate) fn write(&self, scope: u8, value: &mut Vec<u8>) {
         value.extend(self.family.to_be_bytes());
         value.extend([self.source, scope]);
         let octets = usize::from(self.source).div_ceil(8);
@@ -96,7 +95,6 @@ impl Subnet {
             IpAddr::V4(address) => value.extend(address.octets().iter().take(octets)),
             IpAddr::V6(address) => value.extend(address.octets().iter().take(octets)),
         }
-        value
     }
 }
 
@@ -168,7 +166,9 @@ mod tests {
         #[test]
         fn what_is_read_is_written_back(octets in prop::collection::vec(any::<u8>(), 0..22)) {
             if let Ok(subnet) = Subnet::read(&octets) {
-                prop_assert_eq!(subnet.write(0), octets);
+                let mut written = Vec::new();
+                subnet.write(0, &mut written);
+                prop_assert_eq!(written, octets);
             }
         }
     }

@@ -33,8 +33,8 @@ use crate::zones::{Zones, key_of};
 pub(crate) use self::candidates::{Eyes, Field, Part};
 pub(crate) use self::decide::{Deciding, Left, Rule, Run};
 use self::dependants::Dependants;
-pub(crate) use self::family::Picked;
 use self::family::{Family, Ground};
+pub(crate) use self::family::{Filled, Picked};
 
 /// Everything a query needs, from one snapshot. Immutable; the next snapshot brings the next tables.
 #[derive(Debug)]
@@ -265,6 +265,25 @@ impl Tables {
         let (v4, scope_v4) = address(&entry.plan.v4)?;
         let (v6, scope_v6) = address(&entry.plan.v6)?;
         Some((self.told_for_itself(&entry, [v4, v6]), scope_v4.max(scope_v6)))
+    }
+
+    /// The addresses for a client, without a list of their own, see [`Family::pick_into`].
+    pub(crate) fn pick_into<R: Rng + ?Sized>(
+        &self,
+        key: &[u8],
+        rtype: RecordType,
+        client: Locate,
+        rng: &mut R,
+        room: &mut Vec<IpAddr>,
+    ) -> Option<(Filled, Option<u8>)> {
+        let family = self.entry(key, rtype)?.family(rtype);
+        family.pick_into(client, &self.classes, rng, |candidate| candidate.address, room)
+    }
+
+    /// The TTL of a steered name's addresses, in seconds.
+    pub(crate) fn ttl(&self, key: &[u8], rtype: RecordType) -> Option<u32> {
+        let entry = self.entry(key, rtype)?;
+        Some(self.seconds(entry.steer, &[entry.family(rtype)]))
     }
 
     /// What is told of what the chains of [`Tables::parts`] left, in their order.

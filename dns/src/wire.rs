@@ -3,14 +3,19 @@
 //! The reader is strict where leniency would hide a fault (counts, lengths, trailing octets) and never follows
 //! a compression pointer forward, so that it ends after at most one pass over the message.
 
+mod skim;
+
 use hickory_proto::rr::Name;
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+pub(crate) use self::skim::{Skimmed, skim};
 use crate::cookie::Cookie;
 use crate::subnet::{InvalidSubnet, Subnet};
 
 /// RFC 1035 §4.1.1: the header is always this long.
-const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
+/// RFC 1035 §3.1: octets of a name.
+pub(crate) const LONGEST_NAME: usize = 255;
 /// RFC 6891 §6.1.1
 pub(crate) const OPT: u16 = 41;
 /// RFC 5001 §2.3
@@ -37,6 +42,22 @@ pub(crate) enum Parsed {
     Drop(Malformed),
     /// To be refused; the reply carries what could be read.
     Refuse(Head, Option<Question>, Option<Edns>, Refusal),
+}
+
+impl Parsed {
+    /// What no message over QUIC may have: RFC 9250 §4.2.1 and §5.5.2. The whole connection is closed for it.
+    pub(crate) fn breaks_quic(&self) -> Option<Malformed> {
+        let (head, edns) = match self {
+            Self::Drop(_) => return None,
+            Self::Query(Query { head, edns, .. }) | Self::Refuse(head, _, edns, _) => (head, edns.as_ref()),
+            Self::CookieAlone(head, edns) => (head, Some(edns)),
+        };
+        if head.id != 0 {
+            return Some(Malformed::Id);
+        }
+        edns.filter(|edns| edns.options.keepalive)
+            .map(|_| Malformed::Keepalive)
+    }
 }
 
 /// Why a message is refused before its question is looked at.
@@ -73,10 +94,14 @@ pub(crate) enum Malformed {
     Subnet,
     #[error("bad cookie option")]
     Cookie,
+    #[error("message id that is not 0, over QUIC")]
+    Id,
+    #[error("edns-tcp-keepalive, over QUIC")]
+    Keepalive,
 }
 
 /// The part of the header that a reply repeats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Head {
     pub(crate) id: u16,
     pub(crate) opcode: u8,
@@ -221,8 +246,18 @@ impl<'m> Reader<'m> {
         Some(u16::from_be_bytes([*octets.first()?, *octets.get(1)?]))
     }
 
-    /// A name that nothing can stand before, so a compression pointer in it has no sense.
     fn question(&mut self) -> Option<Question> {
+        let (octets, rtype, class) = self.question_octets()?;
+        Some(Question {
+            name: name_of(octets)?,
+            key: octets.to_ascii_lowercase().into(),
+            rtype,
+            class,
+        })
+    }
+
+    /// Name, type and class. Nothing can stand before the name, so a compression pointer in it has no sense.
+    fn question_octets(&mut self) -> Option<(&'m [u8], u16, u16)> {
         let start = self.at;
         loop {
             match *self.take(1)?.first()? {
@@ -232,21 +267,18 @@ impl<'m> Reader<'m> {
             };
         }
         let octets = self.message.get(start..self.at)?;
-        let name = name_of(octets)?;
-        let (rtype, class) = (self.u16()?, self.u16()?);
-        Some(Question {
-            name,
-            key: octets.to_ascii_lowercase().into(),
-            rtype,
-            class,
-        })
+        Some((octets, self.u16()?, self.u16()?))
     }
 
-    /// Steps over a name that may end in a pointer. `Some(true)`: it is the root.
+    /// Steps over a name that may end in a pointer. `Some(true)`: it is the root. What a pointer leads to is not
+    /// looked at, for nobody asks what the name is.
     fn skip_name(&mut self) -> Option<bool> {
         let start = self.at;
         loop {
             let here = self.at;
+            if here - start >= LONGEST_NAME {
+                return None;
+            }
             match *self.take(1)?.first()? {
                 0 => return Some(here == start),
                 length @ 1..=63 => {
@@ -329,6 +361,18 @@ impl Options {
     }
 }
 
+/// Appends an option of an OPT record, RFC 6891 §6.1.2. `value` writes at most some hundred octets.
+pub(crate) fn push_option(options: &mut Vec<u8>, code: u16, value: impl FnOnce(&mut Vec<u8>)) {
+    options.extend(code.to_be_bytes());
+    let at = options.len();
+    options.extend([0; 2]);
+    value(options);
+    let length = u16::try_from(options.len() - at - 2).unwrap_or(u16::MAX);
+    if let Some(place) = options.get_mut(at..at + 2) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
 /// A name from its uncompressed octets. `None` above 255 octets.
 pub(crate) fn name_of(octets: &[u8]) -> Option<Name> {
     Name::read(&mut BinDecoder::new(octets)).ok()
@@ -357,85 +401,4 @@ pub(crate) fn upwards(key: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn query(options: &[u8], version: u8) -> Vec<u8> {
-        let mut message = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-        message.extend(b"\x03WWW\x07example\x00\x00\x01\x00\x01");
-        message.extend([0, 0, 41, 4, 208, 0, version, 0, 0]);
-        message.extend((options.len() as u16).to_be_bytes());
-        message.extend(options);
-        message
-    }
-
-    fn refusal(message: &[u8]) -> Option<Malformed> {
-        match parse(message) {
-            Parsed::Refuse(_, _, _, Refusal::Malformed(what)) | Parsed::Drop(what) => Some(what),
-            Parsed::Refuse(_, _, _, Refusal::Opcode | Refusal::Version)
-            | Parsed::Query(_)
-            | Parsed::CookieAlone(..) => None,
-        }
-    }
-
-    #[test]
-    fn a_query_is_read_and_its_case_is_kept() {
-        let Parsed::Query(query) = parse(&query(&[], 0)) else {
-            panic!("refused")
-        };
-        assert_eq!(query.question.name.to_string(), "WWW.example.");
-        assert_eq!(&*query.question.key, b"\x03www\x07example\x00");
-        assert_eq!(query.edns.map(|edns| edns.payload), Some(1232));
-    }
-
-    #[test]
-    fn every_truncation_is_refused_or_dropped() {
-        let whole = query(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2], 0);
-        assert_eq!(refusal(&whole), None);
-        for length in 0..whole.len() {
-            assert!(refusal(&whole[..length]).is_some(), "{length}");
-        }
-    }
-
-    #[test]
-    fn trailing_octets_second_opt_and_lying_counts_are_refused() {
-        let mut trailing = query(&[], 0);
-        trailing.push(0);
-        assert_eq!(refusal(&trailing), Some(Malformed::Trailing));
-        let mut twice = query(&[], 0);
-        twice.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-        twice[11] = 2;
-        assert_eq!(refusal(&twice), Some(Malformed::Opt));
-        let mut lies = query(&[], 0);
-        lies[11] = 200;
-        assert_eq!(refusal(&lies), Some(Malformed::Record));
-        let mut two_questions = query(&[], 0);
-        two_questions[5] = 2;
-        assert_eq!(refusal(&two_questions), Some(Malformed::QuestionCount));
-    }
-
-    #[test]
-    fn a_higher_edns_version_is_told_apart_from_a_fault() {
-        // RFC 8906 §8.2.3: unknown version with an option that version 0 could not read
-        let parsed = parse(&query(&[0, 8, 0, 1, 9], 1));
-        assert!(matches!(
-            parsed,
-            Parsed::Refuse(_, Some(_), Some(_), Refusal::Version)
-        ));
-    }
-
-    proptest! {
-        #[test]
-        fn garbled_messages_never_panic(octets in prop::collection::vec(any::<u8>(), 0..200)) {
-            parse(&octets);
-        }
-
-        #[test]
-        fn flipped_octets_never_panic(at in 0_usize..60, with in any::<u8>()) {
-            let mut message = query(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2], 0);
-            if let Some(octet) = message.get_mut(at) { *octet = with; }
-            parse(&message);
-        }
-    }
-}
+mod tests;

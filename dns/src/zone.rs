@@ -13,7 +13,7 @@ use hickory_proto::rr::{Name, Record, RecordType};
 use steer_topology::Kinds;
 
 pub(crate) use self::build::SteeredKey;
-pub(crate) use self::set::{RrSet, is_sound, target};
+pub(crate) use self::set::{RrSet, is_compressed, is_sound, target};
 use crate::wire;
 
 /// All data of one zone, by name.

@@ -169,24 +169,27 @@ impl Zones {
                 (wire::key(&Name::from_ascii(name).unwrap()), kinds)
             })
             .collect();
-        let mut master = Master::of_text(Path::new("test.zone"), text, &apex);
-        match Zone::build(&apex, &mut master, &steered) {
-            Some(zone) => {
-                let entry = Entry {
-                    zone: Arc::new(zone),
-                    sources: Arc::default(),
-                    steered: steered.into(),
-                    warnings: Arc::default(),
-                    is_kept: false,
-                };
-                Ok(Self {
-                    by_apex: HashMap::from([(wire::key(&apex), entry)]),
-                    warnings: master.warnings,
-                    kept: 0,
-                })
-            }
-            None => Err(Faults(master.faults)),
-        }
+        let master = Master::of_text(Path::new("test.zone"), text, &apex);
+        Self::of_master(&apex, master, &steered)
+    }
+
+    /// One zone that no file stands behind.
+    pub(crate) fn of_master(apex: &Name, mut master: Master, steered: &[SteeredKey]) -> Result<Self, Faults> {
+        let Some(zone) = Zone::build(apex, &mut master, steered) else {
+            return Err(Faults(master.faults));
+        };
+        let entry = Entry {
+            zone: Arc::new(zone),
+            sources: Arc::default(),
+            steered: steered.into(),
+            warnings: Arc::default(),
+            is_kept: false,
+        };
+        Ok(Self {
+            by_apex: HashMap::from([(wire::key(apex), entry)]),
+            warnings: master.warnings,
+            kept: 0,
+        })
     }
 }
 

@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use steer_tests::dns::Question;
-use steer_tests::{Steer, free_port};
+use steer_tests::{Steer, free_port, skip};
 
 const ZONE: &str = "\
 $ORIGIN example.com.
@@ -105,4 +106,80 @@ fn a_name_outside_its_zones_is_refused_and_a_missing_one_does_not_exist() {
         ResponseCode::NXDomain
     );
     assert_eq!(steer.stop().status.code(), Some(0));
+}
+
+/// Records of the answer section, as kdig prints them, and whether it asked in the way it was told to.
+fn kdig(listen: std::net::SocketAddr, transport: &str, name: &str, rtype: &str) -> String {
+    let port = listen.port().to_string();
+    let kdig = Command::new("kdig")
+        .args([
+            "@127.0.0.1",
+            "-p",
+            &port,
+            transport,
+            "+edns",
+            "+noall",
+            "+header",
+            "+answer",
+            "+authority",
+        ])
+        .args([name, rtype])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&kdig.stdout).into_owned();
+    assert!(kdig.status.success(), "{transport} {name}: {text}");
+    // the id, which is always 0 over HTTPS and QUIC, and the line that names the session
+    let is_same =
+        |line: &&str| !line.contains("HEADER") && !line.contains(" session ") && !line.contains("HTTP");
+    let status = text
+        .split("opcode: QUERY; status: ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let lines: Vec<_> = text.lines().filter(is_same).collect();
+    format!("{status:?}\n{}", lines.join("\n"))
+}
+
+#[test]
+fn one_file_serves_every_transport_and_all_say_the_same_to_kdig() {
+    const TEST: &str = "one_file_serves_every_transport_and_all_say_the_same_to_kdig";
+    if Command::new("kdig").arg("--version").output().is_err() {
+        return skip(TEST, "kdig does not run (Debian package knot-dnsutils)");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let listen = minimal(folder.path());
+    let certificate = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -keyout dns.key -out dns.pem";
+    let made = Command::new("openssl")
+        .args(certificate.split(' '))
+        .current_dir(folder.path())
+        .output();
+    if !made.is_ok_and(|made| made.status.success()) {
+        return skip(TEST, "openssl does not run");
+    }
+    // one port number for connections and for datagrams
+    let (tls, https) = (free_port(), free_port());
+    let encrypted = format!(
+        "[dns.tls]\nlisten = \"{tls}\"\nquic = \"{tls}\"\nhttps = \"{https}\"\ncertificate = \"dns.pem\"\nkey = \"dns.key\"\n"
+    );
+    let config = fs::read_to_string(folder.path().join("steer.toml")).unwrap();
+    fs::write(folder.path().join("steer.toml"), config + &encrypted).unwrap();
+    let mut steer = Steer::start(folder.path(), &["run", "--config", "steer.toml"]);
+    steer.until("an answer", |_| {
+        Question::new("example.com.", RecordType::SOA).ask(listen, Duration::from_millis(50))
+    });
+    for (name, rtype) in [
+        ("www.example.com", "A"),
+        ("www.example.com", "AAAA"),
+        ("example.com", "NS"),
+        ("no.example.com", "A"),
+        ("example.org", "A"),
+    ] {
+        let by_udp = kdig(listen, "+notcp", name, rtype);
+        for (address, transport) in [(listen, "+tcp"), (tls, "+tls"), (tls, "+quic"), (https, "+https")] {
+            // asked twice: what is remembered says no other thing
+            assert_eq!(kdig(address, transport, name, rtype), by_udp, "{transport}");
+            assert_eq!(kdig(listen, "+notcp", name, rtype), by_udp);
+        }
+    }
+    let finished = steer.stop();
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
 }

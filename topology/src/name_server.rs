@@ -99,6 +99,8 @@ pub struct Tls {
     pub listen: Vec<SocketAddr>,
     /// DNS over HTTPS (RFC 8484) on each.
     pub https: Vec<SocketAddr>,
+    /// DNS over QUIC (RFC 9250) on each.
+    pub quic: Vec<SocketAddr>,
     /// The certificate and those that lead to its root, in PEM form.
     pub certificate: PathBuf,
     /// Its private key, in PEM form.

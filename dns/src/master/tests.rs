@@ -126,3 +126,20 @@ proptest! {
         read(&damaged);
     }
 }
+
+/// Found by the fuzz target: what stands in a file goes to a terminal.
+#[test]
+fn control_characters_of_a_file_are_not_repeated_in_a_fault() {
+    for text in [
+        "$ORIGIN $\u{1b}[2Jx\n",
+        "a\u{7} 60 A 192.0.2.1\n",
+        "a 60 LOC \u{1b}c 1\n",
+    ] {
+        let faults = faults(text);
+        assert!(!faults.is_empty());
+        assert!(
+            !faults.iter().any(|fault| fault.chars().any(char::is_control)),
+            "{faults:?}"
+        );
+    }
+}

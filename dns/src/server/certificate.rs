@@ -1,5 +1,6 @@
-//! The certificate of DoT and DoH, read again when its files change.
+//! The certificate of DoT, DoH and DoQ, read again when its files change.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use quinn::crypto::rustls::QuicServerConfig;
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -17,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A protocol inside TLS.
+/// A protocol inside TLS over TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Inside {
     /// DNS over TLS, RFC 7858.
@@ -41,8 +43,20 @@ impl Inside {
 pub(super) struct Certificate {
     certificate: PathBuf,
     key: PathBuf,
-    dns: ArcSwap<ServerConfig>,
-    http: ArcSwap<ServerConfig>,
+    ready: ArcSwap<Ready>,
+}
+
+/// One certificate for each protocol.
+struct Ready {
+    dns: Arc<ServerConfig>,
+    http: Arc<ServerConfig>,
+    quic: Arc<QuicServerConfig>,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ready(..)")
+    }
 }
 
 /// What changes when somebody writes or replaces a file.
@@ -52,21 +66,24 @@ impl Certificate {
     /// Reads both files. The error names them.
     pub(super) fn read(tls: &Tls) -> io::Result<Self> {
         let Tls { certificate, key, .. } = tls;
-        let [dns, http] = configs(certificate, key)?;
         Ok(Self {
             certificate: certificate.clone(),
             key: key.clone(),
-            dns: ArcSwap::from(dns),
-            http: ArcSwap::from(http),
+            ready: ArcSwap::from_pointee(Ready::read(certificate, key)?),
         })
     }
 
     /// For one handshake.
     pub(super) fn config(&self, inside: Inside) -> Arc<ServerConfig> {
         match inside {
-            Inside::Dns => self.dns.load_full(),
-            Inside::Http => self.http.load_full(),
+            Inside::Dns => Arc::clone(&self.ready.load().dns),
+            Inside::Http => Arc::clone(&self.ready.load().http),
         }
+    }
+
+    /// For one connection of QUIC.
+    pub(super) fn quic(&self) -> Arc<QuicServerConfig> {
+        Arc::clone(&self.ready.load().quic)
     }
 
     /// Follows the files until `stop`. What cannot be used is told once, and the last good one stays.
@@ -82,10 +99,9 @@ impl Certificate {
                 continue;
             }
             seen = marks;
-            match configs(&self.certificate, &self.key) {
-                Ok([dns, http]) => {
-                    self.dns.store(dns);
-                    self.http.store(http);
+            match Ready::read(&self.certificate, &self.key) {
+                Ok(ready) => {
+                    self.ready.store(Arc::new(ready));
                     tracing::info!(certificate = %self.certificate.display(), "new certificate in use");
                 }
                 Err(error) => tracing::warn!(%error, "the last certificate stays in use"),
@@ -101,28 +117,33 @@ impl Certificate {
     }
 }
 
-/// One for each protocol. A certificate and the key of another are refused.
-fn configs(certificate: &Path, key: &Path) -> io::Result<[Arc<ServerConfig>; 2]> {
-    let fault =
-        |path: &Path, error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fault(certificate, &error))?;
-    if chain.is_empty() {
-        return Err(fault(certificate, &"no certificate in PEM form in it"));
+impl Ready {
+    /// A certificate and the key of another are refused.
+    fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
+        let fault =
+            |path: &Path, error: &dyn fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
+        let chain = CertificateDer::pem_file_iter(certificate)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| fault(certificate, &error))?;
+        if chain.is_empty() {
+            return Err(fault(certificate, &"no certificate in PEM form in it"));
+        }
+        let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, &error))?;
+        let config = |alpn: Vec<u8>| {
+            let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(io::Error::other)?
+                .with_no_client_auth()
+                .with_single_cert(chain.clone(), secret.clone_key())
+                .map_err(|error| fault(key, &error))?;
+            config.alpn_protocols = vec![alpn];
+            Ok::<_, io::Error>(Arc::new(config))
+        };
+        let quic = config(b"doq".to_vec())?; // RFC 9250 §4.1.1
+        Ok(Self {
+            dns: config(Inside::Dns.alpn())?,
+            http: config(Inside::Http.alpn())?,
+            quic: Arc::new(QuicServerConfig::try_from(quic).map_err(io::Error::other)?),
+        })
     }
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, &error))?;
-    let config = |inside: Inside| {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_single_cert(chain.clone(), secret.clone_key())
-            .map_err(|error| fault(key, &error))?;
-        config.alpn_protocols = vec![inside.alpn()];
-        Ok(Arc::new(config))
-    };
-    let both: [io::Result<_>; 2] = [config(Inside::Dns), config(Inside::Http)];
-    let [dns, http] = both;
-    Ok([dns?, http?])
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::count::Dropped;
 use crate::subnet::truncate;
 
 /// Bits that stand for one client: what one site usually gets.
@@ -32,6 +33,15 @@ pub(super) enum Full {
     OfClient,
 }
 
+impl From<Full> for Dropped {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::InAll => Self::Connections,
+            Full::OfClient => Self::ConnectionsOfClient,
+        }
+    }
+}
+
 /// One connection's place; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -50,10 +60,7 @@ impl Gate {
 
     /// A place for a connection from `peer`.
     pub(super) fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Place, Full> {
-        let client = match peer.to_canonical() {
-            peer @ IpAddr::V4(_) => truncate(peer, V4_CLIENT),
-            peer @ IpAddr::V6(_) => truncate(peer, V6_CLIENT),
-        };
+        let client = network(peer);
         let mut inside = self.lock();
         if inside.total >= self.in_all {
             return Err(Full::InAll);
@@ -70,9 +77,24 @@ impl Gate {
         })
     }
 
+    /// Whether more than half of either bound is taken: the time to ask whether clients are who they say.
+    pub(super) fn is_busy(&self, peer: IpAddr) -> bool {
+        let inside = self.lock();
+        let of_client = inside.by_client.get(&network(peer)).copied().unwrap_or_default();
+        inside.total > self.in_all / 2 || of_client > self.per_client / 2
+    }
+
     /// Counts stay right whatever panics: nothing between two changes can.
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands for one client.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        peer @ IpAddr::V4(_) => truncate(peer, V4_CLIENT),
+        peer @ IpAddr::V6(_) => truncate(peer, V6_CLIENT),
     }
 }
 
@@ -108,11 +130,13 @@ mod tests {
         ];
         assert_eq!(gate.enter(ip("192.0.2.3")).unwrap_err(), Full::OfClient);
         assert_eq!(gate.enter(ip("2001:db8:0:ff::1")).unwrap_err(), Full::OfClient);
+        assert!(gate.is_busy(ip("203.0.113.1")), "four of five");
         inside.push(gate.enter(ip("2001:db8:0:100::1")).unwrap());
         assert_eq!(gate.enter(ip("198.51.100.1")).unwrap_err(), Full::InAll);
         inside.remove(0);
         inside.push(gate.enter(ip("192.0.2.3")).unwrap());
         drop(inside);
+        assert!(!gate.is_busy(ip("192.0.2.3")));
         let left = gate.lock();
         assert_eq!((left.total, left.by_client.len()), (0, 0));
     }

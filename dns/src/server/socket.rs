@@ -32,7 +32,7 @@ impl Sockets {
             tries -= 1;
             let tcp = listener(address)?;
             let bound = tcp.local_addr()?;
-            let udp = (0..threads.max(1)).map(|_| open(bound, Type::DGRAM).map(UdpSocket::from));
+            let udp = (0..threads.max(1)).map(|_| open(bound, Type::DGRAM, true).map(UdpSocket::from));
             match udp.collect::<io::Result<Vec<_>>>() {
                 Ok(udp) => {
                     return Ok(Self {
@@ -50,10 +50,15 @@ impl Sockets {
 
 /// A listener alone.
 pub(super) fn listener(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::from_std(open(address, Type::STREAM)?.into())
+    TcpListener::from_std(open(address, Type::STREAM, false)?.into())
 }
 
-fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+/// A socket for datagrams whose port nobody else has.
+pub(super) fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    open(address, Type::DGRAM, false).map(UdpSocket::from)
+}
+
+fn open(address: SocketAddr, kind: Type, is_shared: bool) -> io::Result<Socket> {
     let open = || {
         let socket = Socket::new(Domain::for_address(address), kind, None)?;
         socket.set_nonblocking(true)?;
@@ -65,7 +70,7 @@ fn open(address: SocketAddr, kind: Type) -> io::Result<Socket> {
             // a restart does not wait for connections of the last run
             socket.set_reuse_address(true)?;
         } else {
-            socket.set_reuse_port(true)?;
+            socket.set_reuse_port(is_shared)?;
             enlarge_buffer(&socket)?;
             tell_destinations(&socket, address)?;
         }

@@ -42,15 +42,15 @@ pub(crate) enum End {
 
 /// What all connections of a listener share.
 #[derive(Debug, Clone)]
-pub(super) struct Service {
-    pub(super) engine: Arc<Engine>,
+pub(crate) struct Service {
+    pub(crate) engine: Arc<Engine>,
     /// See [`End::Idle`] and [`End::Slow`].
-    pub(super) idle: Duration,
-    pub(super) stop: CancellationToken,
+    pub(crate) idle: Duration,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<S>(stream: S, client: IpAddr, transport: Transport, service: &Service) -> End
+pub(crate) async fn serve<S>(stream: S, client: IpAddr, transport: Transport, service: &Service) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

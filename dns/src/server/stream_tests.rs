@@ -153,3 +153,18 @@ async fn at_the_end_what_was_received_is_answered() {
     assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
     assert_eq!(task.await.unwrap(), End::Shutdown);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_cut_at_any_octet_gives_the_whole_queries_their_replies_and_no_more() {
+    let two = [query(1), query(2)].concat();
+    for length in 0..=two.len() {
+        let (mut client, _stop, task) = connect(4096);
+        client.write_all(&two[..length]).await.unwrap();
+        client.shutdown().await.unwrap();
+        for id in 1..=length / query(1).len() {
+            assert_eq!(reply(&mut client).await[..2], (id as u16).to_be_bytes());
+        }
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0, "{length}");
+        assert_eq!(task.await.unwrap(), End::Client);
+    }
+}

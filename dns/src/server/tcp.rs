@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::certificate::{Certificate, Inside};
-use super::gate::{Full, Gate};
+use super::gate::Gate;
 use super::https;
 use super::stream::{self, Service};
 use crate::count::{self, Dropped};
@@ -72,10 +72,7 @@ fn enter(
     let place = match gate.enter(peer.ip()) {
         Ok(place) => place,
         Err(full) => {
-            count::dropped(match full {
-                Full::InAll => Dropped::Connections,
-                Full::OfClient => Dropped::ConnectionsOfClient,
-            });
+            count::dropped(full.into());
             return;
         }
     };

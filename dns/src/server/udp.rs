@@ -15,10 +15,11 @@ use nix::sys::eventfd::EventFd;
 use rand::rngs::SmallRng;
 
 use super::mmsg::{BATCH, Envelope, Inbox, Outbox};
-use crate::count::{self, Dropped};
+use crate::count::{self, Dropped, Tally};
 use crate::engine::{Engine, seconds};
+use crate::quick::Quick;
 use crate::reply::{Reply, Transport};
-use crate::rrl::{Judgement, Limiter};
+use crate::rrl::{Class, Judgement, Limiter};
 
 /// Batches that one socket may take before the others of its thread are looked at.
 const TURN: usize = 16;
@@ -81,11 +82,9 @@ fn is_ready(watched: &PollFd<'_>) -> bool {
     watched.any().unwrap_or(true)
 }
 
-/// Where one thread works: its buffers and its random numbers.
+/// Where one thread works.
 struct Desk {
-    engine: Arc<Engine>,
-    limiter: Option<Arc<Limiter>>,
-    rng: SmallRng,
+    writer: Writer,
     inbox: Inbox,
     outbox: Outbox,
 }
@@ -93,9 +92,13 @@ struct Desk {
 impl Desk {
     fn new(engine: Arc<Engine>, limiter: Option<Arc<Limiter>>) -> Self {
         Self {
-            engine,
-            limiter,
-            rng: rand::make_rng(),
+            writer: Writer {
+                engine,
+                quick: Quick::new(),
+                limiter,
+                rng: rand::make_rng(),
+                tally: Tally::new(),
+            },
             inbox: Inbox::new(),
             outbox: Outbox::new(),
         }
@@ -126,33 +129,73 @@ impl Desk {
 
     fn answer_all(&mut self, socket: &UdpSocket) {
         let Self {
-            engine,
-            limiter,
-            rng,
+            writer,
             inbox,
             outbox,
         } = self;
         let now = SystemTime::now();
+        let mut began = Instant::now();
         for (query, envelope) in inbox.datagrams() {
             if let Some(why) = unanswerable(envelope) {
                 count::dropped(why);
                 continue;
             }
-            let began = Instant::now();
-            let client = envelope.peer.ip();
-            let reply = engine
-                .answer(query, client, Transport::Udp, seconds(now), rng)
-                .and_then(|reply| limit(limiter.as_deref(), reply, client, now));
-            if let Some(reply) = reply {
-                outbox.add(envelope, |octets| encode(&reply, octets));
-            }
-            count::took(began.elapsed());
+            outbox.add(envelope, |octets| {
+                writer.write(query, envelope.peer.ip(), now, octets)
+            });
+            let ended = Instant::now();
+            writer.tally.took(ended - began);
+            began = ended;
         }
         let sent = outbox.send(socket);
         if let Some(error) = sent.error {
             count::unsent(sent.lost);
             tracing::debug!(%error, lost = sent.lost, "replies not sent");
         }
+    }
+}
+
+/// Writes replies: by the quick path where it knows one, or by the full path.
+struct Writer {
+    engine: Arc<Engine>,
+    quick: Quick,
+    limiter: Option<Arc<Limiter>>,
+    rng: SmallRng,
+    tally: Tally,
+}
+
+impl Writer {
+    /// The reply to one datagram. `false`: none is sent.
+    fn write(&mut self, query: &[u8], client: IpAddr, now: SystemTime, octets: &mut Vec<u8>) -> bool {
+        let Self {
+            engine,
+            quick,
+            limiter,
+            rng,
+            tally,
+        } = self;
+        let limiter = limiter.as_deref();
+        let time = seconds(now);
+        if let Some(written) = engine.answer_quickly(quick, query, client, time, rng, octets) {
+            tally.answered(written.rtype, written.rcode);
+            return match judge(limiter, written.class, written.is_verified, client, now) {
+                Judgement::Send => true,
+                Judgement::Slip => {
+                    written.cut(octets);
+                    true
+                }
+                Judgement::Hold => false,
+            };
+        }
+        let Some(mut reply) = engine.answer(query, client, Transport::Udp, time, rng) else {
+            return false;
+        };
+        match judge(limiter, reply.class(), reply.is_verified, client, now) {
+            Judgement::Send => {}
+            Judgement::Slip => reply.cut(),
+            Judgement::Hold => return false,
+        }
+        encode(&reply, octets)
     }
 }
 
@@ -166,24 +209,27 @@ fn encode(reply: &Reply, octets: &mut Vec<u8>) -> bool {
     result.is_ok()
 }
 
-/// The reply, what slips through of it, or nothing. Who has shown a good cookie is not forged, and not limited.
-fn limit(limiter: Option<&Limiter>, mut reply: Reply, client: IpAddr, now: SystemTime) -> Option<Reply> {
-    let Some(limiter) = limiter.filter(|_| !reply.is_verified) else {
-        return Some(reply);
+/// Whether a reply is sent. Who has shown a good cookie is not forged, and not limited.
+fn judge(
+    limiter: Option<&Limiter>,
+    class: Class,
+    is_verified: bool,
+    client: IpAddr,
+    now: SystemTime,
+) -> Judgement {
+    let Some(limiter) = limiter.filter(|_| !is_verified) else {
+        return Judgement::Send;
     };
-    let judgement = limiter.judge(client, reply.class(), milliseconds(now));
+    let judgement = limiter.judge(client, class, milliseconds(now));
     count::limited(judgement, limiter.is_log_only());
     if judgement != Judgement::Send {
         let (network, length) = limiter.network(client);
-        tracing::debug!(%network, length, class = ?reply.class(), ?judgement, "rate limit reached");
+        tracing::debug!(%network, length, ?class, ?judgement, "rate limit reached");
     }
-    match judgement {
-        Judgement::Slip if !limiter.is_log_only() => {
-            reply.cut();
-            Some(reply)
-        }
-        Judgement::Hold if !limiter.is_log_only() => None,
-        Judgement::Send | Judgement::Slip | Judgement::Hold => Some(reply),
+    if limiter.is_log_only() {
+        Judgement::Send
+    } else {
+        judgement
     }
 }
 

@@ -71,7 +71,33 @@ pub(crate) enum Picked<T> {
     Fail,
 }
 
+/// The same, where the list stands in the room that was given for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    List,
+    Refused,
+    Fail,
+}
+
 impl Family {
+    /// See [`Family::pick_into`].
+    pub(crate) fn pick<T: PartialEq, R: Rng + ?Sized>(
+        &self,
+        client: Locate,
+        classes: &Classes,
+        rng: &mut R,
+        of: impl Fn(&Candidate) -> T,
+    ) -> Option<(Picked<T>, Option<u8>)> {
+        let mut room = Vec::new();
+        let (filled, scope) = self.pick_into(client, classes, rng, of, &mut room)?;
+        let picked = match filled {
+            Filled::List => Picked::List(room),
+            Filled::Refused => Picked::Refused,
+            Filled::Fail => Picked::Fail,
+        };
+        Some((picked, scope))
+    }
+
     /// `before`: the same family in the last tables, of the same fleet.
     pub(crate) fn compile(ground: Ground<'_>, steer: &Steer, part: Part, before: Option<&Self>) -> Self {
         let Ground {
@@ -148,32 +174,32 @@ impl Family {
     }
 
     /// The answer for a client, each of it once, and its scope: the length of the network around the client for which
-    /// it holds; `None` where it holds for everybody. `of` says what is told of a candidate.
-    pub(crate) fn pick<T: PartialEq, R: Rng + ?Sized>(
+    /// it holds; `None` where it holds for everybody. `of` says what is told of a candidate; it goes to `room`, in place
+    /// of what that held.
+    pub(crate) fn pick_into<T: PartialEq, R: Rng + ?Sized>(
         &self,
         client: Locate,
         classes: &Classes,
         rng: &mut R,
         of: impl Fn(&Candidate) -> T,
-    ) -> Option<(Picked<T>, Option<u8>)> {
+        room: &mut Vec<T>,
+    ) -> Option<(Filled, Option<u8>)> {
         let (row, scope) = self.row(client, classes)?;
         let slots = match row {
-            Row::Fail => return Some((Picked::Fail, scope)),
-            Row::Refused => return Some((Picked::Refused, scope)),
+            Row::Fail => return Some((Filled::Fail, scope)),
+            Row::Refused => return Some((Filled::Refused, scope)),
             Row::List(slots) => slots,
         };
         if self.tail.is_empty() {
-            let list = slots.iter().filter_map(|slot| self.candidate(slot));
-            return Some((
-                Picked::List(each_once(list.map(|candidate| of(&candidate)))),
-                scope,
-            ));
+            let left = slots.iter().filter_map(|slot| self.candidate(slot));
+            once_into(left.map(|candidate| of(&candidate)), room);
+            return Some((Filled::List, scope));
         }
         let network = match client {
             Locate::By(address) => Some(filter::network(address)),
             Locate::Nobody => None,
         };
-        let mut list: Vec<Candidate> = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
+        let mut left: Vec<Candidate> = slots.iter().filter_map(|slot| self.candidate(slot)).collect();
         // A choice by prefix holds for no more than the prefix.
         let chosen_by = self.tail.iter().filter_map(|filter| match filter {
             Filter::Sticky(lengths) => Some(network?.scope(*lengths)),
@@ -192,10 +218,13 @@ impl Family {
             | Filter::Trickle(_)
             | Filter::Take(_) => None,
         });
-        let scope = scope.max(chosen_by.max().filter(|_| list.len() > 1));
-        Some(match filter::run(&self.tail, &mut list, network, rng, None) {
-            Outcome::Answer => (Picked::List(each_once(list.iter().map(of))), scope),
-            Outcome::Refused => (Picked::Refused, scope),
+        let scope = scope.max(chosen_by.max().filter(|_| left.len() > 1));
+        Some(match filter::run(&self.tail, &mut left, network, rng, None) {
+            Outcome::Answer => {
+                once_into(left.iter().map(of), room);
+                (Filled::List, scope)
+            }
+            Outcome::Refused => (Filled::Refused, scope),
         })
     }
 
@@ -316,13 +345,19 @@ fn calm_since(snapshot: &Snapshot, field: &Field) -> Option<Timestamp> {
     Some(since)
 }
 
-/// In order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an address on two ports.
+/// See [`once_into`].
 pub(crate) fn each_once<T: PartialEq>(list: impl Iterator<Item = T>) -> Vec<T> {
-    let mut seen = Vec::with_capacity(list.size_hint().0);
+    let mut room = Vec::with_capacity(list.size_hint().0);
+    once_into(list, &mut room);
+    room
+}
+
+/// In order, each once: a set holds no duplicates (RFC 2181 §5), and two endpoints may share an address on two ports.
+fn once_into<T: PartialEq>(list: impl Iterator<Item = T>, room: &mut Vec<T>) {
+    room.clear();
     for one in list {
-        if !seen.contains(&one) {
-            seen.push(one);
+        if !room.contains(&one) {
+            room.push(one);
         }
     }
-    seen
 }

@@ -82,6 +82,11 @@ pub(crate) fn is_sound(rtype: RecordType, octets: &[u8]) -> bool {
     octets.len() <= usize::from(u16::MAX) && (!is_by_field(rtype) || by_field(rtype, octets).is_some())
 }
 
+/// Whether names in the data of a type may be compressed in a message.
+pub(crate) fn is_compressed(rtype: RecordType) -> bool {
+    is_by_field(rtype) && !matches!(rtype, RecordType::A | RecordType::AAAA)
+}
+
 fn is_by_field(rtype: RecordType) -> bool {
     matches!(
         rtype,

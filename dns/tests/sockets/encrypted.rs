@@ -1,4 +1,4 @@
-//! DNS over TLS and DNS over HTTPS, seen by other people's clients. The certificates are made by openssl.
+//! DNS over TLS, HTTPS and QUIC, seen by other people's clients. The certificates are made by openssl.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -18,6 +18,7 @@ struct Encrypted {
     folder: TempDir,
     tls: String,
     https: String,
+    quic: String,
     _running: Running,
 }
 
@@ -66,6 +67,7 @@ impl Encrypted {
         let tls = Tls {
             listen: vec![any],
             https: vec![any],
+            quic: vec![any],
             certificate: folder.path().join("dns.pem"),
             key: folder.path().join("dns.key"),
         };
@@ -83,6 +85,7 @@ impl Encrypted {
             folder,
             tls: ports[0].clone(),
             https: ports[1].clone(),
+            quic: ports[2].clone(),
             _running: Running {
                 address,
                 engine,
@@ -98,7 +101,7 @@ const NAME: &str = "www.example.com";
 const GOOD: &str = "/dns-query?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlA2NvbQAAAQAB";
 
 #[test]
-fn kdig_and_dig_are_answered_over_tls_and_over_https_by_get_and_by_post() {
+fn kdig_and_dig_are_answered_over_tls_over_quic_and_over_https_by_get_and_by_post() {
     let Some(server) = Encrypted::start() else { return };
     let trust = format!("+tls-ca={}", server.folder.path().join("dns.pem").display());
     for (name, port, args) in [
@@ -106,6 +109,13 @@ fn kdig_and_dig_are_answered_over_tls_and_over_https_by_get_and_by_post() {
         ("kdig", &server.tls, &["+tls", &trust, "+tls-hostname=localhost"]),
         ("kdig", &server.https, &["+https"]),
         ("kdig", &server.https, &["+https-get"]),
+        ("kdig", &server.quic, &["+quic"]),
+        // kdig 3.2 breaks down where +quic comes first
+        (
+            "kdig",
+            &server.quic,
+            &[&trust, "+tls-hostname=localhost", "+quic"],
+        ),
         ("dig", &server.tls, &["+tls"]),
         ("dig", &server.https, &["+https"]),
         ("dig", &server.https, &["+https-get"]),
@@ -116,9 +126,11 @@ fn kdig_and_dig_are_answered_over_tls_and_over_https_by_get_and_by_post() {
             assert!(!text.contains("WARNING: Message"), "{name} {args:?}\n{text}");
         }
     }
-    let padded = ["@127.0.0.1", "-p", &server.tls, "+tls", "+padding=128", NAME];
-    if let Some(text) = tool("kdig", &padded) {
-        assert!(text.contains("Received 468 B"), "{text}");
+    for (port, transport) in [(&server.tls, "+tls"), (&server.quic, "+quic")] {
+        let padded = ["@127.0.0.1", "-p", port, transport, "+padding=128", NAME];
+        if let Some(text) = tool("kdig", &padded) {
+            assert!(text.contains("Received 468 B"), "{transport}\n{text}");
+        }
     }
 }
 
@@ -246,6 +258,7 @@ fn a_certificate_that_cannot_be_used_is_told_by_its_file() {
         let tls = Tls {
             listen: Vec::new(),
             https: Vec::new(),
+            quic: Vec::new(),
             certificate: path(certificate),
             key: path(key),
         };

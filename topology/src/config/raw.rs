@@ -132,6 +132,7 @@ pub(super) struct RawTls<'d> {
     pub(super) span: Range<usize>,
     pub(super) listen: Field<OneOrMany<&'d str>>,
     pub(super) https: Field<OneOrMany<&'d str>>,
+    pub(super) quic: Field<OneOrMany<&'d str>>,
     pub(super) certificate: Needed<&'d str>,
     pub(super) key: Needed<&'d str>,
 }
@@ -443,6 +444,7 @@ impl<'d> RawDns<'d> {
                 span: table.span(),
                 listen: table.get("listen"),
                 https: table.get("https"),
+                quic: table.get("quic"),
                 certificate: table.need("certificate"),
                 key: table.need("key"),
             }),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::anycast::Announcement;
-use super::context::Context;
+use super::context::{Context, Wire};
 use super::{peer, values};
 use crate::config::raw::{Maybe, RawBgp, RawBmp};
 use crate::config::read::{List, OneOrMany, all};
@@ -101,7 +101,7 @@ fn listen_addresses(
         .get_ref()
         .0
         .iter()
-        .map(|written| cx.listen("listen", written))
+        .map(|written| cx.listen("listen", written, &[Wire::Connections]))
         .collect())
 }
 

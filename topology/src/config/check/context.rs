@@ -28,7 +28,14 @@ pub(super) struct Context<'a, 'd> {
     /// Each host is asked for once, so that a file is not half old and half new.
     resolved: RefCell<HashMap<String, Result<Vec<IpAddr>, String>>>,
     /// Line of each address that something listens on.
-    listening: RefCell<HashMap<SocketAddr, usize>>,
+    listening: RefCell<HashMap<(Wire, SocketAddr), usize>>,
+}
+
+/// What comes in at a port; each kind has its own ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Wire {
+    Datagrams,
+    Connections,
 }
 
 /// Where an endpoint is: the host name that was written, if one was, and at least one address.
@@ -108,23 +115,33 @@ impl<'a, 'd> Context<'a, 'd> {
         }
     }
 
-    /// An address to listen on, which nothing else in the file listens on. Port 0 lets the kernel choose.
-    pub(super) fn listen(&self, key: &str, written: &Spanned<&str>) -> Result<SocketAddr, Reported> {
+    /// An address to listen on, on which nothing else in the file listens for the same. Port 0 lets the kernel
+    /// choose.
+    pub(super) fn listen(
+        &self,
+        key: &str,
+        written: &Spanned<&str>,
+        wires: &[Wire],
+    ) -> Result<SocketAddr, Reported> {
         let address = values::listen(self.sink, key, written)?;
         if address.port() == 0 {
             return Ok(address);
         }
-        match self.listening.borrow_mut().entry(address) {
-            Entry::Vacant(entry) => {
-                entry.insert(self.sink.line(written.span().start));
-                Ok(address)
+        for wire in wires {
+            match self.listening.borrow_mut().entry((*wire, address)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(self.sink.line(written.span().start));
+                }
+                Entry::Occupied(entry) => {
+                    return Err(self.sink.conflict(
+                        written.span(),
+                        format!("{address} is already listened on by line {}", entry.get()),
+                        "use another address or port",
+                    ));
+                }
             }
-            Entry::Occupied(entry) => Err(self.sink.conflict(
-                written.span(),
-                format!("{address} is already listened on by line {}", entry.get()),
-                "use another address or port",
-            )),
         }
+        Ok(address)
     }
 
     /// `IP:PORT` or `HOST:PORT`; a host is resolved, and every address can take traffic.

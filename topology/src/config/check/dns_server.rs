@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::context::Context;
+use super::context::{Context, Wire};
 use super::values;
 use crate::config::raw::{Maybe, RawDns, RawRrl, RawTls};
 use crate::config::read::{Field, OneOrMany, all};
@@ -107,7 +107,7 @@ fn addresses(
     }
     all(listen
         .iter()
-        .map(|written| cx.listen("listen", written))
+        .map(|written| cx.listen("listen", written, &[Wire::Datagrams, Wire::Connections]))
         .collect())
     .map(Some)
 }
@@ -117,31 +117,36 @@ fn encrypted(cx: &Context<'_, '_>, raw: RawTls<'_>) -> Result<Tls, Reported> {
         span,
         listen,
         https,
+        quic,
         certificate,
         key,
     } = raw;
-    let each = |name: &str, field: Field<OneOrMany<&str>>| {
+    let each = |name: &str, field: Field<OneOrMany<&str>>, wire: Wire| {
         let Some(written) = field? else {
             return Ok(Vec::new());
         };
         let addresses = written.get_ref().0.iter();
-        all(addresses.map(|written| cx.listen(name, written)).collect())
+        all(addresses
+            .map(|written| cx.listen(name, written, &[wire]))
+            .collect())
     };
-    let listen = each("listen", listen);
-    let https = each("https", https);
+    let listen = each("listen", listen, Wire::Connections);
+    let https = each("https", https, Wire::Connections);
+    let quic = each("quic", quic, Wire::Datagrams);
     let certificate = certificate.and_then(|path| cx.file("certificate", &path));
     let key = key.and_then(|path| cx.file("key", &path));
-    let (listen, https) = (listen?, https?);
-    if listen.is_empty() && https.is_empty() {
+    let (listen, https, quic) = (listen?, https?, quic?);
+    if listen.is_empty() && https.is_empty() && quic.is_empty() {
         return Err(cx.sink.conflict(
             span,
             "[dns] tls listens nowhere",
-            "add `listen` for DNS over TLS, for example \"0.0.0.0:853\", or `https` for DNS over HTTPS, for example \"0.0.0.0:443\"",
+            "add `listen` for DNS over TLS, for example \"0.0.0.0:853\", `https` for DNS over HTTPS, for example \"0.0.0.0:443\", or `quic` for DNS over QUIC, for example \"0.0.0.0:853\"",
         ));
     }
     Ok(Tls {
         listen,
         https,
+        quic,
         certificate: certificate?,
         key: key?,
     })

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::context::Context;
+use super::context::{Context, Wire};
 use super::values;
 use crate::airports;
 use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGuard, RawOverflow, RawSite};
@@ -271,7 +271,7 @@ pub(super) fn admin(cx: &Context<'_, '_>, raw: Maybe<RawAdmin<'_>>) -> Result<Op
             listen: (Ipv4Addr::LOCALHOST, 8053).into(),
         }));
     };
-    let listen = cx.listen("listen", &written)?;
+    let listen = cx.listen("listen", &written, &[Wire::Connections])?;
     if !listen.ip().is_loopback() {
         return Err(cx.sink.fault(
             written.span(),

@@ -223,10 +223,11 @@ pub(in crate::config) static RRL: Section = Section {
 pub(in crate::config) static TLS: Section = Section {
     title: "[dns] tls",
     written: "[dns.tls]",
-    about: "Encrypted transports: DNS over TLS (RFC 7858) and DNS over HTTPS (RFC 8484, HTTP/2, at the path \
-            `/dns-query`). Their connections count for `tcp_connections`, `tcp_connections_per_client` and \
-            `tcp_idle` as well. At least one of `listen` and `https` must be written.",
-    sample: "[dns.tls]\nlisten = [\"192.0.2.53:853\"]\nhttps = [\"192.0.2.53:443\"]\ncertificate = \"dns.pem\"\nkey = \"dns.key\"\n",
+    about: "Encrypted transports: DNS over TLS (RFC 7858), DNS over HTTPS (RFC 8484, HTTP/2, at the path \
+            `/dns-query`) and DNS over QUIC (RFC 9250). Their connections count for `tcp_connections`, \
+            `tcp_connections_per_client` and `tcp_idle` as well. At least one of `listen`, `https` and `quic` must \
+            be written.",
+    sample: "[dns.tls]\nlisten = [\"192.0.2.53:853\"]\nhttps = [\"192.0.2.53:443\"]\nquic = [\"192.0.2.53:853\"]\ncertificate = \"dns.pem\"\nkey = \"dns.key\"\n",
     keys: &[
         Key {
             name: "listen",
@@ -247,6 +248,18 @@ pub(in crate::config) static TLS: Section = Section {
             about: "Addresses to serve DNS over HTTPS on.",
             cost: "",
             relation: "",
+        },
+        Key {
+            name: "quic",
+            value: "string or list of strings",
+            example: "[\"0.0.0.0:853\"]",
+            default: "none",
+            range: "`IP:PORT`; nothing else in the file takes datagrams there",
+            about: "Addresses to serve DNS over QUIC on. QUIC is carried by UDP, so the port may be that of DNS over \
+                    TLS.",
+            cost: "A connection holds at most 256 KiB of queries that have not been read.",
+            relation: "Beyond half of `tcp_connections` or of `tcp_connections_per_client` a client must first show \
+                       that its address is its own (RFC 9000 §8.1.2), which costs it a round trip.",
         },
         Key {
             name: "certificate",
