@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use steer_dns::{Engine, Tables, Transport, Zones, fuzzing};
-use steer_health::{EndpointState, Service, Snapshot, Verdict};
+use steer_health::{EndpointState, Service, Snapshot, Trail, Verdict};
 use steer_topology::{Classes, Fleet, Geography, Resolve};
 
 const NAMES: usize = 10_000;
@@ -149,8 +149,10 @@ fn engine() -> Result<Engine, String> {
         number: 1,
         at: Timestamp::UNIX_EPOCH,
         settled: true,
-        endpoints: vec![state; fleet.endpoints.len()],
+        endpoints: std::iter::repeat_n(state, fleet.endpoints.len()).collect(),
         drains: Vec::new(),
+        loads: Vec::new(),
+        trail: Trail::default(),
         fleet,
     };
     let tables = Tables::compile(snapshot.into(), zones.into(), classes.into(), Some(geography));
