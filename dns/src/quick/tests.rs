@@ -88,7 +88,7 @@ fn engines() -> &'static [Engine] {
             // drawn, and then it may not fit
             set(tables_of(&many("[\"up\", \"shuffle\"]"), &[]), |_| ()),
             set(tables_of(&many("[\"up\"]"), &[]), |dns| {
-                dns.max_udp_payload = 4096
+                dns.max_udp_payload = 4096;
             }),
             set(tables_of(&many("[\"up\"]"), &[]), |dns| dns.max_udp_payload = 512),
         ]
