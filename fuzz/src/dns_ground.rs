@@ -66,6 +66,8 @@ pub static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
         settled: true,
         endpoints: fleet.endpoints.iter().map(up).collect(),
         drains: Vec::new(),
+        loads: Vec::new(),
+        trail: Default::default(),
         fleet: Arc::new(fleet),
     };
     let tables = Tables::compile(snapshot.into(), zones.into(), classes.into(), Some(geography));
