@@ -4,6 +4,7 @@ mod announce;
 mod bfd;
 mod compile;
 mod daemon;
+mod detect;
 mod dns;
 mod dnsperf;
 mod flood;
@@ -21,6 +22,8 @@ pub(crate) enum Bench {
     Dns,
     /// Decision tables of 10,000 steered names at 50 sites: all of them, and again after one verdict.
     Compile,
+    /// False alarms and detection time of fixed time-out, phi-normal and phi-empirical on the same traces.
+    Detect,
     /// Verdict to UPDATE with 1,000 prefixes and 20 peers, beside ExaBGP, GoBGP, BIRD and FRR (needs root).
     Announce(announce::Plan),
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
@@ -37,6 +40,7 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
     match what {
         Bench::Dns => dns::bench(),
         Bench::Compile => compile::bench(),
+        Bench::Detect => detect::bench(),
         Bench::Announce(plan) => announce::bench(&plan),
         Bench::Flood => flood::bench(),
         Bench::Zones => zones::bench(),

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use steer_topology::{CheckId, CheckKind};
+use steer_topology::{CheckId, CheckKind, HttpCheck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -81,13 +81,17 @@ impl World {
 impl Prober for World {
     type Wire = oneshot::Receiver<Cut>;
 
-    async fn probe(&self, endpoint: EndpointId, _timeout: Duration) -> Outcome {
+    async fn probe(&self, endpoint: EndpointId, _timeout: Duration, _progress: &Progress) -> Outcome {
         match self.meets(endpoint) {
             Manner::Answers => Outcome::Success(Answer::Connected),
             Manner::Refuses => Outcome::Failure(Failure::Refused),
             Manner::Hangs => std::future::pending().await,
             Manner::Panics => panic!("a probe that panics on purpose"),
         }
+    }
+
+    fn reported(&self, _endpoint: EndpointId, _now: Instant) -> bool {
+        true
     }
 
     async fn dial(&self, endpoint: EndpointId, _timeout: Duration) -> Result<Self::Wire, Outcome> {
@@ -439,15 +443,10 @@ impl Drop for Origin {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_real_sockets_a_dead_origin_is_taken_out_and_a_returned_one_taken_back() {
-    let _already = rustls::crypto::ring::default_provider().install_default();
     let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let (address, origin) = Origin::at(anywhere).await;
     let (other, _other_origin) = Origin::at(anywhere).await;
-    let kind = CheckKind::Http {
-        path: "/".to_owned(),
-        host: None,
-        status: (200, 299),
-    };
+    let kind = CheckKind::Http(HttpCheck::plain());
     let fleet = FleetBuilder::new(kind)
         .timing(Duration::from_millis(50), Duration::from_millis(50))
         .pool_at(&[(Some(0), address), (Some(1), other)], Some(CheckId(0)))

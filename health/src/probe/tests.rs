@@ -5,25 +5,50 @@ use steer_topology::CheckId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use steer_topology::{CheckKind, HttpCheck};
+use tokio::net::TcpStream;
+
 use super::*;
 use crate::check::Attempt;
 use crate::driver::{Job, send};
+use crate::outcome::Failure;
 use crate::testing::FleetBuilder;
 
 /// Long enough that a loaded machine answers in time, short enough for those who never do.
 const TIMEOUT: Duration = Duration::from_millis(700);
 
 fn http() -> CheckKind {
-    CheckKind::Http {
+    CheckKind::Http(page())
+}
+
+fn page() -> HttpCheck {
+    HttpCheck {
         path: "/healthz?deep=1".to_owned(),
-        host: None,
-        status: (200, 299),
+        ..HttpCheck::plain()
     }
+}
+
+/// Connected, but no answer.
+const HALF_OPEN: Failure = Failure::HalfOpen {
+    what: "answer",
+    within: TIMEOUT,
+};
+
+fn status(got: u16) -> Outcome {
+    let want = "200-299".to_owned();
+    Outcome::Failure(Failure::Status { got, want })
+}
+
+fn prober(fleet: &Fleet) -> Arc<NetProber> {
+    Arc::new(NetProber::new(
+        fleet,
+        &Arc::new(Evidence::of(fleet)),
+        Instant::now(),
+    ))
 }
 
 /// One probe through everything but the timer queue.
 async fn probe(kind: CheckKind, address: SocketAddr) -> Outcome {
-    let _already = rustls::crypto::ring::default_provider().install_default();
     let fleet = FleetBuilder::new(kind)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
@@ -32,7 +57,7 @@ async fn probe(kind: CheckKind, address: SocketAddr) -> Outcome {
         attempt: Attempt(1),
         timeout: TIMEOUT,
     };
-    send(Arc::new(NetProber::new(&fleet)), job).await.outcome
+    send(prober(&fleet), job).await.outcome
 }
 
 /// A server that treats each connection as `behave` says, and how many it has seen.
@@ -109,14 +134,7 @@ async fn a_status_within_the_range_is_a_success() {
 async fn a_status_outside_the_range_says_both() {
     let (address, _) = replies("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
     let outcome = probe(http(), address).await;
-    assert_eq!(
-        outcome,
-        Outcome::Failure(Failure::Status {
-            got: 503,
-            low: 200,
-            high: 299
-        })
-    );
+    assert_eq!(outcome, status(503));
 }
 
 #[tokio::test]
@@ -130,14 +148,7 @@ async fn a_redirect_is_not_followed() {
     })
     .await;
     let outcome = probe(http(), address).await;
-    assert_eq!(
-        outcome,
-        Outcome::Failure(Failure::Status {
-            got: 302,
-            low: 200,
-            high: 299
-        })
-    );
+    assert_eq!(outcome, status(302));
     assert_eq!(visits.load(Ordering::SeqCst), 0);
 }
 
@@ -151,21 +162,15 @@ async fn a_body_that_never_ends_does_not_matter() {
 }
 
 #[tokio::test]
-async fn headers_that_never_end_are_no_answer() {
+async fn headers_that_never_end_are_half_open() {
     let (address, _) = replies("HTTP/1.1 200 OK\r\nX-Slow: ").await;
-    assert_eq!(
-        probe(http(), address).await,
-        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
-    );
+    assert_eq!(probe(http(), address).await, Outcome::Failure(HALF_OPEN));
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_says_nothing_is_no_answer() {
+async fn a_server_that_accepts_and_says_nothing_is_half_open() {
     let (address, _) = replies("").await;
-    assert_eq!(
-        probe(http(), address).await,
-        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
-    );
+    assert_eq!(probe(http(), address).await, Outcome::Failure(HALF_OPEN));
     assert_eq!(
         probe(CheckKind::Tcp, address).await,
         Outcome::Success(Answer::Connected)
@@ -177,10 +182,7 @@ async fn a_server_that_accepts_and_says_nothing_is_no_answer() {
 async fn a_listener_that_stopped_accepting_is_half_open_until_its_queue_is_full() {
     let (address, socket) = nobody_listens();
     socket.listen(0).unwrap();
-    assert_eq!(
-        probe(http(), address).await,
-        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
-    );
+    assert_eq!(probe(http(), address).await, Outcome::Failure(HALF_OPEN));
     let _filling = std::net::TcpStream::connect_timeout(&address, TIMEOUT);
     let _overflowing = std::net::TcpStream::connect_timeout(&address, TIMEOUT);
     assert_eq!(
@@ -236,17 +238,16 @@ async fn each_probe_is_one_request_with_its_host_on_a_connection_of_its_own() {
         }
     })
     .await;
-    let _already = rustls::crypto::ring::default_provider().install_default();
     let host = Some("www.example.com".to_owned());
-    let kind = CheckKind::Http {
-        path: "/healthz?deep=1".to_owned(),
+    let kind = CheckKind::Http(HttpCheck {
         host,
-        status: (200, 200),
-    };
+        status: vec![(200, 200)],
+        ..page()
+    });
     let fleet = FleetBuilder::new(kind)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let prober = Arc::new(NetProber::new(&fleet));
+    let prober = prober(&fleet);
     for number in 1..=3 {
         let job = Job {
             endpoint: EndpointId(0),
@@ -293,11 +294,10 @@ async fn ipv6_addresses_are_probed() {
 
 #[tokio::test]
 async fn a_target_that_cannot_be_built_says_nothing_of_the_endpoint() {
-    let kind = CheckKind::Http {
-        path: "/".to_owned(),
+    let kind = CheckKind::Http(HttpCheck {
         host: Some("bad\nhost".to_owned()),
-        status: (200, 299),
-    };
+        ..HttpCheck::plain()
+    });
     let outcome = probe(kind, SocketAddr::from(([127, 0, 0, 1], 9))).await;
     assert!(matches!(outcome, Outcome::Void(Void::Local(_))), "{outcome:?}");
 }
@@ -312,7 +312,7 @@ where
     let fleet = FleetBuilder::new(CheckKind::Tcp)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let prober = NetProber::new(&fleet);
+    let prober = prober(&fleet);
     let wire = prober.dial(EndpointId(0), TIMEOUT).await.unwrap();
     prober.hold(wire).await
 }
@@ -339,6 +339,6 @@ async fn a_wire_to_nobody_is_refused_in_the_words_of_a_probe() {
     let fleet = FleetBuilder::new(CheckKind::Tcp)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let refused = NetProber::new(&fleet).dial(EndpointId(0), TIMEOUT).await;
+    let refused = prober(&fleet).dial(EndpointId(0), TIMEOUT).await;
     assert_eq!(refused.unwrap_err(), Outcome::Failure(Failure::Refused));
 }

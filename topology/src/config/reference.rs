@@ -17,7 +17,7 @@ pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, SITE};
-pub(super) use health::{CHECK, ENDPOINT, POOL};
+pub(super) use health::{CHECK, ENDPOINT, OUTLIER, PHI, POOL, WINDOW};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 
 /// A table of the file.
@@ -147,14 +147,17 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 24] = [
+static SECTIONS: [&Section; 27] = [
     &FLEET,
     &GEO,
     &GUARD,
     &SITE,
     &CHECK,
+    &WINDOW,
+    &PHI,
     &POOL,
     &ENDPOINT,
+    &OUTLIER,
     &DNS,
     &RRL,
     &TLS,
