@@ -223,6 +223,16 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success(answer) => answer.fmt(f),
+            Self::Failure(failure) => failure.fmt(f),
+            Self::Void(void) => void.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

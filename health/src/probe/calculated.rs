@@ -70,11 +70,7 @@ impl Calculated {
             .zip(outcomes)
             .filter(|(_, outcome)| which(outcome));
         let told = parts.map(|(part, outcome)| {
-            let text = match outcome {
-                Outcome::Success(answer) => answer.to_string(),
-                Outcome::Failure(failure) => failure.to_string(),
-                Outcome::Void(void) => void.to_string(),
-            };
+            let text = outcome.to_string();
             format!("{}: {}", part.name, shortened(&text))
         });
         told.collect::<Vec<_>>().join("; ")

@@ -5,7 +5,7 @@ use steer_topology::CheckId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use steer_topology::{CheckKind, HttpCheck};
+use steer_topology::{CheckKind, Formula, HttpCheck};
 use tokio::net::TcpStream;
 
 use super::*;
@@ -341,4 +341,166 @@ async fn a_wire_to_nobody_is_refused_in_the_words_of_a_probe() {
         .build();
     let refused = prober(&fleet).dial(EndpointId(0), TIMEOUT).await;
     assert_eq!(refused.unwrap_err(), Outcome::Failure(Failure::Refused));
+}
+
+#[tokio::test]
+async fn what_was_asked_of_other_checks_is_put_together() {
+    let (address, _) = replies("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n").await;
+    let calculated = |when: Formula| {
+        let fleet = FleetBuilder::new(CheckKind::Calculated { when })
+            .another("page", http())
+            .another("port", CheckKind::Tcp)
+            .pool_at(&[(None, address)], Some(CheckId(0)))
+            .build();
+        let job = Job {
+            endpoint: EndpointId(0),
+            attempt: Attempt(1),
+            timeout: TIMEOUT,
+        };
+        async move { send(prober(&fleet), job).await.outcome }
+    };
+    let [page, port] = [1, 2].map(|id| Formula::Check(CheckId(id)));
+    let told = "page: status 503, want 200-299; port: connected";
+    let all = calculated(Formula::All(vec![page.clone(), port.clone()])).await;
+    assert_eq!(all, Outcome::Failure(Failure::Wrong(told.to_owned())));
+    let any = calculated(Formula::AtLeast(1, vec![page.clone(), port.clone()])).await;
+    assert_eq!(any, Outcome::Success(Answer::Seen(told.into())));
+    let but = calculated(Formula::All(vec![Formula::Not(Box::new(page)), port])).await;
+    assert_eq!(but, Outcome::Success(Answer::Seen(told.into())));
+}
+
+#[tokio::test]
+async fn a_probe_comes_from_the_address_and_goes_to_the_port_of_its_check() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let elsewhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .check(|check| {
+            check.port = std::num::NonZeroU16::new(port);
+            check.source.v4 = Some([127, 0, 0, 77].into());
+        })
+        .pool_at(&[(None, elsewhere)], Some(CheckId(0)))
+        .build();
+    let job = Job {
+        endpoint: EndpointId(0),
+        attempt: Attempt(1),
+        timeout: TIMEOUT,
+    };
+    assert_eq!(
+        send(prober(&fleet), job).await.outcome,
+        Outcome::Success(Answer::Connected)
+    );
+    let (_, from) = listener.accept().await.unwrap();
+    assert_eq!(from.ip().to_string(), "127.0.0.77");
+}
+
+/// A name server that gives `answer` to each query, made from its octets.
+async fn name_server(answer: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query).await {
+            let _gone = socket.send_to(&answer(query[..length].to_vec()), from).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn dns_answers_are_told_from_forged_and_broken_ones() {
+    let kind = || {
+        CheckKind::Dns(steer_topology::DnsCheck {
+            query: "example.com".parse().unwrap(),
+            rtype: "A".to_owned(),
+            rcode: "NOERROR".to_owned(),
+            answer: None,
+        })
+    };
+    let answers = name_server(|mut query| {
+        query[2] |= 0x80;
+        query
+    });
+    let empty = Outcome::Success(Answer::Seen("NOERROR, 0 records".into()));
+    assert_eq!(probe(kind(), answers.await).await, empty);
+    let refuses = name_server(|mut query| {
+        (query[2], query[3]) = (query[2] | 0x80, 5);
+        query
+    });
+    let outcome = probe(kind(), refuses.await).await;
+    assert_eq!(
+        outcome,
+        Outcome::Failure(Failure::Wrong("REFUSED, want NOERROR".to_owned()))
+    );
+    let forges = name_server(|mut query| {
+        (query[0], query[2]) = (!query[0], query[2] | 0x80);
+        query
+    });
+    let nothing = Outcome::Failure(Failure::NoAnswer(TIMEOUT));
+    assert_eq!(
+        probe(kind(), forges.await).await,
+        nothing,
+        "another id is nobody's answer"
+    );
+    let cut = name_server(|query| query[..8].to_vec()).await;
+    let outcome = probe(kind(), cut).await;
+    assert!(
+        matches!(&outcome, Outcome::Failure(Failure::Wrong(why)) if why.starts_with("no DNS answer")),
+        "{outcome:?}"
+    );
+    let (closed, _reserved) = {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        (socket.local_addr().unwrap(), ())
+    };
+    assert_eq!(probe(kind(), closed).await, Outcome::Failure(Failure::Refused));
+}
+
+#[tokio::test]
+async fn an_echo_is_answered_by_this_machine() {
+    for address in ["127.0.0.1:9", "[::1]:9"] {
+        let outcome = probe(CheckKind::Icmp, address.parse().unwrap()).await;
+        match outcome {
+            Outcome::Void(Void::Local(why)) => eprintln!("skip: an echo of {address}: {why}"),
+            other => assert_eq!(other, Outcome::Success(Answer::Seen("echo".into())), "{address}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn grpc_that_is_something_else_says_what() {
+    let kind = || {
+        CheckKind::Grpc(steer_topology::GrpcCheck {
+            service: String::new(),
+            tls: None,
+        })
+    };
+    let (address, _) = replies("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let outcome = probe(kind(), address).await;
+    assert!(
+        matches!(&outcome, Outcome::Failure(Failure::Wrong(why)) if why.starts_with("no HTTP/2 answer")),
+        "{outcome:?}"
+    );
+    let (address, _reserved) = nobody_listens();
+    assert_eq!(probe(kind(), address).await, Outcome::Failure(Failure::Refused));
+}
+
+#[tokio::test]
+async fn reports_are_taken_for_external_checks_alone_and_their_lease_ends() {
+    let lease = Duration::from_millis(50);
+    let fleet = FleetBuilder::new(CheckKind::External { lease })
+        .pool(&[None])
+        .build();
+    let external = prober(&fleet);
+    let look = || async { external.probe(EndpointId(0), TIMEOUT, &Progress::default()).await };
+    assert_eq!(
+        look().await,
+        Outcome::Void(Void::NoReport),
+        "nobody had time to report yet"
+    );
+    tokio::time::sleep(lease).await;
+    assert_eq!(look().await, Outcome::Failure(Failure::LeaseOver(lease)));
+    assert!(external.reported(EndpointId(0), Instant::now()));
+    assert_eq!(look().await, Outcome::Void(Void::NoReport));
+    let fleet = FleetBuilder::new(CheckKind::Tcp).pool(&[None]).build();
+    assert!(!prober(&fleet).reported(EndpointId(0), Instant::now()));
 }

@@ -204,10 +204,10 @@ impl DrainRequest {
     }
 }
 
-fn refuse(refused: &Refused) -> Response {
+pub(super) fn refuse(refused: &Refused) -> Response {
     let status = match refused {
         Refused::NoTarget(_) | Refused::NotDrained(_) => StatusCode::NOT_FOUND,
-        Refused::Guard(_) => StatusCode::CONFLICT,
+        Refused::Guard(_) | Refused::NotReported(_) => StatusCode::CONFLICT,
         Refused::TooLong { .. } | Refused::Time => StatusCode::BAD_REQUEST,
         Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -31,15 +31,20 @@ pub(super) fn checks(cx: &Context<'_, '_>, raw: List<RawCheck<'_>>) -> Result<Ve
     let checks = checks?;
     for (check, span) in checks.iter().zip(formulas) {
         if let (CheckKind::Calculated { when }, Some(span)) = (&check.kind, span) {
-            let is_calculated = |id: &crate::CheckId| {
+            let is_no_probe = |id: &crate::CheckId| {
                 let of = checks.get(id.0 as usize);
-                of.is_some_and(|check| matches!(check.kind, CheckKind::Calculated { .. }))
+                of.is_some_and(|check| {
+                    matches!(
+                        check.kind,
+                        CheckKind::Calculated { .. } | CheckKind::External { .. }
+                    )
+                })
             };
-            if when.checks().iter().any(is_calculated) {
+            if when.checks().iter().any(is_no_probe) {
                 return Err(cx.sink.conflict(
                     span,
-                    "`when` names a check that is calculated itself",
-                    "write what that one is calculated from",
+                    "`when` names a check that probes nothing itself",
+                    "name checks of other kinds than \"calculated\" and \"external\"",
                 ));
             }
         }

@@ -323,8 +323,13 @@ fn value_rule(
     max: Field<Number>,
 ) -> Result<Option<ValueRule>, Reported> {
     let limit_span = span_of(&min).or_else(|| span_of(&max));
-    let (value, min, max) = (value?, min?, max?);
-    let Some(written) = value else {
+    let at = value.and_then(|value| {
+        value
+            .map(|value| Ok((value.span(), value_at(sink, &value)?)))
+            .transpose()
+    });
+    let (at, min, max) = (at?, min?, max?);
+    let Some((span, at)) = at else {
         return match limit_span {
             None => Ok(None),
             Some(span) => Err(sink.conflict(
@@ -334,6 +339,20 @@ fn value_rule(
             )),
         };
     };
+    let [min, max] = [min, max].map(|limit| limit.map(|limit| limit.get_ref().0));
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        return Err(sink.conflict(
+            span,
+            format!("no `value` can be at least {min} and at most {max}"),
+            "write a `min` that is not above `max`",
+        ));
+    }
+    Ok(Some(ValueRule { at, min, max }))
+}
+
+fn value_at(sink: &Sink<'_>, written: &Spanned<&str>) -> Result<ValueAt, Reported> {
     let text = *written.get_ref();
     let at = match text.split_once(':') {
         Some(("json", pointer)) if pointer.is_empty() || pointer.starts_with('/') => {
@@ -342,24 +361,13 @@ fn value_rule(
         Some(("prometheus", sample)) if !sample.is_empty() => Some(ValueAt::Prometheus(sample.to_owned())),
         Some(_) | None => None,
     };
-    let at = at.ok_or_else(|| {
+    at.ok_or_else(|| {
         sink.fault(
             written.span(),
             format!("`value` is {text:?}"),
             "write a JSON pointer or a Prometheus sample, for example \"json:/queue/length\" or \"prometheus:node_load1\"",
         )
-    })?;
-    let [min, max] = [min, max].map(|limit| limit.map(|limit| limit.get_ref().0));
-    if let (Some(min), Some(max)) = (min, max)
-        && min > max
-    {
-        return Err(sink.conflict(
-            written.span(),
-            format!("no `value` can be at least {min} and at most {max}"),
-            "write a `min` that is not above `max`",
-        ));
-    }
-    Ok(Some(ValueRule { at, min, max }))
+    })
 }
 
 fn tls_rules(

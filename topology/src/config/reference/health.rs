@@ -344,7 +344,7 @@ pub(in crate::config) static CHECK: Section = Section {
             example: "{ size = 10 }",
             default: "absent",
             range: "",
-            about: "See [`[check.window]`](#checkwindow).",
+            about: "See [`[[check]] window`](#check-window).",
             cost: "",
             relation: "",
         },
@@ -354,7 +354,7 @@ pub(in crate::config) static CHECK: Section = Section {
             example: "{ model = \"empirical\" }",
             default: "absent",
             range: "",
-            about: "See [`[check.phi]`](#checkphi).",
+            about: "See [`[[check]] phi`](#check-phi).",
             cost: "",
             relation: "",
         },
@@ -392,10 +392,10 @@ pub(in crate::config) static CHECK: Section = Section {
 };
 
 pub(in crate::config) static WINDOW: Section = Section {
-    title: "[check.window]",
+    title: "[[check]] window",
     written: "window = { size = 10 }",
     about: "Shares over the last outcomes. Down as soon as the window holds more failures than a full one may.",
-    sample: "window = { size = 10, min_success = 50, recover = 80, latency = \"200ms\", quantile = 90 }\n",
+    sample: "[[check]]\nname = \"web\"\nkind = \"http\"\nwindow = { size = 10, min_success = 50, recover = 80, latency = \"200ms\", quantile = 90 }\n",
     keys: &[
         Key {
             name: "size",
@@ -451,10 +451,10 @@ pub(in crate::config) static WINDOW: Section = Section {
 };
 
 pub(in crate::config) static PHI: Section = Section {
-    title: "[check.phi]",
+    title: "[[check]] phi",
     written: "phi = { threshold = 8 }",
     about: "Unusual silence between successes (the φ accrual detector). Before 8 intervals are known it says nothing.",
-    sample: "phi = { threshold = 8, samples = 1000, model = \"empirical\", pause = \"0s\" }\n",
+    sample: "[[check]]\nname = \"agent\"\nkind = \"external\"\ndetect = [\"threshold\", \"phi\"]\nphi = { threshold = 8, samples = 1000, model = \"empirical\", pause = \"0s\" }\n",
     keys: &[
         Key {
             name: "threshold",
@@ -551,7 +551,7 @@ pub(in crate::config) static POOL: Section = Section {
             example: "{ failure = 30 }",
             default: "absent: endpoints are not compared",
             range: "",
-            about: "Take out an endpoint that fails more often or answers slower than its pool, although its checks still succeed now and then; see [`[pool.outlier]`](#pooloutlier). The guard is asked as for a failure.",
+            about: "Take out an endpoint that fails more often or answers slower than its pool, although its checks still succeed now and then; see [`[[pool]] outlier`](#pool-outlier). The guard is asked as for a failure.",
             cost: "",
             relation: "Needs `check`.",
         },
@@ -634,10 +634,10 @@ pub(in crate::config) static ENDPOINT: Section = Section {
 };
 
 pub(in crate::config) static OUTLIER: Section = Section {
-    title: "[pool.outlier]",
+    title: "[[pool]] outlier",
     written: "outlier = { failure = 30 }",
     about: "Gray failure of one endpoint against its pool, after gRPC A50. Of one endpoint nobody is taken out, of two or three at most one.",
-    sample: "outlier = { interval = \"10s\", failure = 30, slower = 5 }\n",
+    sample: "[[pool]]\nname = \"web\"\ncheck = \"web\"\nendpoints = [{ address = \"198.51.100.10:443\" }]\noutlier = { interval = \"10s\", failure = 30, slower = 5 }\n",
     keys: &[
         Key {
             name: "interval",
