@@ -38,7 +38,7 @@ impl<P: Prober> Driver<P> {
         Ok((target.name(&self.fleet), stands, self.publish_wish(next)))
     }
 
-    fn report(&mut self, target: &str, outcome: &Outcome) -> Result<String, Refused> {
+    fn report(&mut self, target: &str, outcome: &Outcome) -> Result<(String, u64), Refused> {
         let target = Target::find(&self.fleet, target)?;
         let Target::Endpoint(endpoint) = target else {
             return Err(Refused::NotReported(target.name(&self.fleet)));
@@ -53,7 +53,8 @@ impl<P: Prober> Driver<P> {
         self.evidence.note(endpoint, outcome, Duration::ZERO);
         self.pools.observe(endpoint, outcome, Duration::ZERO);
         self.collect(endpoint, now);
-        Ok(target.name(&self.fleet))
+        self.decide(now); // whoever reports is answered when it is published
+        Ok((target.name(&self.fleet), self.cell.peek().number))
     }
 
     fn undrain(&mut self, target: &str, author: &str) -> Result<(String, u64), Refused> {

@@ -134,7 +134,7 @@ pub(crate) enum Command {
     Report {
         target: String,
         outcome: Outcome,
-        answer: Answer<String>,
+        answer: Answer<(String, u64)>,
     },
 }
 
@@ -154,11 +154,12 @@ impl Operator {
         (operator, Commands(receiver))
     }
 
-    /// Tells what somebody else saw of an endpoint under a check of kind `external`. Returns its full name.
+    /// Tells what somebody else saw of an endpoint under a check of kind `external`. Returns its full name,
+    /// and the number of the snapshot that stands then.
     ///
     /// # Errors
     /// Why not; then nothing has changed.
-    pub async fn report(&self, target: &str, is_up: bool, reason: &str) -> Result<String, Refused> {
+    pub async fn report(&self, target: &str, is_up: bool, reason: &str) -> Result<(String, u64), Refused> {
         check_text("reason", reason)?;
         let outcome = if is_up {
             Outcome::Success(Good::Seen(match reason {

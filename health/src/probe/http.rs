@@ -187,22 +187,24 @@ impl Http {
     }
 }
 
-/// Drives the connection as long as the exchange on it goes on.
+/// Drives the connection as long as the exchange on it goes on. Where the connection ends first, its own error says why.
 async fn beside<S, T>(
     mut connection: Connection<TokioIo<S>, Empty<Bytes>>,
-    exchange: impl Future<Output = T>,
-) -> T
+    exchange: impl Future<Output = Result<T, hyper::Error>>,
+) -> Result<T, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut exchange = std::pin::pin!(exchange);
-    let mut ended = false;
+    let mut ended = None;
     loop {
         tokio::select! {
             biased;
-            done = &mut exchange => return done,
-            // Whatever ended it, the exchange gets the error.
-            _ = &mut connection, if !ended => ended = true,
+            done = &mut exchange => return match (done, ended) {
+                (Err(error), Some(Err(cause))) if error.is_closed() || error.is_canceled() => Err(cause),
+                (done, _) => done,
+            },
+            end = &mut connection, if ended.is_none() => ended = Some(end),
         }
     }
 }
@@ -312,7 +314,7 @@ fn ranges(ranges: &[(u16, u16)]) -> String {
 
 /// Finds the cause at the bottom of hyper's chain: the socket's error if there is one, else the parser's.
 fn of_http_error(error: &hyper::Error, timeout: Duration) -> Outcome {
-    if error.is_incomplete_message() || error.is_canceled() {
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return Outcome::Failure(Failure::Closed);
     }
     if error.is_parse() {

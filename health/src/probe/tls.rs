@@ -243,7 +243,24 @@ pub(super) fn of_error(error: &io::Error, timeout: Duration) -> Outcome {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(tls) => Outcome::Failure(Failure::Tls(shortened(&tls.to_string()))),
+        Some(tls) => Outcome::Failure(Failure::Tls(shortened(&worded(tls)))),
         None => Outcome::of_io_error(error, timeout),
+    }
+}
+
+/// The commonest faults in words; rustls has its own for the others.
+fn worded(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Bad;
+    let rustls::Error::InvalidCertificate(bad) = error else {
+        return error.to_string();
+    };
+    if matches!(bad, Bad::Expired | Bad::ExpiredContext { .. }) {
+        "the certificate has expired".to_owned()
+    } else if matches!(bad, Bad::NotValidYet | Bad::NotValidYetContext { .. }) {
+        "the certificate is not valid yet".to_owned()
+    } else if matches!(bad, Bad::UnknownIssuer) {
+        "the certificate is signed by nobody known".to_owned()
+    } else {
+        bad.to_string()
     }
 }

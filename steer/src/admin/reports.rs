@@ -20,6 +20,8 @@ pub(super) struct ReportQuery {
 struct Taken {
     /// The endpoint's full name.
     target: String,
+    /// The snapshot that stands then.
+    snapshot: u64,
 }
 
 pub(super) async fn report(
@@ -36,7 +38,7 @@ pub(super) async fn report(
         }
     };
     match admin.operator.report(&target, is_up, &query.reason).await {
-        Ok(target) => Json(Taken { target }).into_response(),
+        Ok((target, snapshot)) => Json(Taken { target, snapshot }).into_response(),
         Err(refused) => drains::refuse(&refused),
     }
 }
