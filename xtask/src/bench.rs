@@ -9,6 +9,7 @@ mod dns;
 mod dnsperf;
 mod flood;
 mod grpc;
+mod probes;
 mod receiver;
 mod reload;
 mod zones;
@@ -28,6 +29,8 @@ pub(crate) enum Bench {
     Announce(announce::Plan),
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
     Flood,
+    /// 10,000 endpoints once a second from one core: CPU, memory and TIME_WAIT beside HAProxy (needs root).
+    Probes,
     /// 1,000,000 records in 1,000 zones: time to check and to load them, and memory, beside NSD.
     Zones,
     /// 1,000 zones reloaded again and again under 50,000 queries a second: none lost, none refused.
@@ -43,6 +46,7 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
         Bench::Detect => detect::bench(),
         Bench::Announce(plan) => announce::bench(&plan),
         Bench::Flood => flood::bench(),
+        Bench::Probes => probes::bench(),
         Bench::Zones => zones::bench(),
         Bench::Reload => reload::bench(),
         Bench::Bfd(plan) => bfd::bench(plan),

@@ -125,6 +125,7 @@ fn nginx_over_http_and_https() {
         ("wrong-body", "path = \"/ready\"\nbody = \"steady\""),
         ("no-header", "path = \"/ready\"\nheader = \"x-other\""),
         ("closed", "path = \"/closed\""),
+        ("reset", "path = \"/reset\""),
         ("hung", "path = \"/hung\""),
         ("unreachable-host", "host = \"other.example\"\npath = \"/ready\""),
     ] {
@@ -201,6 +202,7 @@ fn nginx_over_http_and_https() {
         ("wrong-body", "down", "body without \"steady\": \"all ready\""),
         ("no-header", "down", "want header x-other, there is none"),
         ("closed", "down", "connection closed before an answer"),
+        ("reset", "down", "connection reset"),
         ("hung", "down", "connected, but no answer within 150 ms"),
         ("unreachable-host", "down", "status 421, want 200-299"),
         ("tls-good", "up", "status 200"),
@@ -315,7 +317,7 @@ fn haproxy_whose_servers_are_gone_deceives_tcp_and_not_http() {
         ("no-server", "down", "status 503, want 200-299"),
         ("tcp-port", "up", "connected"),
         ("tcp-page", "down", "connection closed before an answer"),
-        ("reject", "down", "connection reset"),
+        ("reject", "down", "connection closed before an answer"),
     ]);
     haproxy.process.signal(Signal::SIGSTOP);
     watch.become_and_stay(&[("http", "down", "connected, but no answer within 150 ms")]);
@@ -418,6 +420,9 @@ fn programs_echoes_and_reports() {
         watch.shows("report"),
         ("up".to_owned(), "reported up: agent 7".to_owned())
     );
+    // `fall` is 2 here; by default one report is enough.
+    report(&target, "down");
+    assert_eq!(watch.shows("report").0, "up");
     report(&target, "down");
     let told = watch.shows("report");
     assert!(

@@ -197,6 +197,7 @@ http {{
     location /load {{ return 200 '{{"load": [0.1, 0.5]}}'; }}
     location /metrics {{ return 200 "# HELP node_load1 1m load\nnode_load1 0.25\n"; }}
     location /closed {{ return 444; }}
+    location /reset {{ reset_timedout_connection on; return 444; }}
     location /hung {{ proxy_pass http://{mute}; }}
     location / {{ return 204; }}
   }}
@@ -313,7 +314,6 @@ backend gone-too
 frontend reject
   mode tcp
   bind {reject}
-  option nolinger
   tcp-request inspect-delay 1s
   tcp-request content reject if {{ req.len gt 0 }}
   default_backend gone-too
