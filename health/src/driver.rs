@@ -541,6 +541,10 @@ fn describe_metrics() {
         "Until the certificate of an endpoint ends, at the last handshake"
     );
     describe_counter!(
+        "steer_health_reports_total",
+        "Reports of others on endpoints under external checks"
+    );
+    describe_counter!(
         "steer_health_ejections_total",
         "Endpoints taken for outliers of their pool"
     );

@@ -15,6 +15,7 @@ mod tls;
 mod value;
 mod wire;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use steer_topology::{Check, CheckKind, Endpoint, EndpointId, Fleet};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::evidence::Evidence;
 use crate::outcome::{Answer, Failure, Outcome, Void};
@@ -136,6 +138,9 @@ struct Making<'f> {
     roots: Roots,
     evidence: &'f Arc<Evidence>,
     now: Instant,
+    /// Checks that cannot run: each is told of once.
+    told: HashSet<String>,
+    programs: Arc<Semaphore>,
 }
 
 impl NetProber {
@@ -145,6 +150,8 @@ impl NetProber {
             roots: Roots::default(),
             evidence,
             now,
+            told: HashSet::new(),
+            programs: Arc::new(Semaphore::new(exec::PROGRAMS_MAX)),
         };
         let targets = fleet.endpoint_ids().map(|id| {
             let check = fleet.check(fleet.pool(fleet.endpoint(id).pool).check?);
@@ -165,7 +172,9 @@ impl NetProber {
 impl Making<'_> {
     fn target(&mut self, check: &Check, id: EndpointId) -> Target {
         self.try_target(check, id).unwrap_or_else(|why| {
-            tracing::error!(check = check.name, %why, "a check cannot run; its endpoints stay unknown");
+            if self.told.insert(check.name.clone()) {
+                tracing::error!(check = check.name, %why, "a check cannot run; its endpoints stay unknown");
+            }
             Target::Impossible(why)
         })
     }
@@ -203,9 +212,13 @@ impl Making<'_> {
                 Target::Grpc(Box::new(Grpc::new(rules, dial, tls.transpose()?)))
             }
             CheckKind::Icmp => Target::Icmp(Ping::new(dial)),
-            CheckKind::Exec { command } => {
-                Target::Exec(Box::new(Exec::new(command, self.fleet, id, dial.address)))
-            }
+            CheckKind::Exec { command } => Target::Exec(Box::new(Exec::new(
+                command,
+                self.fleet,
+                id,
+                dial.address,
+                &self.programs,
+            ))),
             CheckKind::External { lease } => Target::External(External::new(*lease, self.now)),
             CheckKind::Calculated { when } => {
                 let parts = when.checks().into_iter().map(|part| {

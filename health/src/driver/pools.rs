@@ -108,7 +108,7 @@ impl Pool {
             Word::Eject { member, because } => {
                 metrics::counter!("steer_health_ejections_total").increment(1);
                 let member = &self.members[member];
-                (member.verdict != Verdict::Down).then(|| Change {
+                (member.verdict != Verdict::Down).then_some(Change {
                     endpoint: member.endpoint,
                     verdict: Verdict::Down,
                     cause: because,

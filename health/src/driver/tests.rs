@@ -268,6 +268,8 @@ async fn an_outlier_is_down_with_its_reason_and_returns_after_its_time() {
     );
     let since = now();
     world.set(1, Manner::Answers);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!(running.cell.load().endpoint(EndpointId(1)).service, Service::Out);
     running
         .wait_for("1 back", |s| s.endpoint(EndpointId(1)).service == Service::In)
         .await;

@@ -1,4 +1,6 @@
 //! One DNS query over UDP, from a port and with an id that nobody can guess.
+//!
+//! Gap: RFC 7766 §5: a truncated answer is not asked for again over TCP; it counts as it is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

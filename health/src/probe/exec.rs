@@ -6,12 +6,14 @@
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use steer_topology::{EndpointId, Fleet};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 
 use super::{Progress, Stage};
 use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
@@ -21,7 +23,11 @@ use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
 pub(crate) struct Exec {
     command: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    programs: Arc<Semaphore>,
 }
+
+/// Programs that run at once; a probe beyond that is not sent and counts neither way.
+pub(super) const PROGRAMS_MAX: usize = 256;
 
 /// So much of what it prints is looked at; the rest is read and dropped.
 const OUTPUT_MAX: u64 = 4096;
@@ -30,12 +36,19 @@ const OUTPUT_MAX: u64 = 4096;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Exec {
-    pub(super) fn new(command: &[String], fleet: &Fleet, id: EndpointId, address: SocketAddr) -> Self {
+    pub(super) fn new(
+        command: &[String],
+        fleet: &Fleet,
+        id: EndpointId,
+        address: SocketAddr,
+        programs: &Arc<Semaphore>,
+    ) -> Self {
         let endpoint = fleet.endpoint(id);
         let site = endpoint
             .site
             .map_or_else(String::new, |site| fleet.site(site).name.clone());
         Self {
+            programs: Arc::clone(programs),
             command: command.to_vec(),
             environment: vec![
                 ("PATH", PATH.to_owned()),
@@ -50,6 +63,9 @@ impl Exec {
     pub(super) async fn probe(&self, _timeout: std::time::Duration, progress: &Progress) -> Outcome {
         let Some((program, arguments)) = self.command.split_first() else {
             return Outcome::Void(Void::Local("no program is named".to_owned()));
+        };
+        let Ok(_place) = self.programs.try_acquire() else {
+            return Outcome::Void(Void::Skipped);
         };
         let mut command = Command::new(program);
         command

@@ -282,4 +282,15 @@ mod tests {
             assert_eq!(serving(bad), None, "{bad:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_sends_is_read_without_a_panic(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            serving(&octets);
+            let mut framed = vec![0];
+            framed.extend((octets.len() as u32).to_be_bytes());
+            framed.extend(&octets);
+            serving(&framed);
+        }
+    }
 }

@@ -140,4 +140,13 @@ mod tests {
             assert!(!is_reply(&with_header[..length], false, true, &nonce), "{length}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_in_is_looked_at_without_a_panic(octets in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+            for (v6, raw) in [(false, false), (false, true), (true, false), (true, true)] {
+                is_reply(&octets, v6, raw, &[0; 8]);
+            }
+        }
+    }
 }

@@ -110,10 +110,13 @@ fn server_name(
     ServerName::try_from(bare.to_owned()).map_err(|_| format!("{written:?} is no server name"))
 }
 
+/// `verify`, `roots` and the names for ALPN.
+type Key = (bool, Option<PathBuf>, Vec<Vec<u8>>);
+
 /// The TLS configurations of one fleet, each made once.
 #[derive(Debug, Default)]
 pub(super) struct Roots {
-    made: HashMap<(bool, Option<PathBuf>, Vec<Vec<u8>>), Arc<ClientConfig>>,
+    made: HashMap<Key, Arc<ClientConfig>>,
     machine: Option<Arc<RootCertStore>>,
 }
 

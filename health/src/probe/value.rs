@@ -120,4 +120,17 @@ mod tests {
             wrong("sample \"x\" is \"NaN\", which is no number")
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_page_and_any_sample_give_a_number_or_a_reason(body in ".{0,200}", sample in ".{1,20}") {
+            for at in [ValueAt::Prometheus(sample.clone()), ValueAt::Json(format!("/{sample}"))] {
+                match judge(at, None, None, &body) {
+                    Outcome::Success(Answer::Value(value)) => assert!(value.is_finite()),
+                    Outcome::Failure(Failure::Wrong(why)) => assert!(!why.is_empty()),
+                    other @ (Outcome::Success(_) | Outcome::Failure(_) | Outcome::Void(_)) => panic!("{other:?}"),
+                }
+            }
+        }
+    }
 }

@@ -81,7 +81,7 @@ fn the_default_check_keeps_its_times() {
     let watch = Default::watch(nginx.http, "/ready");
     for _ in 0..3 {
         let cause = falls("hangs", &watch, Duration::from_secs(3), || {
-            nginx.process.signal(Signal::SIGSTOP)
+            nginx.process.signal(Signal::SIGSTOP);
         });
         assert_eq!(cause, "connected, but no answer within 300 ms");
         nginx.process.signal(Signal::SIGCONT);
@@ -106,7 +106,7 @@ fn the_default_check_keeps_its_times() {
     gray.until("up");
     std::thread::sleep(Duration::from_secs(11));
     let cause = falls("fails two of three", &gray, Duration::from_secs(10), || {
-        nginx.reload_with(&servers(503))
+        nginx.reload_with(&servers(503));
     });
     assert!(cause.ends_with("of the last 10 failed)"), "{cause}");
     let since = Instant::now();
@@ -115,6 +115,6 @@ fn the_default_check_keeps_its_times() {
     }
 
     falls("refuses", &watch, Duration::from_millis(2_200), || {
-        nginx.process.kill()
+        nginx.process.kill();
     });
 }

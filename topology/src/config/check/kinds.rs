@@ -138,11 +138,14 @@ pub(super) fn kind(
     }
 }
 
+/// A key, where it is written if it is, and the kinds that it belongs to.
+type Key = (&'static str, Option<Range<usize>>, &'static [&'static str]);
+
 /// A key that is written, where, and the kinds that it belongs to.
 type Written = (&'static str, Range<usize>, &'static [&'static str]);
 
 fn written(raw: &RawKind<'_>) -> Vec<Written> {
-    let keys: [(&'static str, Option<Range<usize>>, &'static [&'static str]); 23] = [
+    let keys: [Key; 23] = [
         ("path", span_of(&raw.path), HTTP),
         ("host", span_of(&raw.host), HTTP),
         ("status", span_of(&raw.status), HTTP),
