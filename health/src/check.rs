@@ -1,20 +1,14 @@
-//! One check of one endpoint: when to probe, and what the outcomes add up to.
-//!
-//! ```text
-//!            Success                    Failure (fall in a row)
-//! Unknown ─────────────► Up ─────────────────────────────────► Down
-//!    │                    ▲                                     ▲ │
-//!    │                    └─────────────────────────────────────┼─┘ Success (rise in a row)
-//!    └──────────────────────────────────────────────────────────┘ Failure (fall in a row)
-//! ```
+//! One check of one endpoint: when to probe. What the outcomes add up to is the [detectors'](crate::detect) word.
 //!
 //! One probe at a time. A probe that is still out when its next slot comes is waited for, and the next one starts as
-//! it ends: so `timeout` may be longer than `interval`. What a tripwire asks for ([`Check::recheck`]) starts at once,
-//! and decides alone when it finds nobody there.
+//! it ends: so `timeout` may be longer than `interval`. After a failure that has not decided anything the next probe
+//! comes after `fast_interval`, between the slots, which stay where they are. What a tripwire asks for
+//! ([`Check::recheck`]) starts at once, and decides alone when it finds nobody there.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::detect::{Detectors, Seen};
 use crate::outcome::{Failure, Outcome};
 use crate::snapshot::{Cause, Verdict};
 use crate::tripwire::Cut;
@@ -28,12 +22,10 @@ pub struct Attempt(pub u64);
 pub struct Rules {
     /// Time between the starts of two probes.
     pub interval: Duration,
+    /// The same after a failure that has not decided anything. Not less than `interval`: there is no such probe.
+    pub fast_interval: Duration,
     /// Within this a probe has its outcome. Longer than `interval`: the next probe waits for it.
     pub timeout: Duration,
-    /// Failures in a row until down, at least 1.
-    pub fall: u8,
-    /// Successes in a row until a down endpoint is up, at least 1.
-    pub rise: u8,
 }
 
 /// What the driver is to do.
@@ -59,8 +51,12 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Check {
     rules: Rules,
-    state: State,
+    detectors: Detectors,
     slot: Instant,
+    /// When to probe between the slots.
+    again: Option<Instant>,
+    /// When the last probe was sent.
+    sent: Instant,
     last: Attempt,
     /// Whether the outcome of `last` is still awaited.
     awaited: Option<Awaited>,
@@ -78,40 +74,20 @@ struct Awaited {
     overtaken: bool,
 }
 
-/// The verdict, and the run of outcomes that speaks against it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Unknown { failures: u8 },
-    Up { failures: u8 },
-    Down { successes: u8 },
-}
-
-/// What an outcome means to the verdict. A void outcome means nothing and is no event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
-    Success,
-    Failure,
-    /// A deciding probe found nobody there.
-    Gone,
-}
-
 /// Shorter intervals are stretched to this, so that no setting makes the loop spin.
 pub const INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 impl Check {
-    /// A check whose first probe is due at `first`. `verdict` is what was known before, `Unknown` at start-up.
+    /// A check whose first probe is due at `first`. The verdict of its detectors is what was known before.
     #[must_use]
-    pub fn new(rules: Rules, first: Instant, verdict: Verdict) -> Self {
+    pub fn new(rules: Rules, detectors: Detectors, first: Instant) -> Self {
         let interval = rules.interval.max(INTERVAL_MIN);
-        let state = match verdict {
-            Verdict::Unknown => State::Unknown { failures: 0 },
-            Verdict::Up => State::Up { failures: 0 },
-            Verdict::Down => State::Down { successes: 0 },
-        };
         Self {
             rules: Rules { interval, ..rules },
-            state,
+            detectors,
             slot: first,
+            again: None,
+            sent: first,
             last: Attempt(0),
             awaited: None,
             deciding: None,
@@ -119,24 +95,42 @@ impl Check {
         }
     }
 
-    /// When to call [`Check::on_deadline`] next.
+    /// When to call [`Check::on_deadline`] next. Every other call may bring it forward.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        self.slot
+        let others = [self.again, self.detectors.next_deadline()];
+        others.into_iter().flatten().fold(self.slot, Instant::min)
     }
 
     /// The verdict as it stands.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        self.state.verdict()
+        self.detectors.verdict()
     }
 
-    /// The time came: asks for the next probe, or notes that it is due once the one that is out has ended. Does
-    /// nothing before the deadline.
+    /// The time came: asks for the next probe, or notes that it is due once the one that is out has ended, or draws
+    /// the conclusion from a silence. Does nothing before the deadline.
     pub fn on_deadline(&mut self, now: Instant) {
-        if now < self.slot {
-            return;
+        self.on_silence(now);
+        if now >= self.slot {
+            self.on_slot(now);
+        } else if self.again.is_some_and(|again| now >= again) {
+            self.again = None;
+            if self.awaited.is_none() {
+                self.probe(now);
+            }
         }
+    }
+
+    fn on_silence(&mut self, now: Instant) {
+        if self.detectors.next_deadline().is_some_and(|at| now >= at) && self.detectors.on_deadline(now) {
+            let cause = self.detectors.because(now).unwrap_or_else(|| "silent".to_owned());
+            self.outputs
+                .push_back(Output::Changed(self.detectors.verdict(), cause));
+        }
+    }
+
+    fn on_slot(&mut self, now: Instant) {
         let missed = self.advance_slot(now);
         match &mut self.awaited {
             Some(awaited) if now < awaited.lost_at => {
@@ -144,7 +138,10 @@ impl Check {
                 return;
             }
             // A caller who is a whole slot late may hold the answer without having looked: no evidence either way.
-            Some(_) if missed == 0 => self.apply(&Outcome::Failure(Failure::NoAnswer(self.rules.timeout))),
+            Some(_) if missed == 0 => {
+                let timeout = self.rules.timeout;
+                self.apply(&Outcome::Failure(Failure::NoAnswer(timeout)), timeout, now);
+            }
             Some(_) | None => {}
         }
         if missed > 0 {
@@ -153,16 +150,30 @@ impl Check {
         self.probe(now);
     }
 
-    /// An outcome came. Dropped, with `false`, unless it belongs to the probe that is awaited.
-    pub fn on_outcome(&mut self, attempt: Attempt, outcome: &Outcome, now: Instant) -> bool {
+    /// An outcome came, after `took`. Dropped, with `false`, unless it belongs to the probe that is awaited.
+    pub fn on_outcome(&mut self, attempt: Attempt, outcome: &Outcome, took: Duration, now: Instant) -> bool {
         let Some(awaited) = self.awaited.take_if(|_| attempt == self.last) else {
             return false;
         };
-        self.apply(outcome);
+        self.apply(outcome, took, now);
         if awaited.overtaken {
             self.probe(now);
+        } else if matches!(outcome, Outcome::Failure(_)) && self.verdict() != Verdict::Down {
+            self.look_again_soon(now);
         }
         true
+    }
+
+    /// Somebody else looked and tells what was seen: a report, not an answer to a probe of ours.
+    pub fn on_report(&mut self, outcome: &Outcome, now: Instant) {
+        self.apply(outcome, Duration::ZERO, now);
+    }
+
+    /// Unless the next slot is about to come anyway.
+    fn look_again_soon(&mut self, now: Instant) {
+        let fast = self.rules.fast_interval;
+        let again = (self.sent + fast).max(now);
+        self.again = (again + fast / 2 <= self.slot).then_some(again);
     }
 
     /// A held connection was cut: probes at once instead of at the next slot, and takes that probe's word alone when
@@ -183,6 +194,7 @@ impl Check {
 
     fn probe(&mut self, now: Instant) {
         self.last = Attempt(self.last.0 + 1);
+        (self.sent, self.again) = (now, None);
         self.awaited = Some(Awaited {
             lost_at: now + self.rules.timeout + self.rules.interval,
             overtaken: false,
@@ -207,64 +219,28 @@ impl Check {
         missed
     }
 
-    fn apply(&mut self, outcome: &Outcome) {
-        let (event, mut cause) = match outcome {
-            Outcome::Success(answer) => (Event::Success, answer.to_string()),
+    fn apply(&mut self, outcome: &Outcome, took: Duration, now: Instant) {
+        let (seen, mut cause) = match outcome {
+            Outcome::Success(answer) => (Seen::Success { took }, answer.to_string()),
             Outcome::Failure(failure) if self.deciding.is_some() && failure.says_gone() => {
-                (Event::Gone, failure.to_string())
+                (Seen::Gone, failure.to_string())
             }
-            Outcome::Failure(failure) => (Event::Failure, failure.to_string()),
+            Outcome::Failure(failure) => (Seen::Failure, failure.to_string()),
             Outcome::Void(_) => return, // the next probe decides instead, if this one was to
         };
         if let Some(cut) = self.deciding.take() {
             cause = format!("{cause} (held connection {cut})");
         }
-        let before = self.state.verdict();
-        self.state = self.state.after(event, &self.rules);
-        let verdict = self.state.verdict();
-        if verdict != before {
-            self.outputs.push_back(Output::Changed(verdict, cause));
+        if !self.detectors.observe(seen, now) {
+            return;
         }
-    }
-}
-
-impl State {
-    fn verdict(self) -> Verdict {
-        match self {
-            Self::Unknown { .. } => Verdict::Unknown,
-            Self::Up { .. } => Verdict::Up,
-            Self::Down { .. } => Verdict::Down,
+        let verdict = self.verdict();
+        if verdict == Verdict::Down
+            && let Some(because) = self.detectors.because(now)
+        {
+            cause = format!("{cause} ({because})");
         }
-    }
-
-    /// The transition table.
-    fn after(self, event: Event, rules: &Rules) -> Self {
-        match (self, event) {
-            (Self::Unknown { .. }, Event::Success) => Self::Up { failures: 0 },
-            (Self::Unknown { .. } | Self::Up { .. } | Self::Down { .. }, Event::Gone) => {
-                Self::Down { successes: 0 }
-            }
-            (Self::Unknown { failures }, Event::Failure) if failures.saturating_add(1) >= rules.fall => {
-                Self::Down { successes: 0 }
-            }
-            (Self::Unknown { failures }, Event::Failure) => Self::Unknown {
-                failures: failures + 1,
-            },
-            (Self::Up { .. }, Event::Success) => Self::Up { failures: 0 },
-            (Self::Up { failures }, Event::Failure) if failures.saturating_add(1) >= rules.fall => {
-                Self::Down { successes: 0 }
-            }
-            (Self::Up { failures }, Event::Failure) => Self::Up {
-                failures: failures + 1,
-            },
-            (Self::Down { successes }, Event::Success) if successes.saturating_add(1) >= rules.rise => {
-                Self::Up { failures: 0 }
-            }
-            (Self::Down { successes }, Event::Success) => Self::Down {
-                successes: successes + 1,
-            },
-            (Self::Down { .. }, Event::Failure) => Self::Down { successes: 0 },
-        }
+        self.outputs.push_back(Output::Changed(verdict, cause));
     }
 }
 

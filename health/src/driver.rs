@@ -16,6 +16,7 @@
 //! will read.
 
 mod obey;
+mod pools;
 mod wires;
 
 use std::cmp::Reverse;
@@ -33,13 +34,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::check::{Attempt, Check, Output, Rules};
+use crate::detect::Detectors;
+use crate::evidence::Evidence;
 use crate::judge::{Change, Judge, SPREAD_MAX};
 use crate::operator::{Commands, Target};
 use crate::outcome::{Outcome, Void};
-use crate::probe::{NetProber, Prober};
+use crate::probe::{NetProber, Prober, Progress};
 use crate::snapshot::{Published, Snapshot, SnapshotCell, Verdict};
 use crate::tripwire::{Cut, Event};
 
+use pools::Pools;
 use wires::Wires;
 
 /// Most probes at once. Each holds a file descriptor: 10,000 endpoints that all hang for 300 ms of each second
@@ -66,9 +70,11 @@ pub async fn run(
     seed: u64,
     shutdown: CancellationToken,
 ) -> (Judge, Commands) {
-    let prober = NetProber::new(&fleet);
+    let evidence = Arc::new(Evidence::of(&fleet));
+    cell.keep_evidence(Arc::clone(&evidence));
+    let prober = NetProber::new(&fleet, &evidence, now());
     let mut driver = Driver::new(&fleet, cell, judge, seed, prober);
-    driver.commands = commands;
+    (driver.commands, driver.evidence) = (commands, evidence);
     driver.serve(shutdown).await
 }
 
@@ -80,8 +86,14 @@ struct Driver<P: Prober> {
     commands: Commands,
     /// By endpoint; `None` where it is not checked.
     checks: Vec<Option<Check>>,
-    /// One entry per check, always its next deadline.
+    /// When checks want to be told of the time. One that has changed its mind meanwhile lets an entry pass.
     queue: BinaryHeap<Reverse<(Instant, EndpointId)>>,
+    /// By endpoint: the earliest entry in `queue`.
+    queued: Vec<Option<Instant>>,
+    /// What was seen last, for those who ask.
+    evidence: Arc<Evidence>,
+    /// By pool; `None` where its endpoints are not compared.
+    pools: Pools,
     in_flight: JoinSet<Report>,
     in_flight_max: usize,
     wires: Wires<P>,
@@ -117,12 +129,15 @@ impl<P: Prober> Driver<P> {
         let mut driver = Self {
             fleet: Arc::clone(fleet),
             cell,
-            judge,
             wires: Wires::new(fleet, Arc::clone(&prober)),
             prober,
             commands: Commands::none(),
             checks: Vec::with_capacity(fleet.endpoints.len()),
             queue: BinaryHeap::new(),
+            queued: vec![None; fleet.endpoints.len()],
+            evidence: Arc::new(Evidence::of(fleet)),
+            pools: Pools::of(fleet, now(), |id| judge.verdict(id)),
+            judge,
             in_flight: JoinSet::new(),
             in_flight_max: IN_FLIGHT_MAX,
             changes: Vec::new(),
@@ -144,10 +159,10 @@ impl<P: Prober> Driver<P> {
             let check = pool.check.map(|id| {
                 let settings = self.fleet.check(id);
                 let first = start + spread(settings.interval, random);
-                self.queue.push(Reverse((first, endpoint)));
-                Check::new(rules(settings), first, verdict)
+                Check::new(rules(settings), Detectors::of(settings, verdict), first)
             });
             self.checks.push(check);
+            self.enqueue(endpoint);
             self.show_verdict(endpoint, verdict);
         }
     }
@@ -198,13 +213,18 @@ impl<P: Prober> Driver<P> {
         }
         let now = now();
         self.run_due(now);
+        self.compare(now);
         self.wires.run_due(now);
         self.decide(now);
     }
 
     fn next_wake(&self) -> Option<Instant> {
         let check = self.queue.peek().map(|Reverse((at, _))| *at);
-        let others = [self.judge.next_deadline(), self.wires.next_deadline()];
+        let others = [
+            self.judge.next_deadline(),
+            self.wires.next_deadline(),
+            self.pools.next_deadline(),
+        ];
         check.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -230,14 +250,14 @@ impl<P: Prober> Driver<P> {
                 if !matches!(outcome, Outcome::Void(_)) {
                     metrics::histogram!("steer_health_probe_seconds").record(took);
                 }
-                self.apply(job, &outcome, now());
+                self.apply(job, &outcome, took, now());
             }
             // The probe's own panic is caught within the task; what is left is an abort.
             Err(error) => tracing::debug!(%error, "a probe task ended without a report"),
         }
     }
 
-    fn apply(&mut self, job: Job, outcome: &Outcome, now: Instant) {
+    fn apply(&mut self, job: Job, outcome: &Outcome, took: Duration, now: Instant) {
         metrics::counter!("steer_health_probes_total", "result" => outcome.label()).increment(1);
         if let Outcome::Void(void) = outcome {
             self.warn_of_void(job.endpoint, void, now);
@@ -245,7 +265,11 @@ impl<P: Prober> Driver<P> {
         let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() else {
             return;
         };
-        let counts = check.on_outcome(job.attempt, outcome, now);
+        let counts = check.on_outcome(job.attempt, outcome, took, now);
+        if counts {
+            self.evidence.note(job.endpoint, outcome, took);
+            self.pools.observe(job.endpoint, outcome, took);
+        }
         let serves = check.verdict() == Verdict::Up && matches!(outcome, Outcome::Success(_));
         self.collect(job.endpoint, now);
         if counts && serves {
@@ -255,21 +279,37 @@ impl<P: Prober> Driver<P> {
 
     fn run_due(&mut self, now: Instant) {
         while let Some(endpoint) = self.next_due(now) {
+            self.queued[endpoint.0 as usize] = None;
             if let Some(check) = self.checks[endpoint.0 as usize].as_mut() {
                 check.on_deadline(now);
-                self.queue.push(Reverse((check.next_deadline(), endpoint)));
             }
             self.collect(endpoint, now);
         }
     }
 
     fn next_due(&mut self, now: Instant) -> Option<EndpointId> {
-        let Reverse((at, endpoint)) = *self.queue.peek()?;
-        if at > now {
-            return None;
+        while let Some(Reverse((at, endpoint))) = self.queue.peek().copied() {
+            if at > now {
+                return None;
+            }
+            self.queue.pop();
+            if self.queued[endpoint.0 as usize] == Some(at) {
+                return Some(endpoint);
+            }
         }
-        self.queue.pop();
-        Some(endpoint)
+        None
+    }
+
+    /// Puts the next deadline of a check in line, unless something earlier stands there.
+    fn enqueue(&mut self, endpoint: EndpointId) {
+        let Some(check) = &self.checks[endpoint.0 as usize] else {
+            return;
+        };
+        let (next, queued) = (check.next_deadline(), &mut self.queued[endpoint.0 as usize]);
+        if queued.is_none_or(|queued| next < queued) {
+            *queued = Some(next);
+            self.queue.push(Reverse((next, endpoint)));
+        }
     }
 
     /// Takes what a check wants done.
@@ -288,16 +328,20 @@ impl<P: Prober> Driver<P> {
                     if verdict != Verdict::Up {
                         self.wires.on_event(endpoint, Event::Down, now);
                     }
-                    self.changes.push(Change {
-                        endpoint,
-                        verdict,
-                        cause,
-                    });
+                    self.changes.extend(self.pools.verdict(endpoint, verdict, cause));
                 }
                 Output::Missed(slots) => {
                     metrics::counter!("steer_health_slots_missed_total").increment(slots);
                 }
             }
+        }
+        self.enqueue(endpoint);
+    }
+
+    /// Compares the endpoints of the pools that want it.
+    fn compare(&mut self, now: Instant) {
+        for change in self.pools.run_due(now) {
+            self.changes.push(change);
         }
     }
 
@@ -362,7 +406,7 @@ impl<P: Prober> Driver<P> {
                 self.in_flight.spawn(send(Arc::clone(&self.prober), job));
             } else {
                 metrics::counter!("steer_health_probes_skipped_total").increment(1);
-                self.apply(job, &Outcome::Void(Void::Skipped), now);
+                self.apply(job, &Outcome::Void(Void::Skipped), Duration::ZERO, now);
             }
         }
     }
@@ -397,10 +441,11 @@ impl<P: Prober> Driver<P> {
 /// One probe within its time. A panic ends here: it is our fault and says nothing of the endpoint.
 pub(crate) async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
     let started = now();
-    let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout));
+    let progress = Progress::default();
+    let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout, &progress));
     let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_elapsed)) => Outcome::no_answer(job.timeout),
+        Ok(Err(_elapsed)) => progress.timed_out(job.timeout),
         Err(_panic) => Outcome::Void(Void::Panicked),
     };
     Report {
@@ -418,7 +463,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// The runtime's clock, which tests may pause.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
@@ -431,19 +476,26 @@ fn spread(interval: Duration, random: &mut StdRng) -> Duration {
 
 fn rules(settings: &CheckSettings) -> Rules {
     let CheckSettings {
+        interval,
+        fast_interval,
+        timeout,
+        // The prober's.
         name: _,
         kind: _,
-        interval,
-        timeout,
-        fall,
-        rise,
+        port: _,
+        source: _,
+        // The detectors'.
+        fall: _,
+        rise: _,
+        forget: _,
+        detect: _,
+        combine: _,
         tripwire: _, // Wires sees to it
     } = settings;
     Rules {
         interval: *interval,
+        fast_interval: *fast_interval,
         timeout: *timeout,
-        fall: fall.get(),
-        rise: rise.get(),
     }
 }
 
@@ -484,6 +536,18 @@ fn describe_metrics() {
         "Drains that stand, of sites and of endpoints"
     );
     describe_gauge!("steer_health_verdict", "1 up, 0 down, -1 unknown");
+    describe_gauge!(
+        "steer_health_certificate_seconds_left",
+        "Until the certificate of an endpoint ends, at the last handshake"
+    );
+    describe_counter!(
+        "steer_health_reports_total",
+        "Reports of others on endpoints under external checks"
+    );
+    describe_counter!(
+        "steer_health_ejections_total",
+        "Endpoints taken for outliers of their pool"
+    );
     describe_gauge!("steer_health_snapshot", "Number of the newest snapshot");
     describe_histogram!(
         "steer_health_probe_seconds",

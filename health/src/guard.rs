@@ -319,6 +319,7 @@ mod tests {
             check: None,
             endpoints: Vec::new(),
             nested: Vec::new(),
+            outlier: None,
             needs: 0,
         }];
         assert_eq!(loose.ask(POOL, three(2), at(0)), Ok(()));

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! driver ──► Check (sans-IO, one per endpoint) ──► Judge (sans-IO) ──► Snapshot ──► SnapshotCell
-//!  probes      rise, fall, deadlines                settle, guard       immutable     pointer swap + wake-up
-//!  HTTP, TCP                                                            numbered      DNS, BGP, status read it
+//!  probes      slots, detectors                     settle, guard       immutable     pointer swap + wake-up
+//!  ten kinds   (threshold, window, phi)                                 numbered      DNS, BGP, status read it
 //! ```
 //!
 //! The operator's wishes ([`Operator`], a bounded channel) come into the same loop; what stands of them is in each
@@ -13,8 +13,9 @@
 //!
 //! - A probe ends in success, failure, or *void*: our own lack (no file descriptor, a panic, too many in flight)
 //!   says nothing of the endpoint and counts neither way.
-//! - `fall` failures in a row are down, `rise` successes in a row are up again; the first verdict is up after one
-//!   success. Unknown is never acted upon as down.
+//! - [`detect`]: `fall` failures in a row are down, and so is a share of failures that a window finds too large; `rise`
+//!   successes in a row are up again; the first verdict is up after one success. Unknown is never acted upon as down.
+//! - An endpoint that fails more or answers slower than its pool may be taken for an outlier and is down for a time.
 //! - A held connection (`tripwire`) that ends is no verdict, but makes the check look at once; that probe decides
 //!   alone when it is refused or reset ([`Check::recheck`]).
 //! - Nothing is published before every endpoint has a verdict, or had its time for one ([`Judge`]).
@@ -30,7 +31,9 @@
 //! Knows no DNS and no BGP.
 
 mod check;
+pub mod detect;
 mod driver;
+pub mod evidence;
 pub mod guard;
 mod judge;
 mod load;
@@ -53,7 +56,6 @@ pub use operator::{
     Commands, Drain, Drained, Kept, LoadOrder, NoTarget, Operator, Order, Refused, Target, Undrained,
 };
 pub use outcome::{Answer, Failure, Outcome, Void};
-pub use probe::{HttpUnavailable, http_client};
 pub use snapshot::{
     Cause, EndpointState, Holds, Published, Service, Snapshot, SnapshotCell, States, Trail, Verdict,
 };

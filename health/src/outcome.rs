@@ -1,11 +1,12 @@
 //! What one probe of one endpoint came to.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
 /// What one probe came to. Three-valued on purpose: what says nothing of the endpoint must not count against it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// It answered as it should.
     Success(Answer),
@@ -16,18 +17,22 @@ pub enum Outcome {
 }
 
 /// The answer that counts as success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The TCP connection opened.
     Connected,
-    /// An HTTP status within the range of the check.
+    /// An HTTP status that the check wants.
     Status(u16),
+    /// The number that an HTTP body holds.
+    Value(f64),
+    /// What else was seen, in words.
+    Seen(Cow<'static, str>),
 }
 
 /// How a probe failed. Kept apart, because each sends the operator to a different place.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Nobody listens (RST to our SYN).
+    /// Nobody listens (RST to our SYN, or ICMP port unreachable).
     #[error("connection refused")]
     Refused,
     /// The connection was torn down while we waited (RST).
@@ -39,6 +44,14 @@ pub enum Failure {
     /// Nothing, or not enough of an answer, within the time-out of the check.
     #[error("no answer within {}", spoken(*.0))]
     NoAnswer(Duration),
+    /// The connection opened, and then nothing, or not enough of an answer, came: the kernel is there, the service is not.
+    #[error("connected, but no {what} within {}", spoken(*.within))]
+    HalfOpen {
+        /// What we waited for.
+        what: &'static str,
+        /// The time-out of the check.
+        within: Duration,
+    },
     /// ICMP host unreachable, or nobody answers ARP or neighbour discovery.
     #[error("no route to host")]
     NoRouteToHost,
@@ -46,18 +59,31 @@ pub enum Failure {
     #[error("network unreachable")]
     NetworkUnreachable,
     /// HTTP, but not the status we want. A redirect is not followed and ends here as well.
-    #[error("status {got}, want {low}-{high}")]
+    #[error("status {got}, want {want}")]
     Status {
         /// The status that came.
         got: u16,
-        /// Lowest that would do.
-        low: u16,
-        /// Highest that would do.
-        high: u16,
+        /// Those that would do.
+        want: String,
     },
     /// Something other than HTTP came; the text is the parser's.
     #[error("no HTTP answer: {0}")]
     Malformed(String),
+    /// The handshake failed; the text says which side did not like what.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// An answer, but not the right one; the text says what was seen and what would be right.
+    #[error("{0}")]
+    Wrong(String),
+    /// A program of ours said so; the text is its own, or tells how it ended.
+    #[error("{0}")]
+    Exec(String),
+    /// Somebody reported it; the text is theirs.
+    #[error("reported down: {0}")]
+    Reported(String),
+    /// Nobody reported anything for so long.
+    #[error("no report within {}", spoken(*.0))]
+    LeaseOver(Duration),
     /// Anything else that the network reported.
     #[error("{0}")]
     Other(String),
@@ -72,6 +98,9 @@ pub enum Void {
     /// We lack file descriptors, memory, buffers or local ports.
     #[error("not sent: this machine lacks what a probe needs ({0})")]
     Local(String),
+    /// Nobody has reported anything new; what was reported last still stands.
+    #[error("no report")]
+    NoReport,
     /// The probe's code panicked.
     #[error("the probe panicked")]
     Panicked,
@@ -88,10 +117,11 @@ impl Outcome {
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Success(Answer::Connected | Answer::Status(_)) => "success",
+            Self::Success(_) => "success",
             Self::Failure(failure) => failure.label(),
             Self::Void(Void::Skipped) => "skipped",
             Self::Void(Void::Local(_)) => "local-fault",
+            Self::Void(Void::NoReport) => "no-report",
             Self::Void(Void::Panicked) => "panicked",
         }
     }
@@ -156,10 +186,16 @@ impl Failure {
             Self::Refused | Self::Reset => true,
             Self::Closed
             | Self::NoAnswer(_)
+            | Self::HalfOpen { .. }
             | Self::NoRouteToHost
             | Self::NetworkUnreachable
             | Self::Status { .. }
             | Self::Malformed(_)
+            | Self::Tls(_)
+            | Self::Wrong(_)
+            | Self::Exec(_)
+            | Self::Reported(_)
+            | Self::LeaseOver(_)
             | Self::Other(_) => false,
         }
     }
@@ -172,11 +208,27 @@ impl Failure {
             Self::Reset => "reset",
             Self::Closed => "closed",
             Self::NoAnswer(_) => "no-answer",
+            Self::HalfOpen { .. } => "half-open",
             Self::NoRouteToHost => "no-route-to-host",
             Self::NetworkUnreachable => "network-unreachable",
             Self::Status { .. } => "status",
             Self::Malformed(_) => "malformed",
+            Self::Tls(_) => "tls",
+            Self::Wrong(_) => "wrong-answer",
+            Self::Exec(_) => "exec",
+            Self::Reported(_) => "reported",
+            Self::LeaseOver(_) => "lease-over",
             Self::Other(_) => "other",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Success(answer) => answer.fmt(f),
+            Self::Failure(failure) => failure.fmt(f),
+            Self::Void(void) => void.fmt(f),
         }
     }
 }
@@ -186,6 +238,8 @@ impl fmt::Display for Answer {
         match self {
             Self::Connected => f.write_str("connected"),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::Value(value) => write!(f, "value {value}"),
+            Self::Seen(text) => f.write_str(text),
         }
     }
 }
@@ -202,8 +256,7 @@ mod tests {
         assert_eq!(
             Failure::Status {
                 got: 503,
-                low: 200,
-                high: 299
+                want: "200-299".to_owned()
             }
             .to_string(),
             "status 503, want 200-299"

@@ -1,25 +1,59 @@
-//! The probes themselves: one TCP connection, or one HTTP request on a connection of its own.
+//! The probes themselves: what each kind of check does once.
+//!
+//! Every connection is a new one unless the check asks for `reuse`, and is closed with a reset (`SO_LINGER` 0): our side
+//! then keeps no `TIME_WAIT`, however many endpoints there are and however often they are asked.
 
-use std::error::Error;
-use std::io;
+mod calculated;
+mod dial;
+mod dns;
+mod exec;
+mod external;
+mod grpc;
+mod http;
+mod icmp;
+mod tls;
+mod value;
+mod wire;
+
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
-use reqwest::header::{HOST, HeaderValue};
-use reqwest::redirect;
-use steer_topology::{CheckKind, EndpointId, Fleet};
+use steer_topology::{Check, CheckKind, Endpoint, EndpointId, Fleet};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
-use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
+use crate::evidence::Evidence;
+use crate::outcome::{Answer, Failure, Outcome, Void};
 use crate::tripwire::Cut;
+
+use calculated::Calculated;
+use dial::Dial;
+use dns::DnsProbe;
+use exec::Exec;
+use external::External;
+use grpc::Grpc;
+use http::Http;
+use icmp::Ping;
+use tls::{Roots, Tls};
 
 /// Sends one probe, or holds a connection. The driver sets the time limit, and drops the future when it is over.
 pub(crate) trait Prober: Send + Sync + 'static {
     /// A connection that is held for its end alone.
     type Wire: Send + 'static;
 
-    /// Probes `endpoint` once; `timeout` is the limit that the driver sets, for the wording.
-    fn probe(&self, endpoint: EndpointId, timeout: Duration) -> impl Future<Output = Outcome> + Send;
+    /// Probes `endpoint` once, and notes in `progress` how far it got; `timeout` is the limit that the driver sets.
+    fn probe(
+        &self,
+        endpoint: EndpointId,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> impl Future<Output = Outcome> + Send;
+
+    /// Somebody reported on `endpoint`. False where its check takes no reports.
+    fn reported(&self, endpoint: EndpointId, now: Instant) -> bool;
 
     /// Connects to where `endpoint` is probed; what it comes to otherwise is worded as of a probe.
     fn dial(
@@ -32,37 +66,45 @@ pub(crate) trait Prober: Send + Sync + 'static {
     fn hold(&self, wire: Self::Wire) -> impl Future<Output = Cut> + Send;
 }
 
-/// Why HTTP checks cannot run in this process.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpUnavailable {
-    /// The program did not choose its cryptography at start. A mistake of ours, not of the operator.
-    #[error("no rustls crypto provider is installed; the program must install ring's at start")]
-    NoCryptoProvider,
-    /// The client could not be built.
-    #[error("the HTTP client cannot be built")]
-    Build(#[from] reqwest::Error),
+/// How far a probe got: what is missing when its time is over.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU8);
+
+/// Waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Anything at all.
+    Anything,
+    /// The TLS handshake, on a connection that is open.
+    Handshake,
+    /// The answer, on a connection that is open.
+    Answer,
+    /// The end of a program.
+    Exit,
 }
 
-/// The client of all HTTP checks: no proxy from the environment, no redirects, no retries, HTTP/1.1, and a new
-/// connection for each probe, so that a listener that stopped accepting does not hide behind an old connection.
-///
-/// # Errors
-/// When rustls has no provider, or the client cannot be built.
-pub fn http_client() -> Result<reqwest::Client, HttpUnavailable> {
-    // reqwest panics where the provider is missing.
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(HttpUnavailable::NoCryptoProvider);
+impl Progress {
+    /// Now this is waited for.
+    pub(crate) fn wait_for(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
     }
-    let builder = reqwest::Client::builder()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .http1_only()
-        .pool_max_idle_per_host(0)
-        // Plain HTTP only for now: do not depend on the root certificates of the machine.
-        .tls_certs_only([])
-        .user_agent(concat!("steer-health/", env!("CARGO_PKG_VERSION")));
-    Ok(builder.build()?)
+
+    /// What the time-out means.
+    pub(crate) fn timed_out(&self, within: Duration) -> Outcome {
+        let half_open = |what| Failure::HalfOpen { what, within };
+        let stages = [Stage::Anything, Stage::Handshake, Stage::Answer, Stage::Exit];
+        let reached = self.0.load(Ordering::Relaxed);
+        let stage = stages.into_iter().find(|stage| *stage as u8 == reached);
+        Outcome::Failure(match stage.unwrap_or(Stage::Anything) {
+            Stage::Anything => Failure::NoAnswer(within),
+            Stage::Handshake => half_open("TLS handshake"),
+            Stage::Answer => half_open("answer"),
+            Stage::Exit => Failure::Exec(format!(
+                "killed: it ran longer than {}",
+                crate::outcome::spoken(within)
+            )),
+        })
+    }
 }
 
 /// Probes over the real network.
@@ -71,113 +113,183 @@ pub(crate) struct NetProber {
     /// By endpoint; `None` where it is not checked.
     targets: Vec<Option<Target>>,
     /// By endpoint: where to probe.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Dial>,
 }
 
 /// Everything about a probe that does not change from one to the next.
 #[derive(Debug)]
-enum Target {
-    Tcp(SocketAddr),
-    Http {
-        client: reqwest::Client,
-        url: reqwest::Url,
-        host: Option<HeaderValue>,
-        status: (u16, u16),
-    },
+pub(crate) enum Target {
+    Tcp(Dial),
+    Tls(Dial, Box<Tls>),
+    Http(Box<Http>),
+    Dns(Box<DnsProbe>),
+    Grpc(Box<Grpc>),
+    Icmp(Ping),
+    Exec(Box<Exec>),
+    External(External),
+    Calculated(Box<Calculated>),
     /// Cannot be probed, and why. It stays `Unknown`, which is never acted upon.
     Impossible(String),
 }
 
+/// What the targets of one fleet share while they are made.
+struct Making<'f> {
+    fleet: &'f Fleet,
+    roots: Roots,
+    evidence: &'f Arc<Evidence>,
+    now: Instant,
+    /// Checks that cannot run: each is told of once.
+    told: HashSet<String>,
+    programs: Arc<Semaphore>,
+}
+
 impl NetProber {
-    pub(crate) fn new(fleet: &Fleet) -> Self {
-        let is_http = |kind: &CheckKind| matches!(kind, CheckKind::Http { .. });
-        let http = fleet
-            .checks
-            .iter()
-            .any(|check| is_http(&check.kind))
-            .then(http_client);
-        let client = match http {
-            Some(Ok(client)) => Ok(client),
-            Some(Err(error)) => {
-                tracing::error!(%error, "HTTP checks cannot run; their endpoints stay unknown");
-                Err(error.to_string())
-            }
-            None => Err("no HTTP check is configured".to_owned()),
+    pub(crate) fn new(fleet: &Fleet, evidence: &Arc<Evidence>, now: Instant) -> Self {
+        let mut making = Making {
+            fleet,
+            roots: Roots::default(),
+            evidence,
+            now,
+            told: HashSet::new(),
+            programs: Arc::new(Semaphore::new(exec::PROGRAMS_MAX)),
         };
-        let target = |endpoint: &steer_topology::Endpoint| {
-            let check = fleet.check(fleet.pool(endpoint.pool).check?);
-            Some(Target::new(&check.kind, endpoint.probe, &client))
+        let targets = fleet.endpoint_ids().map(|id| {
+            let check = fleet.check(fleet.pool(fleet.endpoint(id).pool).check?);
+            Some(making.target(check, id))
+        });
+        let targets = targets.collect();
+        let address = |endpoint: &Endpoint| {
+            let check = fleet.pool(endpoint.pool).check.map(|id| fleet.check(id));
+            Dial::new(check, endpoint)
         };
         Self {
-            targets: fleet.endpoints.iter().map(target).collect(),
-            addresses: fleet.endpoints.iter().map(|endpoint| endpoint.probe).collect(),
+            targets,
+            addresses: fleet.endpoints.iter().map(address).collect(),
+        }
+    }
+}
+
+impl Making<'_> {
+    fn target(&mut self, check: &Check, id: EndpointId) -> Target {
+        self.try_target(check, id).unwrap_or_else(|why| {
+            if self.told.insert(check.name.clone()) {
+                tracing::error!(check = check.name, %why, "a check cannot run; its endpoints stay unknown");
+            }
+            Target::Impossible(why)
+        })
+    }
+
+    fn try_target(&mut self, check: &Check, id: EndpointId) -> Result<Target, String> {
+        let endpoint = self.fleet.endpoint(id);
+        let dial = Dial::new(Some(check), endpoint);
+        Ok(match &check.kind {
+            CheckKind::Tcp => Target::Tcp(dial),
+            CheckKind::Tls(rules) => {
+                let tls = Tls::new(rules, None, endpoint, id, &[], &mut self.roots, self.evidence)?;
+                Target::Tls(dial, Box::new(tls))
+            }
+            CheckKind::Http(rules) => {
+                let host = rules.host.as_deref();
+                let tls = rules.tls.as_ref().map(|tls| {
+                    Tls::new(
+                        tls,
+                        host,
+                        endpoint,
+                        id,
+                        &[b"http/1.1"],
+                        &mut self.roots,
+                        self.evidence,
+                    )
+                });
+                Target::Http(Box::new(Http::new(rules, dial, tls.transpose()?)?))
+            }
+            CheckKind::Dns(rules) => Target::Dns(Box::new(DnsProbe::new(rules, dial)?)),
+            CheckKind::Grpc(rules) => {
+                let tls = rules
+                    .tls
+                    .as_ref()
+                    .map(|tls| Tls::new(tls, None, endpoint, id, &[b"h2"], &mut self.roots, self.evidence));
+                Target::Grpc(Box::new(Grpc::new(rules, dial, tls.transpose()?)))
+            }
+            CheckKind::Icmp => Target::Icmp(Ping::new(dial)),
+            CheckKind::Exec { command } => Target::Exec(Box::new(Exec::new(
+                command,
+                self.fleet,
+                id,
+                dial.address,
+                &self.programs,
+            ))),
+            CheckKind::External { lease } => Target::External(External::new(*lease, self.now)),
+            CheckKind::Calculated { when } => {
+                let parts = when.checks().into_iter().map(|part| {
+                    let check = self.fleet.check(part);
+                    (part, check.name.clone(), self.target(check, id))
+                });
+                let parts = parts.collect();
+                Target::Calculated(Box::new(Calculated::new(when.clone(), parts)))
+            }
+        })
+    }
+}
+
+impl Target {
+    /// One probe.
+    pub(crate) async fn probe(&self, timeout: Duration, progress: &Progress) -> Outcome {
+        match self {
+            Self::Tcp(dial) => connect(dial, timeout).await,
+            Self::Tls(dial, tls) => handshake(dial, tls, timeout, progress).await,
+            Self::Http(http) => http.probe(timeout, progress).await,
+            Self::Dns(dns) => dns.probe(timeout).await,
+            Self::Grpc(grpc) => grpc.probe(timeout, progress).await,
+            Self::Icmp(ping) => ping.probe(timeout).await,
+            Self::Exec(exec) => exec.probe(timeout, progress).await,
+            Self::External(external) => external.probe(crate::driver::now()),
+            Self::Calculated(calculated) => Box::pin(calculated.probe(timeout)).await,
+            Self::Impossible(why) => Outcome::Void(Void::Local(why.clone())),
         }
     }
 }
 
 impl Target {
-    fn new(kind: &CheckKind, address: SocketAddr, client: &Result<reqwest::Client, String>) -> Self {
-        match kind {
-            CheckKind::Tcp => Self::Tcp(address),
-            CheckKind::Http { path, host, status } => {
-                Self::http(path, host.as_deref(), *status, address, client).unwrap_or_else(Self::Impossible)
+    fn reported(&self, now: Instant) -> bool {
+        match self {
+            Self::External(external) => {
+                external.reported(now);
+                true
             }
+            Self::Tcp(_)
+            | Self::Tls(..)
+            | Self::Http(_)
+            | Self::Dns(_)
+            | Self::Grpc(_)
+            | Self::Icmp(_)
+            | Self::Exec(_)
+            | Self::Calculated(_)
+            | Self::Impossible(_) => false,
         }
-    }
-
-    fn http(
-        path: &str,
-        host: Option<&str>,
-        status: (u16, u16),
-        address: SocketAddr,
-        client: &Result<reqwest::Client, String>,
-    ) -> Result<Self, String> {
-        let client = client.clone()?;
-        // Gap: RFC 9844: a zone id (fe80::1%eth0) has no place in a URL and is lost here.
-        let address = SocketAddr::new(address.ip(), address.port());
-        let url = format!("http://{address}{path}");
-        let url = url
-            .parse()
-            .map_err(|error| format!("{url:?} is no URL: {error}"))?;
-        let host = host.map(HeaderValue::from_str).transpose();
-        let host = host.map_err(|error| format!("the Host header is not possible: {error}"))?;
-        Ok(Self::Http {
-            client,
-            url,
-            host,
-            status,
-        })
     }
 }
 
 impl Prober for NetProber {
     type Wire = TcpStream;
 
-    async fn probe(&self, endpoint: EndpointId, timeout: Duration) -> Outcome {
+    async fn probe(&self, endpoint: EndpointId, timeout: Duration, progress: &Progress) -> Outcome {
         match self.targets.get(endpoint.0 as usize) {
-            Some(Some(Target::Tcp(address))) => connect(*address, timeout).await,
-            Some(Some(Target::Http {
-                client,
-                url,
-                host,
-                status,
-            })) => {
-                let mut request = client.get(url.clone());
-                if let Some(host) = host {
-                    request = request.header(HOST, host);
-                }
-                get(request, *status, timeout).await
-            }
-            Some(Some(Target::Impossible(why))) => Outcome::Void(Void::Local(why.clone())),
+            Some(Some(target)) => target.probe(timeout, progress).await,
             Some(None) | None => Outcome::Void(Void::Local("the endpoint has no check".to_owned())),
         }
     }
 
+    fn reported(&self, endpoint: EndpointId, now: Instant) -> bool {
+        let target = self.targets.get(endpoint.0 as usize).and_then(Option::as_ref);
+        target.is_some_and(|target| target.reported(now))
+    }
+
     async fn dial(&self, endpoint: EndpointId, timeout: Duration) -> Result<TcpStream, Outcome> {
-        let Some(address) = self.addresses.get(endpoint.0 as usize) else {
+        let Some(dial) = self.addresses.get(endpoint.0 as usize) else {
             return Err(Outcome::Void(Void::Local("the endpoint is unknown".to_owned())));
         };
-        wire::dial(*address)
+        wire::dial(dial)
             .await
             .map_err(|error| Outcome::of_io_error(&error, timeout))
     }
@@ -187,45 +299,33 @@ impl Prober for NetProber {
     }
 }
 
-async fn connect(address: SocketAddr, timeout: Duration) -> Outcome {
-    match TcpStream::connect(address).await {
+async fn connect(dial: &Dial, timeout: Duration) -> Outcome {
+    match dial.connect().await {
         Ok(_closed_at_once) => Outcome::Success(Answer::Connected),
         Err(error) => Outcome::of_io_error(&error, timeout),
     }
 }
 
-/// The status line and the headers decide; the body is not read.
-async fn get(request: reqwest::RequestBuilder, (low, high): (u16, u16), timeout: Duration) -> Outcome {
-    match request.send().await.map(|response| response.status().as_u16()) {
-        Ok(got) if (low..=high).contains(&got) => Outcome::Success(Answer::Status(got)),
-        Ok(got) => Outcome::Failure(Failure::Status { got, low, high }),
-        Err(error) => of_http_error(&error, timeout),
+async fn handshake(dial: &Dial, tls: &Tls, timeout: Duration, progress: &Progress) -> Outcome {
+    let stream = match dial.connect().await {
+        Ok(stream) => stream,
+        Err(error) => return Outcome::of_io_error(&error, timeout),
+    };
+    progress.wait_for(Stage::Handshake);
+    match tls.shake(stream).await {
+        Ok((_closed_at_once, answer)) => Outcome::Success(answer),
+        Err(error) => tls::of_error(&error, timeout),
     }
 }
 
-/// Finds the cause at the bottom of reqwest's chain: the socket's error if there is one, else the parser's.
-fn of_http_error(error: &reqwest::Error, timeout: Duration) -> Outcome {
-    let mut cause: &(dyn Error + 'static) = error;
-    loop {
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return Outcome::of_io_error(io, timeout);
-        }
-        if let Some(hyper) = cause.downcast_ref::<hyper::Error>() {
-            if hyper.is_incomplete_message() {
-                return Outcome::Failure(Failure::Closed);
-            }
-            if hyper.is_parse() {
-                return Outcome::Failure(Failure::Malformed(shortened(&hyper.to_string())));
-            }
-        }
-        match cause.source() {
-            Some(source) => cause = source,
-            None => return Outcome::Failure(Failure::Other(shortened(&cause.to_string()))),
-        }
+/// `198.51.100.10:443`, which a check may probe elsewhere.
+fn probed(check: Option<&Check>, endpoint: &Endpoint) -> SocketAddr {
+    let mut address = endpoint.probe;
+    if let Some(port) = check.and_then(|check| check.port) {
+        address.set_port(port.get());
     }
+    address
 }
-
-mod wire;
 
 #[cfg(test)]
 mod tests;

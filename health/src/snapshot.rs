@@ -11,6 +11,7 @@ use serde::Serialize;
 use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
 use tokio::sync::watch;
 
+use crate::evidence::Evidence;
 use crate::load::Load;
 use crate::operator::{Drain, Target};
 
@@ -25,7 +26,7 @@ pub enum Verdict {
     Unknown,
     /// It answers as it should.
     Up,
-    /// It failed `fall` times in a row.
+    /// The detectors of its check say so, or it is an outlier of its pool.
     Down,
 }
 
@@ -255,6 +256,8 @@ pub struct SnapshotCell {
     /// For who must not wait for the others; its lock orders the publishers.
     first: watch::Sender<u64>,
     others: watch::Sender<u64>,
+    /// What was seen last, of the fleet that is probed now.
+    evidence: ArcSwap<Evidence>,
 }
 
 /// A snapshot was published and [`SnapshotCell::subscribe_first`] told. All other subscribers are told when this is
@@ -295,6 +298,7 @@ impl SnapshotCell {
     pub fn new(first: Snapshot) -> Self {
         let [first_told, others] = [(); 2].map(|()| watch::Sender::new(first.number));
         Self {
+            evidence: ArcSwap::from_pointee(Evidence::of(&first.fleet)),
             current: ArcSwap::from_pointee(first),
             first: first_told,
             others,
@@ -305,6 +309,16 @@ impl SnapshotCell {
     #[must_use]
     pub fn load(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// What was seen last of each endpoint of the fleet that is probed now.
+    #[must_use]
+    pub fn evidence(&self) -> Arc<Evidence> {
+        self.evidence.load_full()
+    }
+
+    pub(crate) fn keep_evidence(&self, evidence: Arc<Evidence>) {
+        self.evidence.store(evidence);
     }
 
     /// The current snapshot for a short look, cheaper than [`SnapshotCell::load`]. Do not hold it across an `await`.

@@ -6,9 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steer_topology::{
-    Bias, Check, CheckId, CheckKind, Endpoint, EndpointId, Fleet, GuardPolicy, OverflowPolicy, Pool, PoolId,
-    Said, Site, SiteId,
+    Bias, Check, CheckId, CheckKind, Combine, DetectorRules, Endpoint, EndpointId, Fleet, GuardPolicy,
+    OutlierRules, OverflowPolicy, Pool, PoolId, Said, Site, SiteId, Sources,
 };
+
+/// Every second, 3 of 3 down, 2 of 2 up, by counting alone and without a look between the slots.
+pub(crate) fn plain(kind: CheckKind) -> Check {
+    Check {
+        name: String::new(),
+        kind,
+        interval: Duration::from_secs(1),
+        fast_interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(300),
+        fall: NonZeroU8::new(3).unwrap(),
+        rise: NonZeroU8::new(2).unwrap(),
+        forget: NonZeroU8::MIN,
+        detect: vec![DetectorRules::Threshold],
+        combine: Combine::Any,
+        tripwire: false,
+        port: None,
+        source: Sources::default(),
+    }
+}
 
 /// A fleet that grows pool by pool; every pool has the one check unless it is made unchecked.
 pub(crate) struct FleetBuilder(Fleet);
@@ -28,12 +47,7 @@ impl FleetBuilder {
         });
         let check = Check {
             name: "web".to_owned(),
-            kind: check,
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_millis(300),
-            fall: NonZeroU8::new(3).unwrap(),
-            rise: NonZeroU8::new(2).unwrap(),
-            tripwire: false,
+            ..plain(check)
         };
         Self(Fleet {
             name: "test".to_owned(),
@@ -90,6 +104,28 @@ impl FleetBuilder {
 
     pub(crate) fn timing(mut self, interval: Duration, timeout: Duration) -> Self {
         (self.0.checks[0].interval, self.0.checks[0].timeout) = (interval, timeout);
+        self.0.checks[0].fast_interval = interval;
+        self
+    }
+
+    /// Changes the one check.
+    pub(crate) fn check(mut self, change: impl FnOnce(&mut Check)) -> Self {
+        change(&mut self.0.checks[0]);
+        self
+    }
+
+    /// One more check, that no pool is under.
+    pub(crate) fn another(mut self, name: &str, kind: CheckKind) -> Self {
+        self.0.checks.push(Check {
+            name: name.to_owned(),
+            ..plain(kind)
+        });
+        self
+    }
+
+    /// Compares the endpoints of the last pool.
+    pub(crate) fn outlier(mut self, rules: OutlierRules) -> Self {
+        self.0.pools.last_mut().unwrap().outlier = Some(rules);
         self
     }
 
@@ -125,6 +161,7 @@ impl FleetBuilder {
             endpoints: ids,
             nested: Vec::new(),
             needs: 0,
+            outlier: None,
         });
         self.0
             .endpoints

@@ -10,6 +10,7 @@
 //! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
 //! | `GET /v1/loads` | what each site can serve and gets, and how `overflow` shares it out |
 //! | `POST /v1/loads` | what a site gets: `{site, per_second, for, author}`; 404 no such site |
+//! | `PUT /v1/reports/ENDPOINT?state=up&reason=TEXT` | what somebody else saw of an endpoint under a check of kind `external`; 409 is another kind |
 //! | `POST /v1/reload` | reads everything again; 400 with every fault, and then nothing has changed |
 //! | `POST /v1/mrt` | all that is sent and received in `{for}`, as MRT, when it is over |
 //! | `GET /v1/routes` | what becomes of each prefix, and what each session has of it |
@@ -28,6 +29,7 @@
 pub(crate) mod drains;
 pub(crate) mod loads;
 pub(crate) mod mrt;
+pub(crate) mod reports;
 pub(crate) mod routes;
 
 use std::net::IpAddr;
@@ -102,6 +104,7 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
         .route("/v1/loads", get(loads::list).post(loads::tell))
+        .route("/v1/reports/{*target}", put(reports::report))
         .route("/v1/reload", post(reload))
         .route("/v1/mrt", post(mrt::dump))
         .route("/v1/routes", get(routes::list))

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use steer_anycast::bfd::{BfdService, PathState};
 use steer_anycast::speaker::{PeerStatus, RouteStatus};
+use steer_health::evidence::Latest;
 use steer_health::{Service, Verdict};
 use steer_topology::Prefix;
 
@@ -56,6 +57,59 @@ struct EndpointRow {
     service: Service,
     cause: String,
     since: Timestamp,
+    /// What was seen last, which may not have decided anything.
+    last: Option<Last>,
+    /// When the certificate that it showed last ends.
+    certificate_ends: Option<Timestamp>,
+    /// Whether that is soon enough to warn.
+    certificate_ends_soon: bool,
+}
+
+/// The last outcome of a probe.
+#[derive(Debug, Serialize)]
+struct Last {
+    /// `success`, or the kind of failure; as in the metrics.
+    result: &'static str,
+    /// In words.
+    seen: String,
+    at: Timestamp,
+    took_ms: f64,
+    /// Successes or failures in a row.
+    in_a_row: u32,
+}
+
+impl Last {
+    fn of(latest: &Latest) -> Option<Self> {
+        let (outcome, at) = latest.outcome.as_ref()?;
+        Some(Self {
+            result: outcome.label(),
+            seen: outcome.to_string(),
+            at: *at,
+            took_ms: latest.took.as_secs_f64() * 1000.0,
+            in_a_row: latest.in_a_row,
+        })
+    }
+}
+
+impl EndpointRow {
+    /// Why the verdict is what it is, and what speaks against it by now.
+    fn reason(&self) -> String {
+        let mut reason = self.cause.clone();
+        if let Some(last) = &self.last {
+            let good = last.result == "success";
+            let agrees = match self.verdict {
+                Verdict::Up => good,
+                Verdict::Down | Verdict::Unknown => !good,
+            };
+            if !agrees {
+                reason.push_str(&format!("; now {} ({} in a row)", last.seen, last.in_a_row));
+            }
+        }
+        if let Some(ends) = self.certificate_ends.filter(|_| self.certificate_ends_soon) {
+            reason.push_str(&format!("; certificate ends {ends:.0}"));
+        }
+        reason
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -74,8 +128,10 @@ impl Status {
         let snapshot = admin.cell.load();
         let fleet = &snapshot.fleet;
         let site_name = |id| fleet.site(id).name.clone();
+        let (evidence, now) = (admin.cell.evidence(), Timestamp::now());
         let endpoints = fleet.endpoint_ids().map(|id| {
             let (endpoint, state) = (fleet.endpoint(id), snapshot.endpoint(id));
+            let latest = evidence.latest(id);
             EndpointRow {
                 pool: fleet.pool(endpoint.pool).name.clone(),
                 site: endpoint.site.map(site_name),
@@ -84,6 +140,11 @@ impl Status {
                 service: state.service.clone(),
                 cause: state.cause.clone(),
                 since: state.since,
+                last: Last::of(&latest),
+                certificate_ends: latest.certificate.map(|certificate| certificate.ends),
+                certificate_ends_soon: latest
+                    .certificate
+                    .is_some_and(|certificate| certificate.ends_soon(now)),
             }
         });
         let drains = DrainsView::of(admin, &snapshot);
@@ -199,7 +260,7 @@ fn endpoint_table(rows: &[EndpointRow], color: bool) -> Table {
             table::verdict(row.verdict),
             table::service(&row.service),
             Cell::new(ago(row.since)),
-            Cell::new(&row.cause),
+            Cell::new(row.reason()),
         ]);
     }
     table

@@ -1,13 +1,12 @@
 //! The checked configuration of a whole fleet. Whoever holds a [`Fleet`] need not check anything again.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Anycast, Bgp, CountryCode, Dns, Name, Position, Said, Steer, Subject};
+use crate::{Anycast, Bgp, Check, CountryCode, Dns, Name, OutlierRules, Position, Said, Steer, Subject};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -171,43 +170,6 @@ impl Site {
     }
 }
 
-/// How endpoints are probed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// Name that pools refer to.
-    pub name: String,
-    /// What a probe does.
-    pub kind: CheckKind,
-    /// Time between the starts of two probes of one endpoint. Default 1 s.
-    pub interval: Duration,
-    /// A probe without an answer by then has failed. May be longer than `interval`: then the next
-    /// probe waits for it. Default 300 ms (or `interval`, if shorter).
-    pub timeout: Duration,
-    /// Failures in a row until an endpoint is down. Default 3.
-    pub fall: NonZeroU8,
-    /// Successes in a row until a down endpoint is up. Default 2.
-    pub rise: NonZeroU8,
-    /// Hold a TCP connection to each endpoint; its end triggers the deciding probe at once. Default false.
-    pub tripwire: bool,
-}
-
-/// What a probe does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-pub enum CheckKind {
-    /// `GET http://ADDRESS/path`; success is a status within `status`.
-    Http {
-        /// Path and query, starting with `/`. Default `/`.
-        path: String,
-        /// `Host` header; default the endpoint's address.
-        host: Option<String>,
-        /// Lowest and highest status that counts as success. Default 200 to 299.
-        status: (u16, u16),
-    },
-    /// A TCP connection that opens.
-    Tcp,
-}
-
 /// A named set of endpoints under one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pool {
@@ -221,6 +183,8 @@ pub struct Pool {
     pub nested: Vec<Nested>,
     /// Requests per second that its sites in service must be able to serve together; 0: no demand. Default 0.
     pub needs: u64,
+    /// How its endpoints are compared with each other; absent: not at all.
+    pub outlier: Option<OutlierRules>,
 }
 
 /// A pool in a pool.

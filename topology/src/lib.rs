@@ -10,6 +10,7 @@
 
 pub mod airports;
 pub mod announcement;
+pub mod checking;
 pub mod class;
 pub mod config;
 pub mod country;
@@ -26,6 +27,7 @@ pub mod report;
 pub mod steering;
 
 pub use announcement::*;
+pub use checking::*;
 pub use class::{Class, ClassId, Classes, Found};
 pub use config::{Resolve, UnknownSite, parse_duration};
 pub use country::{Continent, CountryCode, Position, distance_km};

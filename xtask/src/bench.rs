@@ -4,10 +4,12 @@ mod announce;
 mod bfd;
 mod compile;
 mod daemon;
+mod detect;
 mod dns;
 mod dnsperf;
 mod flood;
 mod grpc;
+mod probes;
 mod receiver;
 mod reload;
 mod zones;
@@ -21,10 +23,14 @@ pub(crate) enum Bench {
     Dns,
     /// Decision tables of 10,000 steered names at 50 sites: all of them, and again after one verdict.
     Compile,
+    /// False alarms and detection time of fixed time-out, phi-normal and phi-empirical on the same traces.
+    Detect,
     /// Verdict to UPDATE with 1,000 prefixes and 20 peers, beside ExaBGP, GoBGP, BIRD and FRR (needs root).
     Announce(announce::Plan),
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
     Flood,
+    /// 10,000 endpoints once a second from one core: CPU, memory and TIME_WAIT beside HAProxy (needs root).
+    Probes,
     /// 1,000,000 records in 1,000 zones: time to check and to load them, and memory, beside NSD.
     Zones,
     /// 1,000 zones reloaded again and again under 50,000 queries a second: none lost, none refused.
@@ -37,8 +43,10 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
     match what {
         Bench::Dns => dns::bench(),
         Bench::Compile => compile::bench(),
+        Bench::Detect => detect::bench(),
         Bench::Announce(plan) => announce::bench(&plan),
         Bench::Flood => flood::bench(),
+        Bench::Probes => probes::bench(),
         Bench::Zones => zones::bench(),
         Bench::Reload => reload::bench(),
         Bench::Bfd(plan) => bfd::bench(plan),

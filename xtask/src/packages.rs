@@ -37,6 +37,12 @@ const NEEDED: &[Needed] = &[
     needed("/usr/bin/dnsperf", "dnsperf"),
     needed("/usr/bin/h2load", "nghttp2-client"),
     needed("/usr/bin/openssl", "openssl"),
+    needed("/usr/sbin/nginx", "nginx-light"),
+    needed("/usr/sbin/haproxy", "haproxy"),
+    needed(
+        "/usr/lib/python3/dist-packages/grpc/__init__.py",
+        "python3-grpcio",
+    ),
     needed("/usr/sbin/ip", "iproute2"),
     needed("/usr/sbin/nft", "nftables"),
     needed("/usr/bin/curl", "curl"),

@@ -1,12 +1,14 @@
 //! The operator's wishes, carried out between two turns of the loop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Driver, now};
 use crate::load::Load;
 use crate::operator::{Command, Drain, LoadOrder, Order, Refused, Target};
+use crate::outcome::Outcome;
 use crate::probe::Prober;
 use crate::snapshot::Snapshot;
 
@@ -21,6 +23,11 @@ impl<P: Prober> Driver<P> {
                 answer,
             } => drop(answer.send(self.undrain(&target, &author))),
             Command::Load { order, answer } => drop(answer.send(self.load(order))),
+            Command::Report {
+                target,
+                outcome,
+                answer,
+            } => drop(answer.send(self.report(&target, &outcome))),
         }
     }
 
@@ -31,6 +38,25 @@ impl<P: Prober> Driver<P> {
         let stands = self.judge.drains().iter().find(|drain| drain.target == target);
         let stands = stands.cloned().ok_or(Refused::Time)?;
         Ok((target.name(&self.fleet), stands, self.publish_wish(next)))
+    }
+
+    fn report(&mut self, target: &str, outcome: &Outcome) -> Result<(String, u64), Refused> {
+        let target = Target::find(&self.fleet, target)?;
+        let Target::Endpoint(endpoint) = target else {
+            return Err(Refused::NotReported(target.name(&self.fleet)));
+        };
+        let now = now();
+        let taken = self.prober.reported(endpoint, now);
+        let Some(check) = self.checks[endpoint.0 as usize].as_mut().filter(|_| taken) else {
+            return Err(Refused::NotReported(target.name(&self.fleet)));
+        };
+        check.on_report(outcome, now);
+        metrics::counter!("steer_health_reports_total").increment(1);
+        self.evidence.note(endpoint, outcome, Duration::ZERO);
+        self.pools.observe(endpoint, outcome, Duration::ZERO);
+        self.collect(endpoint, now);
+        self.decide(now); // whoever reports is answered when it is published
+        Ok((target.name(&self.fleet), self.cell.peek().number))
     }
 
     fn undrain(&mut self, target: &str, author: &str) -> Result<(String, u64), Refused> {

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use steer_topology::{CheckId, CheckKind};
+use steer_topology::{CheckId, CheckKind, HttpCheck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -19,6 +19,8 @@ enum Manner {
     Refuses,
     Hangs,
     Panics,
+    FailsEverySecond,
+    NothingNew,
 }
 
 /// A world without sockets: the manner of each endpoint, and when it was probed.
@@ -81,13 +83,22 @@ impl World {
 impl Prober for World {
     type Wire = oneshot::Receiver<Cut>;
 
-    async fn probe(&self, endpoint: EndpointId, _timeout: Duration) -> Outcome {
+    async fn probe(&self, endpoint: EndpointId, _timeout: Duration, _progress: &Progress) -> Outcome {
         match self.meets(endpoint) {
             Manner::Answers => Outcome::Success(Answer::Connected),
             Manner::Refuses => Outcome::Failure(Failure::Refused),
             Manner::Hangs => std::future::pending().await,
             Manner::Panics => panic!("a probe that panics on purpose"),
+            Manner::FailsEverySecond if self.probed().len().is_multiple_of(2) => {
+                Outcome::Failure(Failure::Refused)
+            }
+            Manner::FailsEverySecond => Outcome::Success(Answer::Connected),
+            Manner::NothingNew => Outcome::Void(Void::NoReport),
         }
+    }
+
+    fn reported(&self, _endpoint: EndpointId, _now: Instant) -> bool {
+        true
     }
 
     async fn dial(&self, endpoint: EndpointId, _timeout: Duration) -> Result<Self::Wire, Outcome> {
@@ -193,6 +204,136 @@ async fn an_endpoint_that_dies_and_returns_is_followed() {
         now() - returned
     );
     assert_eq!(up.endpoint(EndpointId(1)).service, Service::In);
+    running.stop().await;
+}
+
+/// The check that a file without more than `kind` asks for.
+fn by_default(builder: FleetBuilder) -> FleetBuilder {
+    builder.check(|check| {
+        check.fast_interval = check.interval / 2;
+        check.detect.push(steer_topology::DetectorRules::Window(
+            steer_topology::WindowRules {
+                size: 10,
+                min_success: 50,
+                recover: 80,
+                latency: None,
+            },
+        ));
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_refusal_is_down_within_2_2_seconds_and_a_hang_within_3() {
+    for (manner, limit) in [(Manner::Refuses, 2_200), (Manner::Hangs, 3_000)] {
+        let (fleet, world) = (by_default(three_sites()).build(), World::default());
+        let running = start(&fleet, world.clone(), 1, IN_FLIGHT_MAX);
+        running.wait_for("everything settled", |s| s.settled).await;
+        let died = now();
+        world.set(1, manner);
+        running
+            .wait_for("1 down", |s| verdict_of(s, 1) == Verdict::Down)
+            .await;
+        assert!(
+            now() - died < Duration::from_millis(limit),
+            "{manner:?}: {:?}",
+            now() - died
+        );
+        running.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outlier_is_down_with_its_reason_and_returns_after_its_time() {
+    let rules = steer_topology::OutlierRules {
+        interval: Duration::from_secs(10),
+        samples: 5,
+        stdev_factor: 1900,
+        failure: 30,
+        slower: 5,
+        base_ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(300),
+        max_ejected: 10,
+    };
+    let (fleet, world) = (three_sites().outlier(rules).build(), World::default());
+    let running = start(&fleet, world.clone(), 1, IN_FLIGHT_MAX);
+    running.wait_for("everything settled", |s| s.settled).await;
+    world.set(1, Manner::FailsEverySecond);
+    let out = running
+        .wait_for("1 out", |s| s.endpoint(EndpointId(1)).service == Service::Out)
+        .await;
+    let cause = &out.endpoint(EndpointId(1)).cause;
+    assert!(
+        cause.starts_with("outlier: ") && cause.ends_with(" % of its checks fail, 0 % of its pool's"),
+        "{cause}"
+    );
+    let since = now();
+    world.set(1, Manner::Answers);
+    tokio::time::sleep(Duration::from_secs(29)).await;
+    assert_eq!(running.cell.load().endpoint(EndpointId(1)).service, Service::Out);
+    running
+        .wait_for("1 back", |s| s.endpoint(EndpointId(1)).service == Service::In)
+        .await;
+    assert!(
+        (30..=45).contains(&(now() - since).as_secs()),
+        "{:?}",
+        now() - since
+    );
+    running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_stop_are_missed_by_phi_before_the_next_slot() {
+    let builder = three_sites().check(|check| {
+        check.interval = Duration::from_secs(60);
+        check.detect = vec![steer_topology::DetectorRules::Phi(steer_topology::PhiRules {
+            threshold: 8,
+            samples: 1000,
+            model: steer_topology::PhiModel::Normal,
+            pause: Duration::ZERO,
+        })];
+    });
+    let (fleet, world) = (builder.build(), World::default());
+    (0..3).for_each(|id| world.set(id, Manner::NothingNew));
+    let judge = Judge::new(Arc::clone(&fleet), now(), Timestamp::now());
+    let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
+    let keeper = crate::store::keeper::Keeper::new(crate::store::Store::open(None).unwrap()).unwrap();
+    let (operator, commands) = crate::Operator::new(Arc::clone(&cell), &keeper);
+    let mut driver = Driver::new(&fleet, Arc::clone(&cell), judge, 1, world);
+    driver.commands = commands;
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(driver.run(shutdown.clone()));
+    let running = Running { cell, shutdown, task };
+    for _ in 0..50 {
+        for target in [
+            "pool-0/127.0.0.1:9@fra",
+            "pool-0/127.0.0.1:9@nrt",
+            "pool-0/127.0.0.1:9@jfk",
+        ] {
+            operator.report(target, true, "").await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    running
+        .wait_for("all up", |s| {
+            s.settled && s.endpoints.iter().all(|state| state.verdict == Verdict::Up)
+        })
+        .await;
+    let stopped = now();
+    let down = running
+        .wait_for("all down", |s| {
+            s.endpoints.iter().all(|state| state.verdict == Verdict::Down)
+        })
+        .await;
+    assert!(
+        now() - stopped < Duration::from_millis(100),
+        "{:?}",
+        now() - stopped
+    );
+    let cause = &down.endpoint(EndpointId(0)).cause;
+    assert!(
+        cause.starts_with("silent for 15") && cause.contains("phi 8."),
+        "{cause}"
+    );
     running.stop().await;
 }
 
@@ -439,15 +580,10 @@ impl Drop for Origin {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_real_sockets_a_dead_origin_is_taken_out_and_a_returned_one_taken_back() {
-    let _already = rustls::crypto::ring::default_provider().install_default();
     let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let (address, origin) = Origin::at(anywhere).await;
     let (other, _other_origin) = Origin::at(anywhere).await;
-    let kind = CheckKind::Http {
-        path: "/".to_owned(),
-        host: None,
-        status: (200, 299),
-    };
+    let kind = CheckKind::Http(HttpCheck::plain());
     let fleet = FleetBuilder::new(kind)
         .timing(Duration::from_millis(50), Duration::from_millis(50))
         .pool_at(&[(Some(0), address), (Some(1), other)], Some(CheckId(0)))

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Drain, NoTarget};
 use crate::judge::{DrainRefused, NotDrained};
 use crate::load::{LEASE_MAX, Load};
+use crate::outcome::{Answer as Good, Failure, Outcome};
 use crate::snapshot::SnapshotCell;
 use crate::store::keeper::{Keeper, KeeperHandle, Keeping};
 
@@ -122,6 +123,9 @@ pub enum Refused {
     /// A lease of nothing, or for longer than a figure can be true.
     #[error("a figure counts for more than nothing and at most a day; tell it again before that is over")]
     Lease,
+    /// Its check looks for itself.
+    #[error("{0} takes no reports: that is for endpoints under a check of kind \"external\"")]
+    NotReported(String),
     /// The checks have stopped.
     #[error("steer is stopping")]
     Stopping,
@@ -142,6 +146,11 @@ pub(crate) enum Command {
     Load {
         order: LoadOrder,
         answer: Answer<(String, Option<Load>)>,
+    },
+    Report {
+        target: String,
+        outcome: Outcome,
+        answer: Answer<(String, u64)>,
     },
 }
 
@@ -172,6 +181,36 @@ impl Operator {
             cell,
         };
         (operator, Commands(receiver))
+    }
+
+    /// Tells what somebody else saw of an endpoint under a check of kind `external`. Returns its full name,
+    /// and the number of the snapshot that stands then.
+    ///
+    /// # Errors
+    /// Why not; then nothing has changed.
+    pub async fn report(&self, target: &str, is_up: bool, reason: &str) -> Result<(String, u64), Refused> {
+        check_text("reason", reason)?;
+        let outcome = if is_up {
+            Outcome::Success(Good::Seen(match reason {
+                "" => "reported up".into(),
+                reason => format!("reported up: {reason}").into(),
+            }))
+        } else {
+            let reason = if reason.is_empty() {
+                "no reason given"
+            } else {
+                reason
+            };
+            Outcome::Failure(Failure::Reported(reason.to_owned()))
+        };
+        let (answer, told) = oneshot::channel();
+        let command = Command::Report {
+            target: target.to_owned(),
+            outcome,
+            answer,
+        };
+        self.commands.send(command).await.map_err(|_| Refused::Stopping)?;
+        told.await.map_err(|_| Refused::Stopping)?
     }
 
     /// Drains. Returns when the snapshot that says so is published, and the store has it or has failed.

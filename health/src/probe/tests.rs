@@ -5,25 +5,50 @@ use steer_topology::CheckId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use steer_topology::{CheckKind, Formula, HttpCheck};
+use tokio::net::TcpStream;
+
 use super::*;
 use crate::check::Attempt;
 use crate::driver::{Job, send};
+use crate::outcome::Failure;
 use crate::testing::FleetBuilder;
 
 /// Long enough that a loaded machine answers in time, short enough for those who never do.
 const TIMEOUT: Duration = Duration::from_millis(700);
 
 fn http() -> CheckKind {
-    CheckKind::Http {
+    CheckKind::Http(page())
+}
+
+fn page() -> HttpCheck {
+    HttpCheck {
         path: "/healthz?deep=1".to_owned(),
-        host: None,
-        status: (200, 299),
+        ..HttpCheck::plain()
     }
+}
+
+/// Connected, but no answer.
+const HALF_OPEN: Failure = Failure::HalfOpen {
+    what: "answer",
+    within: TIMEOUT,
+};
+
+fn status(got: u16) -> Outcome {
+    let want = "200-299".to_owned();
+    Outcome::Failure(Failure::Status { got, want })
+}
+
+fn prober(fleet: &Fleet) -> Arc<NetProber> {
+    Arc::new(NetProber::new(
+        fleet,
+        &Arc::new(Evidence::of(fleet)),
+        Instant::now(),
+    ))
 }
 
 /// One probe through everything but the timer queue.
 async fn probe(kind: CheckKind, address: SocketAddr) -> Outcome {
-    let _already = rustls::crypto::ring::default_provider().install_default();
     let fleet = FleetBuilder::new(kind)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
@@ -32,7 +57,7 @@ async fn probe(kind: CheckKind, address: SocketAddr) -> Outcome {
         attempt: Attempt(1),
         timeout: TIMEOUT,
     };
-    send(Arc::new(NetProber::new(&fleet)), job).await.outcome
+    send(prober(&fleet), job).await.outcome
 }
 
 /// A server that treats each connection as `behave` says, and how many it has seen.
@@ -109,14 +134,7 @@ async fn a_status_within_the_range_is_a_success() {
 async fn a_status_outside_the_range_says_both() {
     let (address, _) = replies("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n").await;
     let outcome = probe(http(), address).await;
-    assert_eq!(
-        outcome,
-        Outcome::Failure(Failure::Status {
-            got: 503,
-            low: 200,
-            high: 299
-        })
-    );
+    assert_eq!(outcome, status(503));
 }
 
 #[tokio::test]
@@ -130,14 +148,7 @@ async fn a_redirect_is_not_followed() {
     })
     .await;
     let outcome = probe(http(), address).await;
-    assert_eq!(
-        outcome,
-        Outcome::Failure(Failure::Status {
-            got: 302,
-            low: 200,
-            high: 299
-        })
-    );
+    assert_eq!(outcome, status(302));
     assert_eq!(visits.load(Ordering::SeqCst), 0);
 }
 
@@ -151,21 +162,15 @@ async fn a_body_that_never_ends_does_not_matter() {
 }
 
 #[tokio::test]
-async fn headers_that_never_end_are_no_answer() {
+async fn headers_that_never_end_are_half_open() {
     let (address, _) = replies("HTTP/1.1 200 OK\r\nX-Slow: ").await;
-    assert_eq!(
-        probe(http(), address).await,
-        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
-    );
+    assert_eq!(probe(http(), address).await, Outcome::Failure(HALF_OPEN));
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_and_says_nothing_is_no_answer() {
+async fn a_server_that_accepts_and_says_nothing_is_half_open() {
     let (address, _) = replies("").await;
-    assert_eq!(
-        probe(http(), address).await,
-        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
-    );
+    assert_eq!(probe(http(), address).await, Outcome::Failure(HALF_OPEN));
     assert_eq!(
         probe(CheckKind::Tcp, address).await,
         Outcome::Success(Answer::Connected)
@@ -177,10 +182,7 @@ async fn a_server_that_accepts_and_says_nothing_is_no_answer() {
 async fn a_listener_that_stopped_accepting_is_half_open_until_its_queue_is_full() {
     let (address, socket) = nobody_listens();
     socket.listen(0).unwrap();
-    assert_eq!(
-        probe(http(), address).await,
-        Outcome::Failure(Failure::NoAnswer(TIMEOUT))
-    );
+    assert_eq!(probe(http(), address).await, Outcome::Failure(HALF_OPEN));
     let _filling = std::net::TcpStream::connect_timeout(&address, TIMEOUT);
     let _overflowing = std::net::TcpStream::connect_timeout(&address, TIMEOUT);
     assert_eq!(
@@ -236,17 +238,16 @@ async fn each_probe_is_one_request_with_its_host_on_a_connection_of_its_own() {
         }
     })
     .await;
-    let _already = rustls::crypto::ring::default_provider().install_default();
     let host = Some("www.example.com".to_owned());
-    let kind = CheckKind::Http {
-        path: "/healthz?deep=1".to_owned(),
+    let kind = CheckKind::Http(HttpCheck {
         host,
-        status: (200, 200),
-    };
+        status: vec![(200, 200)],
+        ..page()
+    });
     let fleet = FleetBuilder::new(kind)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let prober = Arc::new(NetProber::new(&fleet));
+    let prober = prober(&fleet);
     for number in 1..=3 {
         let job = Job {
             endpoint: EndpointId(0),
@@ -293,11 +294,10 @@ async fn ipv6_addresses_are_probed() {
 
 #[tokio::test]
 async fn a_target_that_cannot_be_built_says_nothing_of_the_endpoint() {
-    let kind = CheckKind::Http {
-        path: "/".to_owned(),
+    let kind = CheckKind::Http(HttpCheck {
         host: Some("bad\nhost".to_owned()),
-        status: (200, 299),
-    };
+        ..HttpCheck::plain()
+    });
     let outcome = probe(kind, SocketAddr::from(([127, 0, 0, 1], 9))).await;
     assert!(matches!(outcome, Outcome::Void(Void::Local(_))), "{outcome:?}");
 }
@@ -312,7 +312,7 @@ where
     let fleet = FleetBuilder::new(CheckKind::Tcp)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let prober = NetProber::new(&fleet);
+    let prober = prober(&fleet);
     let wire = prober.dial(EndpointId(0), TIMEOUT).await.unwrap();
     prober.hold(wire).await
 }
@@ -339,6 +339,170 @@ async fn a_wire_to_nobody_is_refused_in_the_words_of_a_probe() {
     let fleet = FleetBuilder::new(CheckKind::Tcp)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let refused = NetProber::new(&fleet).dial(EndpointId(0), TIMEOUT).await;
+    let refused = prober(&fleet).dial(EndpointId(0), TIMEOUT).await;
     assert_eq!(refused.unwrap_err(), Outcome::Failure(Failure::Refused));
+}
+
+#[tokio::test]
+async fn what_was_asked_of_other_checks_is_put_together() {
+    let (address, _) = replies("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n").await;
+    let calculated = |when: Formula| {
+        let fleet = FleetBuilder::new(CheckKind::Calculated { when })
+            .another("page", http())
+            .another("port", CheckKind::Tcp)
+            .pool_at(&[(None, address)], Some(CheckId(0)))
+            .build();
+        let job = Job {
+            endpoint: EndpointId(0),
+            attempt: Attempt(1),
+            timeout: TIMEOUT,
+        };
+        async move { send(prober(&fleet), job).await.outcome }
+    };
+    let [page, port] = [1, 2].map(|id| Formula::Check(CheckId(id)));
+    let told = "page: status 503, want 200-299; port: connected";
+    let all = calculated(Formula::All(vec![page.clone(), port.clone()])).await;
+    assert_eq!(all, Outcome::Failure(Failure::Wrong(told.to_owned())));
+    let any = calculated(Formula::AtLeast(1, vec![page.clone(), port.clone()])).await;
+    assert_eq!(any, Outcome::Success(Answer::Seen(told.into())));
+    let but = calculated(Formula::All(vec![Formula::Not(Box::new(page)), port])).await;
+    assert_eq!(but, Outcome::Success(Answer::Seen(told.into())));
+}
+
+#[tokio::test]
+async fn a_probe_comes_from_the_address_and_goes_to_the_port_of_its_check() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let elsewhere = SocketAddr::from(([127, 0, 0, 1], 9));
+    let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .check(|check| {
+            check.port = std::num::NonZeroU16::new(port);
+            check.source.v4 = Some([127, 0, 0, 77].into());
+        })
+        .pool_at(&[(None, elsewhere)], Some(CheckId(0)))
+        .build();
+    let job = Job {
+        endpoint: EndpointId(0),
+        attempt: Attempt(1),
+        timeout: TIMEOUT,
+    };
+    assert_eq!(
+        send(prober(&fleet), job).await.outcome,
+        Outcome::Success(Answer::Connected)
+    );
+    let (_, from) = listener.accept().await.unwrap();
+    assert_eq!(from.ip().to_string(), "127.0.0.77");
+}
+
+/// A name server that gives `answer` to each query, made from its octets.
+async fn name_server(answer: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> SocketAddr {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut query = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut query).await {
+            let _gone = socket.send_to(&answer(query[..length].to_vec()), from).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn dns_answers_are_told_from_forged_and_broken_ones() {
+    let kind = || {
+        CheckKind::Dns(steer_topology::DnsCheck {
+            query: "example.com".parse().unwrap(),
+            rtype: "A".to_owned(),
+            rcode: "NOERROR".to_owned(),
+            answer: None,
+        })
+    };
+    let answers = name_server(|mut query| {
+        query[2] |= 0x80;
+        query
+    });
+    let empty = Outcome::Success(Answer::Seen("NOERROR, 0 records".into()));
+    assert_eq!(probe(kind(), answers.await).await, empty);
+    let refuses = name_server(|mut query| {
+        (query[2], query[3]) = (query[2] | 0x80, 5);
+        query
+    });
+    let outcome = probe(kind(), refuses.await).await;
+    assert_eq!(
+        outcome,
+        Outcome::Failure(Failure::Wrong("REFUSED, want NOERROR".to_owned()))
+    );
+    let forges = name_server(|mut query| {
+        (query[0], query[2]) = (!query[0], query[2] | 0x80);
+        query
+    });
+    let nothing = Outcome::Failure(Failure::NoAnswer(TIMEOUT));
+    assert_eq!(
+        probe(kind(), forges.await).await,
+        nothing,
+        "another id is nobody's answer"
+    );
+    let cut = name_server(|query| query[..8].to_vec()).await;
+    let outcome = probe(kind(), cut).await;
+    assert!(
+        matches!(&outcome, Outcome::Failure(Failure::Wrong(why)) if why.starts_with("no DNS answer")),
+        "{outcome:?}"
+    );
+    let (closed, _reserved) = {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        (socket.local_addr().unwrap(), ())
+    };
+    assert_eq!(probe(kind(), closed).await, Outcome::Failure(Failure::Refused));
+}
+
+#[tokio::test]
+async fn an_echo_is_answered_by_this_machine() {
+    for address in ["127.0.0.1:9", "[::1]:9"] {
+        let outcome = probe(CheckKind::Icmp, address.parse().unwrap()).await;
+        match outcome {
+            Outcome::Void(Void::Local(why)) => eprintln!("skip: an echo of {address}: {why}"),
+            other @ (Outcome::Success(_) | Outcome::Failure(_) | Outcome::Void(_)) => {
+                assert_eq!(other, Outcome::Success(Answer::Seen("echo".into())), "{address}")
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn grpc_that_is_something_else_says_what() {
+    let kind = || {
+        CheckKind::Grpc(steer_topology::GrpcCheck {
+            service: String::new(),
+            tls: None,
+        })
+    };
+    let (address, _) = replies("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let outcome = probe(kind(), address).await;
+    assert!(
+        matches!(&outcome, Outcome::Failure(Failure::Wrong(why)) if why.starts_with("no HTTP/2 answer")),
+        "{outcome:?}"
+    );
+    let (address, _reserved) = nobody_listens();
+    assert_eq!(probe(kind(), address).await, Outcome::Failure(Failure::Refused));
+}
+
+#[tokio::test]
+async fn reports_are_taken_for_external_checks_alone_and_their_lease_ends() {
+    let lease = Duration::from_millis(50);
+    let fleet = FleetBuilder::new(CheckKind::External { lease })
+        .pool(&[None])
+        .build();
+    let external = prober(&fleet);
+    let look = || async { external.probe(EndpointId(0), TIMEOUT, &Progress::default()).await };
+    assert_eq!(
+        look().await,
+        Outcome::Void(Void::NoReport),
+        "nobody had time to report yet"
+    );
+    tokio::time::sleep(lease).await;
+    assert_eq!(look().await, Outcome::Failure(Failure::LeaseOver(lease)));
+    assert!(external.reported(EndpointId(0), Instant::now()));
+    assert_eq!(look().await, Outcome::Void(Void::NoReport));
+    let fleet = FleetBuilder::new(CheckKind::Tcp).pool(&[None]).build();
+    assert!(!prober(&fleet).reported(EndpointId(0), Instant::now()));
 }

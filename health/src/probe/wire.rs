@@ -1,12 +1,12 @@
 //! A TCP connection that is held for its end alone. We send nothing on it but keep-alives.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use super::dial::Dial;
 use crate::tripwire::Cut;
 
 /// A machine that went away in silence never ends its connections. With these the kernel gives up after 25 s.
@@ -18,8 +18,8 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// A banner is fine; an endpoint that says more than this without being asked is no good to hold.
 const HEARD_MAX: usize = 16 * 1024;
 
-pub(super) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+pub(super) async fn dial(dial: &Dial) -> io::Result<TcpStream> {
+    let stream = dial.connect().await?;
     SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE)?;
     Ok(stream)
 }

@@ -207,7 +207,7 @@ impl DrainRequest {
 pub(super) fn refuse(refused: &Refused) -> Response {
     let status = match refused {
         Refused::NoTarget(_) | Refused::NotDrained(_) | Refused::NoSite { .. } => StatusCode::NOT_FOUND,
-        Refused::Guard(_) => StatusCode::CONFLICT,
+        Refused::Guard(_) | Refused::NotReported(_) => StatusCode::CONFLICT,
         Refused::TooLong { .. } | Refused::Time | Refused::Lease => StatusCode::BAD_REQUEST,
         Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };

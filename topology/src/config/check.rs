@@ -3,12 +3,14 @@
 
 mod anycast;
 mod bgp;
+mod checks;
 mod condition;
 mod context;
 mod dns;
 mod dns_server;
 mod drain;
 mod health;
+mod kinds;
 mod names;
 mod nest;
 mod peer;
@@ -65,7 +67,7 @@ pub(super) fn fleet(
 
     let general = sites::general(&cx, fleet);
     let sites = sites::sites(&cx, site);
-    let checks = health::checks(&cx, check);
+    let checks = checks::checks(&cx, check);
     let pool_spans: Vec<_> = pool.items.iter().map(|pool| pool.span.clone()).collect();
     let drafts: Vec<_> = (0..)
         .zip(pool.items)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::read::{DurationOrAuto, Field, List, Map, OneOrMany, Reader, TextOrInt};
+use super::read::{DurationOrAuto, Field, List, Map, Number, OneOrMany, Reader, TextOrInt};
 use super::reference as section;
 use super::sink::{Reported, Sink};
 
@@ -76,14 +76,80 @@ pub(super) struct RawSite<'d> {
 pub(super) struct RawCheck<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) kind: Needed<&'d str>,
-    pub(super) path: Field<&'d str>,
-    pub(super) host: Field<&'d str>,
-    pub(super) status: Field<TextOrInt<'d>>,
+    pub(super) of_kind: RawKind<'d>,
     pub(super) interval: Field<Duration>,
+    pub(super) fast_interval: Field<Duration>,
     pub(super) timeout: Field<Duration>,
     pub(super) fall: Field<i128>,
     pub(super) rise: Field<i128>,
+    pub(super) forget: Field<i128>,
+    pub(super) detect: Field<OneOrMany<&'d str>>,
+    pub(super) combine: Field<&'d str>,
+    pub(super) window: Maybe<RawWindow>,
+    pub(super) phi: Maybe<RawPhi<'d>>,
     pub(super) tripwire: Field<bool>,
+    pub(super) port: Field<i128>,
+    pub(super) source: Field<OneOrMany<&'d str>>,
+}
+
+/// The keys of `[[check]]` that belong to some kinds only.
+#[derive(Debug)]
+pub(super) struct RawKind<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) path: Field<&'d str>,
+    pub(super) host: Field<&'d str>,
+    pub(super) status: Field<OneOrMany<TextOrInt<'d>>>,
+    pub(super) body: Field<&'d str>,
+    pub(super) body_regex: Field<&'d str>,
+    pub(super) header: Field<&'d str>,
+    pub(super) value: Field<&'d str>,
+    pub(super) min: Field<Number>,
+    pub(super) max: Field<Number>,
+    pub(super) reuse: Field<bool>,
+    pub(super) tls: Field<bool>,
+    pub(super) server_name: Field<&'d str>,
+    pub(super) verify: Field<bool>,
+    pub(super) roots: Field<&'d str>,
+    pub(super) expiry_warning: Field<Duration>,
+    pub(super) query: Field<&'d str>,
+    pub(super) rtype: Field<&'d str>,
+    pub(super) rcode: Field<&'d str>,
+    pub(super) answer: Field<&'d str>,
+    pub(super) service: Field<&'d str>,
+    pub(super) command: Field<OneOrMany<&'d str>>,
+    pub(super) lease: Field<Duration>,
+    pub(super) when: Field<&'d str>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawWindow {
+    pub(super) span: Range<usize>,
+    pub(super) size: Field<i128>,
+    pub(super) min_success: Field<i128>,
+    pub(super) recover: Field<i128>,
+    pub(super) latency: Field<Duration>,
+    pub(super) quantile: Field<i128>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawPhi<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) threshold: Field<i128>,
+    pub(super) samples: Field<i128>,
+    pub(super) model: Field<&'d str>,
+    pub(super) pause: Field<Duration>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawOutlier {
+    pub(super) interval: Field<Duration>,
+    pub(super) samples: Field<i128>,
+    pub(super) stdev_factor: Field<i128>,
+    pub(super) failure: Field<i128>,
+    pub(super) slower: Field<i128>,
+    pub(super) base_ejection: Field<Duration>,
+    pub(super) max_ejection: Field<Duration>,
+    pub(super) max_ejected: Field<i128>,
 }
 
 #[derive(Debug)]
@@ -93,6 +159,7 @@ pub(super) struct RawPool<'d> {
     pub(super) check: Field<&'d str>,
     pub(super) endpoints: List<RawEndpoint<'d>>,
     pub(super) needs: Field<i128>,
+    pub(super) outlier: Maybe<RawOutlier>,
 }
 
 #[derive(Debug)]
@@ -372,14 +439,64 @@ impl<'d> RawCheck<'d> {
         Self {
             name: table.need("name"),
             kind: table.need("kind"),
-            path: table.get("path"),
-            host: table.get("host"),
-            status: table.get("status"),
+            of_kind: RawKind::read(table),
             interval: table.get("interval"),
+            fast_interval: table.get("fast_interval"),
             timeout: table.get("timeout"),
             fall: table.get("fall"),
             rise: table.get("rise"),
+            forget: table.get("forget"),
+            detect: table.get("detect"),
+            combine: table.get("combine"),
+            window: table.table("window", &section::WINDOW, |table| RawWindow {
+                span: table.span(),
+                size: table.get("size"),
+                min_success: table.get("min_success"),
+                recover: table.get("recover"),
+                latency: table.get("latency"),
+                quantile: table.get("quantile"),
+            }),
+            phi: table.table("phi", &section::PHI, |table| RawPhi {
+                span: table.span(),
+                threshold: table.get("threshold"),
+                samples: table.get("samples"),
+                model: table.get("model"),
+                pause: table.get("pause"),
+            }),
             tripwire: table.get("tripwire"),
+            port: table.get("port"),
+            source: table.get("source"),
+        }
+    }
+}
+
+impl<'d> RawKind<'d> {
+    fn read(table: &Reader<'d, '_>) -> Self {
+        Self {
+            span: table.span(),
+            path: table.get("path"),
+            host: table.get("host"),
+            status: table.get("status"),
+            body: table.get("body"),
+            body_regex: table.get("body_regex"),
+            header: table.get("header"),
+            value: table.get("value"),
+            min: table.get("min"),
+            max: table.get("max"),
+            reuse: table.get("reuse"),
+            tls: table.get("tls"),
+            server_name: table.get("server_name"),
+            verify: table.get("verify"),
+            roots: table.get("roots"),
+            expiry_warning: table.get("expiry_warning"),
+            query: table.get("query"),
+            rtype: table.get("type"),
+            rcode: table.get("rcode"),
+            answer: table.get("answer"),
+            service: table.get("service"),
+            command: table.get("command"),
+            lease: table.get("lease"),
+            when: table.get("when"),
         }
     }
 }
@@ -392,6 +509,16 @@ impl<'d> RawPool<'d> {
             check: table.get("check"),
             endpoints: table.tables("endpoints", &section::ENDPOINT, RawEndpoint::read),
             needs: table.get("needs"),
+            outlier: table.table("outlier", &section::OUTLIER, |table| RawOutlier {
+                interval: table.get("interval"),
+                samples: table.get("samples"),
+                stdev_factor: table.get("stdev_factor"),
+                failure: table.get("failure"),
+                slower: table.get("slower"),
+                base_ejection: table.get("base_ejection"),
+                max_ejection: table.get("max_ejection"),
+                max_ejected: table.get("max_ejected"),
+            }),
         }
     }
 }

@@ -353,6 +353,28 @@ impl<'d> FromToml<'d> for TextOrInt<'d> {
     }
 }
 
+/// A number, whole or with a fraction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Number(pub(super) f64);
+
+impl<'d> FromToml<'d> for Number {
+    fn read(sink: &Sink<'d>, named: &Named, value: &'d Spanned<DeValue<'d>>) -> Result<Self, Reported> {
+        let number = match value.get_ref() {
+            DeValue::Integer(integer) => Some(integer_value(integer) as f64),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
+        };
+        let number = number.filter(|number: &f64| number.is_finite());
+        number
+            .map(Self)
+            .ok_or_else(|| named.wrong_type(sink, value, "a finite number"))
+    }
+}
+
 /// A table whose keys are the author's own, each with a value of one type.
 #[derive(Debug)]
 pub(super) struct Map<'d, T>(pub(super) Vec<(Spanned<&'d str>, Spanned<T>)>);

@@ -18,7 +18,7 @@ pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, OVERFLOW, SITE};
-pub(super) use health::{CHECK, ENDPOINT, POOL};
+pub(super) use health::{CHECK, ENDPOINT, OUTLIER, PHI, POOL, WINDOW};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 
 /// A table of the file.
@@ -148,15 +148,18 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 25] = [
+static SECTIONS: [&Section; 28] = [
     &FLEET,
     &GEO,
     &GUARD,
     &OVERFLOW,
     &SITE,
     &CHECK,
+    &WINDOW,
+    &PHI,
     &POOL,
     &ENDPOINT,
+    &OUTLIER,
     &DNS,
     &RRL,
     &TLS,
@@ -268,6 +271,9 @@ mod tests {
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
             "[fleet] overflow" => "[fleet.overflow]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
+            "[[check]] window" => "[[check]]\n[check.window]\n".to_owned(),
+            "[[check]] phi" => "[[check]]\n[check.phi]\n".to_owned(),
+            "[[pool]] outlier" => "[[pool]]\n[pool.outlier]\n".to_owned(),
             "[dns] rrl" => "[dns.rrl]\n".to_owned(),
             "[dns] tls" => "[dns.tls]\n".to_owned(),
             "[[anycast]] to" => "[[anycast]]\n[[anycast.to]]\n".to_owned(),

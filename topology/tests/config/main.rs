@@ -11,8 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use steer_topology::{
-    AllDown, At, Bias, Condition, CookieUse, Dns, EndpointId, Filter, Fleet, InService, PoolId, Prefix, Rrl,
-    SiteId, Subject, Target, Ttl, UnknownSite, report,
+    AllDown, At, Bias, BodyRule, CheckId, CheckKind, Combine, Condition, CookieUse, DetectorRules, Dns,
+    DnsCheck, EndpointId, Filter, Fleet, GrpcCheck, InService, PhiModel, PoolId, Prefix, Rrl, SiteId,
+    Subject, Target, TlsRules, Ttl, UnknownSite, WindowRules, report,
 };
 use support::{Hosts, folder, load, parse};
 
@@ -95,6 +96,87 @@ fn the_name_server_has_every_key_and_every_default() {
             ..Dns::default()
         }
     );
+}
+
+#[test]
+fn every_kind_of_check_loads_with_its_keys_and_its_defaults() {
+    let fleet = load("checks.toml").unwrap();
+    let [page, more_load, shake, dns, cart, host, script, agent, both] = &fleet.checks[..] else {
+        panic!("{:?}", fleet.checks)
+    };
+    let CheckKind::Http(rules) = &page.kind else {
+        panic!("{page:?}")
+    };
+    assert_eq!(rules.status, [(200, 200), (301, 302)]);
+    assert_eq!(rules.header, Some(("x-ready".to_owned(), "yes".to_owned())));
+    assert_eq!(rules.body, Some(BodyRule::Matches("^ok".to_owned())));
+    let tls = rules.tls.as_ref().unwrap();
+    assert_eq!(
+        (tls.server_name.as_deref(), tls.verify),
+        (Some("edge.example.com"), true)
+    );
+    assert_eq!(
+        page.source.to("[2001:db8::1]:80".parse().unwrap()),
+        "2001:db8::10".parse().ok()
+    );
+    assert_eq!(
+        (page.fast_interval, page.forget.get()),
+        (Duration::from_millis(100), 2)
+    );
+
+    let CheckKind::Http(rules) = &more_load.kind else {
+        panic!("{more_load:?}")
+    };
+    let value = rules.value.as_ref().unwrap();
+    assert_eq!((value.min, value.max), (Some(0.0), Some(0.75)));
+    assert!(matches!(
+        &shake.kind,
+        CheckKind::Tls(TlsRules { verify: false, .. })
+    ));
+    assert!(matches!(&dns.kind, CheckKind::Dns(DnsCheck { rcode, .. }) if rcode == "NXDOMAIN"));
+    assert!(matches!(
+        &cart.kind,
+        CheckKind::Grpc(GrpcCheck { tls: Some(_), .. })
+    ));
+    assert_eq!(host.kind, CheckKind::Icmp);
+    let half = Duration::from_millis(500);
+    assert_eq!(
+        (host.interval, host.fast_interval, host.fall.get()),
+        (half * 2, half, 3)
+    );
+    let window = |size| WindowRules {
+        size,
+        min_success: 50,
+        recover: 80,
+        latency: None,
+    };
+    assert_eq!(
+        host.detect,
+        [DetectorRules::Threshold, DetectorRules::Window(window(10))]
+    );
+    let patient = DetectorRules::Window(window(40));
+    assert_eq!(script.detect[1], patient, "an outage is seen by `fall` first");
+
+    assert_eq!(
+        (agent.fall.get(), agent.rise.get(), agent.combine),
+        (1, 1, Combine::All)
+    );
+    assert!(matches!(&agent.detect[1], DetectorRules::Phi(phi) if phi.model == PhiModel::Empirical));
+    let CheckKind::Calculated { when } = &both.kind else {
+        panic!("{both:?}")
+    };
+    assert_eq!(when.checks(), [0, 1, 3, 5, 6].map(CheckId));
+    let holds = |good: &[u32]| when.holds(&|check| Some(good.contains(&check.0)));
+    assert_eq!(
+        (holds(&[0, 3]), holds(&[0, 1]), holds(&[0, 3, 5])),
+        (Some(true), Some(false), Some(false))
+    );
+    assert_eq!(
+        when.holds(&|check| (check.0 != 0).then_some(false)),
+        None,
+        "it hangs on the one that is unknown"
+    );
+    assert_eq!(fleet.pools[0].outlier.as_ref().unwrap().max_ejected, 50);
 }
 
 #[test]

@@ -15,17 +15,69 @@ use toml::Spanned;
 
 use super::context::Context;
 use crate::config::sink::Reported;
-use crate::{At, CheckId, Condition, InService, PoolId, Subject};
+use crate::{At, CheckId, Condition, Formula, InService, PoolId, Subject};
 
 /// Deeper nesting than this is refused, so that no text can exhaust the stack.
 const DEPTH_MAX: usize = 16;
 
-/// Reads one condition.
+/// Reads one condition of `while_up`.
 pub(super) fn condition(cx: &Context<'_, '_>, written: &Spanned<&str>) -> Result<Condition, Reported> {
+    read(cx, written, &WHILE_UP)
+}
+
+/// Reads the `when` of a calculated check: checks alone, and nowhere in particular.
+pub(super) fn formula(cx: &Context<'_, '_>, written: &Spanned<&str>) -> Result<Formula, Reported> {
+    let condition = read(cx, written, &WHEN)?;
+    of_checks(&condition).ok_or_else(|| WHEN.fault(cx, written, "it may name checks alone, without `@`"))
+}
+
+fn of_checks(condition: &Condition) -> Option<Formula> {
+    let list = |of: &[Condition]| of.iter().map(of_checks).collect::<Option<Vec<_>>>();
+    Some(match condition {
+        Condition::InService(InService {
+            subject: Subject::Check(check),
+            at: At::Anywhere,
+            at_least: NonZeroU16::MIN,
+        }) => Formula::Check(*check),
+        Condition::InService(_) | Condition::Address(_) => return None,
+        Condition::All(of) => Formula::All(list(of)?),
+        Condition::Any(of) => Formula::AtLeast(1, list(of)?),
+        Condition::AtLeast { count, of } => Formula::AtLeast(count.get(), list(of)?),
+        Condition::Not(one) => Formula::Not(Box::new(of_checks(one)?)),
+    })
+}
+
+/// The key that the language stands in.
+struct Key {
+    name: &'static str,
+    remedy: &'static str,
+}
+
+const WHILE_UP: Key = Key {
+    name: "while_up",
+    remedy: "write \"pool:NAME\", \"pool:NAME@local\", \"pool:NAME@SITE\", \"check:NAME@local\", \"address:IP\", \"2 of \
+             pool:NAME\", \"2 of (A, B, C)\", and join them by and, or, not and parentheses",
+};
+
+const WHEN: Key = Key {
+    name: "when",
+    remedy: "write \"check:NAME\", \"2 of (check:A, check:B, check:C)\", and join them by and, or, not and parentheses",
+};
+
+impl Key {
+    fn fault(&self, cx: &Context<'_, '_>, written: &Spanned<&str>, why: &str) -> Reported {
+        let (name, text) = (self.name, written.get_ref());
+        let message = format!("`{name}` has {text:?}, which is no condition: {why}");
+        cx.sink.fault(written.span(), message, self.remedy)
+    }
+}
+
+fn read(cx: &Context<'_, '_>, written: &Spanned<&str>, key: &Key) -> Result<Condition, Reported> {
     let tokens = tokens(written.get_ref());
     let mut parser = Parser {
         cx,
         written,
+        key,
         tokens: &tokens,
         depth: 0,
     };
@@ -56,6 +108,7 @@ fn tokens(text: &str) -> Vec<&str> {
 struct Parser<'a, 't> {
     cx: &'a Context<'a, 'a>,
     written: &'a Spanned<&'a str>,
+    key: &'a Key,
     tokens: &'t [&'a str],
     depth: usize,
 }
@@ -208,13 +261,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn fault(&self, why: &str) -> Reported {
-        let text = self.written.get_ref();
-        self.cx.sink.fault(
-            self.span(),
-            format!("`while_up` has {text:?}, which is no condition: {why}"),
-            "write \"pool:NAME\", \"pool:NAME@local\", \"pool:NAME@SITE\", \"check:NAME@local\", \"address:IP\", \"2 of \
-             pool:NAME\", \"2 of (A, B, C)\", and join them by and, or, not and parentheses",
-        )
+        self.key.fault(self.cx, self.written, why)
     }
 }
 

@@ -7,7 +7,6 @@ mod ttl;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ops::Range;
 
 use toml::Spanned;
 
@@ -217,11 +216,6 @@ fn steered_name(
     let message = format!("`{name}` lies in no zone of the file");
     let remedy = format!("add a [[zone]] for it; declared: {}", list(known));
     Err(sink.conflict(written.span(), message, remedy))
-}
-
-fn span_of<T>(field: &Field<T>) -> Option<Range<usize>> {
-    let written = field.as_ref().ok()?;
-    written.as_ref().map(Spanned::span)
 }
 
 fn all_down(cx: &Context<'_, '_>, field: Field<&str>) -> Result<AllDown, Reported> {

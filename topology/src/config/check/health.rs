@@ -1,196 +1,17 @@
-//! `[[check]]` and `[[pool]]`.
+//! `[[pool]]`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU8;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
-
-use toml::Spanned;
 
 use super::context::{Context, Located};
 use super::said;
 use super::values;
-use crate::config::raw::{Needed, RawCheck, RawEndpoint, RawPool};
-use crate::config::read::{Field, List, TextOrInt, all};
+use crate::config::raw::{Maybe, RawEndpoint, RawOutlier, RawPool};
+use crate::config::read::{Field, List, all};
 use crate::config::sink::{Reported, Sink};
-use crate::config::suggest::did_you_mean;
-use crate::{Check, CheckId, CheckKind, Endpoint, Name, Nested, Pool, PoolId, Site, SiteId};
-
-pub(super) fn checks(cx: &Context<'_, '_>, raw: List<RawCheck<'_>>) -> Result<Vec<Check>, Reported> {
-    let List {
-        span: _,
-        items,
-        whole,
-    } = raw;
-    let checks = all(items.into_iter().map(|raw| check(cx.sink, raw)).collect());
-    whole?;
-    checks
-}
-
-fn check(sink: &Sink<'_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
-    let RawCheck {
-        name,
-        kind,
-        path,
-        host,
-        status,
-        interval,
-        timeout,
-        fall,
-        rise,
-        tripwire,
-    } = raw;
-    let name = values::label(sink, name);
-    let kind = check_kind(sink, kind, path, host, status);
-    let times = times(sink, interval, timeout);
-    let fall = count(sink, "fall", fall, 3);
-    let rise = count(sink, "rise", rise, 2);
-    let (interval, timeout) = times?;
-    Ok(Check {
-        name: name?,
-        kind: kind?,
-        interval,
-        timeout,
-        fall: fall?,
-        rise: rise?,
-        tripwire: values::flag(tripwire, false)?,
-    })
-}
-
-fn check_kind(
-    sink: &Sink<'_>,
-    kind: Needed<&str>,
-    path: Field<&str>,
-    host: Field<&str>,
-    status: Field<TextOrInt<'_>>,
-) -> Result<CheckKind, Reported> {
-    const KINDS: [&str; 2] = ["http", "tcp"];
-    let http_keys = [
-        ("path", span_of(&path)),
-        ("host", span_of(&host)),
-        ("status", span_of(&status)),
-    ];
-    let path = http_path(sink, path);
-    let host = http_host(sink, host);
-    let status = http_status(sink, status);
-    let kind = kind?;
-    match *kind.get_ref() {
-        "http" => Ok(CheckKind::Http {
-            path: path?,
-            host: host?,
-            status: status?,
-        }),
-        "tcp" => {
-            for (key, span) in http_keys {
-                if let Some(span) = span {
-                    sink.conflict(
-                        span,
-                        format!("`{key}` means nothing to a check of kind \"tcp\""),
-                        "remove it, or write kind = \"http\"",
-                    );
-                }
-            }
-            Ok(CheckKind::Tcp)
-        }
-        other => Err(sink.fault(
-            kind.span(),
-            format!("`kind` is {other:?}"),
-            did_you_mean(other, KINDS, "write one of"),
-        )),
-    }
-}
-
-fn span_of<T>(field: &Field<T>) -> Option<Range<usize>> {
-    field
-        .as_ref()
-        .ok()
-        .and_then(|value| value.as_ref().map(Spanned::span))
-}
-
-fn http_path(sink: &Sink<'_>, field: Field<&str>) -> Result<String, Reported> {
-    let Some(written) = field? else {
-        return Ok("/".to_owned());
-    };
-    let path = *written.get_ref();
-    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Ok(path.to_owned());
-    }
-    Err(sink.fault(
-        written.span(),
-        format!("`path` is {path:?}"),
-        "start it with '/', and write other than visible ASCII as %XX",
-    ))
-}
-
-fn http_host(sink: &Sink<'_>, field: Field<&str>) -> Result<Option<String>, Reported> {
-    let Some(written) = field? else { return Ok(None) };
-    let host = *written.get_ref();
-    let bare = match host.rsplit_once(':') {
-        Some((bare, port)) if !bare.contains(':') && port.parse::<u16>().is_ok() => bare,
-        Some(_) | None => host,
-    };
-    let is_host = bare.parse::<Name>().is_ok() || host.parse::<IpAddr>().is_ok();
-    if is_host || host.parse::<SocketAddr>().is_ok() {
-        return Ok(Some(host.to_owned()));
-    }
-    Err(sink.fault(
-        written.span(),
-        format!("`host` is {host:?}, which cannot stand in a Host header"),
-        "write a host name, for example \"www.example.com\"",
-    ))
-}
-
-fn http_status(sink: &Sink<'_>, field: Field<TextOrInt<'_>>) -> Result<(u16, u16), Reported> {
-    let Some(written) = field? else {
-        return Ok((200, 299));
-    };
-    let (shown, range) = match *written.get_ref() {
-        TextOrInt::Int(status) => (
-            status.to_string(),
-            u16::try_from(status).ok().map(|one| (one, one)),
-        ),
-        TextOrInt::Text(text) => (format!("{text:?}"), status_range(text)),
-    };
-    match range {
-        Some((low, high)) if 100 <= low && low <= high && high <= 599 => Ok((low, high)),
-        Some(_) | None => Err(sink.fault(
-            written.span(),
-            format!("`status` is {shown}"),
-            "write one status or a range within 100 to 599, for example 204 or \"200-299\"",
-        )),
-    }
-}
-
-fn status_range(text: &str) -> Option<(u16, u16)> {
-    let (low, high) = text.split_once('-').unwrap_or((text, text));
-    Some((low.trim().parse().ok()?, high.trim().parse().ok()?))
-}
-
-/// Interval and time-out.
-fn times(
-    sink: &Sink<'_>,
-    interval: Field<Duration>,
-    timeout: Field<Duration>,
-) -> Result<(Duration, Duration), Reported> {
-    const HOUR: Duration = Duration::from_hours(1);
-    let interval = values::duration(
-        sink,
-        "interval",
-        interval,
-        Duration::from_millis(10)..=HOUR,
-        Duration::from_secs(1),
-    );
-    // The default of one follows the other; with a bad interval any will do.
-    let default = Duration::from_millis(300).min(interval.unwrap_or(HOUR));
-    let timeout = values::duration(sink, "timeout", timeout, Duration::from_millis(1)..=HOUR, default);
-    Ok((interval?, timeout?))
-}
-
-fn count(sink: &Sink<'_>, key: &str, field: Field<i128>, default: u8) -> Result<NonZeroU8, Reported> {
-    let count = values::int(sink, key, field, 1..=u8::MAX, default)?;
-    Ok(NonZeroU8::new(count).unwrap_or(NonZeroU8::MIN))
-}
+use crate::{CheckId, Endpoint, Nested, OutlierRules, Pool, PoolId, Site, SiteId};
 
 /// A pool and its endpoints, which have no ids yet.
 pub(super) type Draft = (Pool, Vec<Endpoint>);
@@ -210,8 +31,18 @@ pub(super) fn pool(
         check,
         endpoints,
         needs,
+        outlier,
     } = raw;
     let name = values::label(cx.sink, name);
+    let outlier_span = span.clone();
+    let outlier = outlier_rules(cx.sink, outlier);
+    if let (Ok(None), Ok(Some(_))) = (&check, &outlier) {
+        cx.sink.conflict(
+            outlier_span,
+            "the pool has `outlier` but no `check`: nothing is known of its endpoints",
+            "add `check`, or remove `outlier`",
+        );
+    }
     let check = check.and_then(|check| check.map(|check| cx.checks.find(cx.sink, &check)).transpose());
     let members = pool_members(cx, id, span, endpoints);
     let (nested, endpoints) = match members {
@@ -225,8 +56,44 @@ pub(super) fn pool(
         endpoints: Vec::new(),
         nested: nested?,
         needs: needs?,
+        outlier: outlier?,
     };
     Ok((pool, endpoints?))
+}
+
+fn outlier_rules(sink: &Sink<'_>, raw: Maybe<RawOutlier>) -> Result<Option<OutlierRules>, Reported> {
+    const HOUR: Duration = Duration::from_hours(1);
+    let Some(raw) = raw? else { return Ok(None) };
+    let RawOutlier {
+        interval,
+        samples,
+        stdev_factor,
+        failure,
+        slower,
+        base_ejection,
+        max_ejection,
+        max_ejected,
+    } = raw;
+    let second = Duration::from_secs(1);
+    let time = |key, field, default| values::duration(sink, key, field, second..=HOUR, default);
+    let interval = time("interval", interval, Duration::from_secs(10));
+    let samples = values::int(sink, "samples", samples, 1..=1_000_000_u32, 5);
+    let stdev_factor = values::int(sink, "stdev_factor", stdev_factor, 1..=100_000_u32, 1900);
+    let failure = values::int(sink, "failure", failure, 1..=100_u8, 30);
+    let slower = values::int(sink, "slower", slower, 2..=1000_u16, 5);
+    let base_ejection = time("base_ejection", base_ejection, Duration::from_secs(30));
+    let max_ejection = time("max_ejection", max_ejection, Duration::from_secs(300));
+    let max_ejected = values::int(sink, "max_ejected", max_ejected, 1..=100_u8, 10);
+    Ok(Some(OutlierRules {
+        interval: interval?,
+        samples: samples?,
+        stdev_factor: stdev_factor?,
+        failure: failure?,
+        slower: slower?,
+        base_ejection: base_ejection?,
+        max_ejection: max_ejection?,
+        max_ejected: max_ejected?,
+    }))
 }
 
 /// What the guard is to keep in service; the whole pool must be able to give it.
@@ -236,7 +103,7 @@ fn demand(
     endpoints: &Result<Vec<Endpoint>, Reported>,
     field: Field<i128>,
 ) -> Result<u64, Reported> {
-    let Some(span) = span_of(&field) else {
+    let Some(span) = values::span_of(&field) else {
         return field.map(|_| 0);
     };
     let needs = values::int(sink, "needs", field, 1..=1_000_000_000_000_u64, 1)?;
@@ -358,12 +225,12 @@ fn nested(cx: &Context<'_, '_>, place: usize, raw: RawEndpoint<'_>) -> Result<Ne
         text,
     } = raw;
     let own = [
-        ("site", span_of(&site)),
-        ("address", span_of(&address)),
-        ("probe", span_of(&probe)),
-        ("target", span_of(&target)),
-        ("priority", span_of(&priority)),
-        ("text", span_of(&text)),
+        ("site", values::span_of(&site)),
+        ("address", values::span_of(&address)),
+        ("probe", values::span_of(&probe)),
+        ("target", values::span_of(&target)),
+        ("priority", values::span_of(&priority)),
+        ("text", values::span_of(&text)),
     ];
     for (key, written) in own {
         if let Some(span) = written {

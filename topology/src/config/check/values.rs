@@ -11,6 +11,7 @@ use toml::Spanned;
 use crate::config::raw::Needed;
 use crate::config::read::Field;
 use crate::config::sink::{Reported, Sink};
+use crate::config::suggest::did_you_mean;
 use crate::{Asn, Bias};
 
 /// A whole number within `range`, or the default.
@@ -51,6 +52,35 @@ where
     let default = *range.start();
     let value = int(sink, key, field, range, default)?;
     Ok(written.then_some(value))
+}
+
+/// Where a value stands, if one was written and read.
+pub(super) fn span_of<T>(field: &Field<T>) -> Option<Range<usize>> {
+    field
+        .as_ref()
+        .ok()
+        .and_then(|value| value.as_ref().map(Spanned::span))
+}
+
+/// One of a few words, or the default.
+pub(super) fn word<T: Copy>(
+    sink: &Sink<'_>,
+    key: &str,
+    field: Field<&str>,
+    words: &[(&'static str, T)],
+    default: T,
+) -> Result<T, Reported> {
+    let Some(written) = field? else { return Ok(default) };
+    let text = *written.get_ref();
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known = words.iter().map(|(word, _)| *word);
+        sink.fault(
+            written.span(),
+            format!("`{key}` is {text:?}"),
+            did_you_mean(text, known, "write one of"),
+        )
+    })
 }
 
 /// True or false, or the default.

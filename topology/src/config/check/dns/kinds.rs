@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::super::context::Context;
 use super::super::health::Draft;
-use super::span_of;
+use crate::config::check::values::span_of;
 use crate::config::read::{Field, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::did_you_mean;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::super::values;
-use super::span_of;
 use crate::Ttl;
+use crate::config::check::values::span_of;
 use crate::config::read::{DurationOrAuto, Field};
 use crate::config::sink::{Reported, Sink};
 

@@ -1,0 +1,41 @@
+//! A TCP connection to where an endpoint is probed.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::SockRef;
+use steer_topology::{Check, Endpoint};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Where to, and where from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dial {
+    pub(super) address: SocketAddr,
+    pub(super) source: Option<IpAddr>,
+}
+
+impl Dial {
+    pub(super) fn new(check: Option<&Check>, endpoint: &Endpoint) -> Self {
+        let address = super::probed(check, endpoint);
+        Self {
+            address,
+            source: check.and_then(|check| check.source.to(address)),
+        }
+    }
+
+    /// A connection that is closed with a reset when dropped: no `TIME_WAIT` of ours stays behind.
+    pub(super) async fn connect(&self) -> io::Result<TcpStream> {
+        let socket = match self.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if let Some(source) = self.source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = socket.connect(self.address).await?;
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
