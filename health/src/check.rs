@@ -164,6 +164,11 @@ impl Check {
         true
     }
 
+    /// Gives up the probe between the slots: whoever has too much to do must not ask for more of it.
+    pub fn no_hurry(&mut self) {
+        self.again = None;
+    }
+
     /// Somebody else looked and tells what was seen: a report, not an answer to a probe of ours.
     pub fn on_report(&mut self, outcome: &Outcome, now: Instant) {
         self.apply(outcome, Duration::ZERO, now);

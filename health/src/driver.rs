@@ -266,6 +266,9 @@ impl<P: Prober> Driver<P> {
             return;
         };
         let counts = check.on_outcome(job.attempt, outcome, took, now);
+        if self.in_flight.len() > self.in_flight_max / 2 {
+            check.no_hurry(); // time-outs may be our own fault, and more probes would make it worse
+        }
         if counts {
             self.evidence.note(job.endpoint, outcome, took);
             self.pools.observe(job.endpoint, outcome, took);

@@ -411,6 +411,17 @@ fn after_a_failure_a_probe_comes_between_the_slots_until_it_is_decided() {
 }
 
 #[test]
+fn who_has_too_much_to_do_looks_again_at_the_next_slot() {
+    let first = Instant::now();
+    let mut check = check(FAST, first, Verdict::Up);
+    let (attempt, _) = slot(&mut check);
+    assert!(check.on_outcome(attempt, &BAD, TOOK, first));
+    assert_eq!(check.next_deadline(), first + FAST.fast_interval);
+    check.no_hurry();
+    assert_eq!(check.next_deadline(), first + INTERVAL);
+}
+
+#[test]
 fn a_fast_probe_never_comes_shortly_before_a_slot() {
     let first = Instant::now();
     let rules = Rules {
