@@ -462,7 +462,7 @@ async fn an_echo_is_answered_by_this_machine() {
         match outcome {
             Outcome::Void(Void::Local(why)) => eprintln!("skip: an echo of {address}: {why}"),
             other @ (Outcome::Success(_) | Outcome::Failure(_) | Outcome::Void(_)) => {
-                assert_eq!(other, Outcome::Success(Answer::Seen("echo".into())), "{address}")
+                assert_eq!(other, Outcome::Success(Answer::Seen("echo".into())), "{address}");
             }
         }
     }
