@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -28,6 +29,7 @@ use crate::wire::{
 pub struct Engine {
     pub(crate) tables: ArcSwap<Tables>,
     pub(crate) settings: Settings,
+    is_stale: AtomicBool,
 }
 
 /// From whom a query came, how, and when.
@@ -62,7 +64,18 @@ impl Engine {
         Self {
             tables: ArcSwap::from_pointee(tables),
             settings,
+            is_stale: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the health that answers are made of is not looked at any more. Answers go on, and steered ones say so
+    /// in an extended error.
+    pub fn mark_stale(&self, is_stale: bool) {
+        self.is_stale.store(is_stale, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::Relaxed)
     }
 
     /// Swaps in the next tables. A query under way ends with the tables that it began with.
@@ -288,6 +301,7 @@ impl Engine {
             client,
             rng,
             scope: None,
+            is_stale: self.is_stale(),
             ede: None,
         };
         let answer = lookup::answer(&tables.zones, name, rtype, &mut chooser);
@@ -355,6 +369,7 @@ struct Chooser<'t, R: Rng> {
     rng: &'t mut R,
     /// Absent as long as the answer holds for everybody.
     scope: Option<u8>,
+    is_stale: bool,
     /// Why what was picked is not what it could be.
     ede: Option<Ede>,
 }
@@ -369,7 +384,10 @@ impl<R: Rng> Steering for Chooser<'_, R> {
             Steered::Refused => Some(Ede::Geofence),
             Steered::Fail => rule().or(self.ede),
             _ if !self.tables.snapshot.settled => Some(Ede::Unsettled),
-            Steered::Addresses { .. } | Steered::Set { .. } | Steered::Nothing => rule().or(self.ede),
+            Steered::Addresses { .. } | Steered::Set { .. } | Steered::Nothing => {
+                let stale = self.is_stale.then_some(Ede::Stale);
+                rule().or(stale).or(self.ede)
+            }
         };
         Some(steered)
     }

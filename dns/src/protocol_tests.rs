@@ -509,6 +509,11 @@ fn extended_errors_say_why_and_only_to_those_who_know_edns() {
         }
     }
     assert_eq!(ede(&dead, &head(0, 0)), None);
+    good.mark_stale(true);
+    let stale = "health is not looked at any more: this is what was last known".to_owned();
+    assert_eq!(ede(&good, &edns(0, [0, 0], &[])), Some((3, stale)));
+    good.mark_stale(false);
+    assert_eq!(ede(&good, &edns(0, [0, 0], &[])), None);
     assert_eq!(
         ede(&engine("[\"geofence country\"]"), &edns(0, [0, 0], &[])),
         Some((18, "not served to this client's place".to_owned()))

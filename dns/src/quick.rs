@@ -179,7 +179,7 @@ impl Job<'_> {
         out: &mut Vec<u8>,
     ) -> Option<Written> {
         // an extended error is due
-        if !tables.snapshot.settled {
+        if !tables.snapshot.settled || self.engine.is_stale() {
             return None;
         }
         let options = self.query.edns.map(|edns| edns.options).unwrap_or_default();

@@ -135,6 +135,8 @@ pub(crate) struct Frame<'q> {
 pub(crate) enum Ede {
     /// Health has not been seen in full since the start: endpoints count as up until it has.
     Unsettled,
+    /// Nobody looks at health any more: what was last known goes on.
+    Stale,
     /// Every endpoint is down: `if_all_down` decides.
     AllDown(AllDown),
     /// The client is where the name is not served.
@@ -151,6 +153,7 @@ impl Ede {
         match self {
             Self::Unsettled => (0, "health is not known yet"),
             // §4.4: data that were true once; nothing else in the registry speaks of health
+            Self::Stale => (3, "health is not looked at any more: this is what was last known"),
             Self::AllDown(AllDown::ServeLastGood) => {
                 (3, "every endpoint is down: those are served that were last up")
             }

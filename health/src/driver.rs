@@ -176,6 +176,7 @@ impl<P: Prober> Driver<P> {
     async fn serve(mut self, shutdown: CancellationToken) -> (Judge, Commands) {
         loop {
             let wake = self.next_wake();
+            self.cell.pulse().promise(wake);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -191,6 +192,7 @@ impl<P: Prober> Driver<P> {
             self.tell();
             self.send_probes(now());
         }
+        self.cell.pulse().promise(None);
         self.in_flight.shutdown().await;
         self.wires.shutdown().await;
         (self.judge, self.commands)

@@ -40,6 +40,7 @@ mod load;
 mod operator;
 pub mod outcome;
 mod probe;
+mod pulse;
 pub mod snapshot;
 pub mod store;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use operator::{
     Commands, Drain, Drained, Kept, LoadOrder, NoTarget, Operator, Order, Refused, Target, Undrained,
 };
 pub use outcome::{Answer, Failure, Outcome, Void};
+pub use pulse::Pulse;
 pub use snapshot::{
     Cause, EndpointState, Holds, Published, Service, Snapshot, SnapshotCell, States, Trail, Verdict,
 };

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::evidence::Evidence;
 use crate::load::Load;
 use crate::operator::{Drain, Target};
+use crate::pulse::Pulse;
 
 pub use states::States;
 pub use trail::Trail;
@@ -258,6 +259,7 @@ pub struct SnapshotCell {
     others: watch::Sender<u64>,
     /// What was seen last, of the fleet that is probed now.
     evidence: ArcSwap<Evidence>,
+    pulse: Pulse,
 }
 
 /// A snapshot was published and [`SnapshotCell::subscribe_first`] told. All other subscribers are told when this is
@@ -302,7 +304,14 @@ impl SnapshotCell {
             current: ArcSwap::from_pointee(first),
             first: first_told,
             others,
+            pulse: Pulse::default(),
         }
+    }
+
+    /// Whether somebody still looks.
+    #[must_use]
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// The current snapshot.

@@ -61,6 +61,8 @@ fn engines() -> &'static [Engine] {
             .map(|n| format!("{{ site = \"fra\", address = \"198.18.0.{n}:1\" }},"))
             .collect();
         let many = |chain: &str| config(chain, "").replace("endpoints = [", &format!("endpoints = [{many}"));
+        let stale = set(tables("[\"up\", \"nearest\"]", &[]), |_| ());
+        stale.mark_stale(true);
         vec![
             set(tables("[\"up\", \"nearest\", \"take 2\"]", &[]), |_| ()),
             set(tables("[\"up\", \"weighted\", \"take 1\"]", &[]), |_| ()),
@@ -85,6 +87,7 @@ fn engines() -> &'static [Engine] {
                 |_| (),
             ),
             set(unsettled(), |_| ()),
+            stale,
             // drawn, and then it may not fit
             set(tables_of(&many("[\"up\", \"shuffle\"]"), &[]), |_| ()),
             set(tables_of(&many("[\"up\"]"), &[]), |dns| {

@@ -1,15 +1,16 @@
 //! Decision tables, made anew for each snapshot and each load.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use steer_dns::Engine;
 use steer_health::SnapshotCell;
 use tokio::sync::watch as news;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use crate::load::Loaded;
 
@@ -20,7 +21,13 @@ pub(crate) struct Compiler {
     pub(crate) engine: Arc<Engine>,
     wanted: news::Receiver<u64>,
     made: news::Sender<u64>,
+    /// What the engine was told last.
+    is_stale: bool,
 }
+
+/// How long after the moment it meant to the health checker may look before answers are called stale.
+const STALE_AFTER: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Asks the [`Compiler`] for tables, and waits for them.
 pub(crate) struct Compiled {
@@ -50,6 +57,7 @@ impl Compiler {
             engine,
             wanted: wanting,
             made,
+            is_stale: false,
         };
         let compiled = Compiled { wanted, made: making };
         (compiler, compiled)
@@ -58,6 +66,8 @@ impl Compiler {
     /// DNS obeys each snapshot as soon as its tables are compiled. Ends when `stop` is cancelled.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut published = self.cell.subscribe();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut have = (self.engine.tables().snapshot_number(), 0);
         while !stop.is_cancelled() {
             let (loaded, snapshot) = (self.current.load_full(), self.cell.load());
@@ -79,8 +89,29 @@ impl Compiler {
                 changed = published.changed() => if changed.is_err() { return },
                 changed = self.wanted.changed() => if changed.is_err() { return },
                 () = at(ages_at) => self.engine.publish(self.engine.tables().aged(Timestamp::now())),
+                _ = looks.tick() => self.look(),
                 () = stop.cancelled() => return,
             }
+        }
+    }
+
+    /// Fail static: answers go on with what was last known, and say so.
+    fn look(&mut self) {
+        let is_stale = self.cell.pulse().is_late(Instant::now(), STALE_AFTER);
+        if is_stale == self.is_stale {
+            return;
+        }
+        self.is_stale = is_stale;
+        self.engine.mark_stale(is_stale);
+        metrics::gauge!("steer_health_stale").set(f64::from(u8::from(is_stale)));
+        let snapshot = self.engine.tables().snapshot_number();
+        if is_stale {
+            error!(
+                snapshot,
+                "the health checker has stopped looking; answers go on with what was last known"
+            );
+        } else {
+            info!(snapshot, "the health checker looks again");
         }
     }
 }
