@@ -16,6 +16,7 @@
 //! will read.
 
 mod obey;
+mod peers;
 mod pools;
 mod wires;
 
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::check::{Attempt, Check, Output, Rules};
 use crate::detect::Detectors;
 use crate::evidence::Evidence;
+use crate::gossip::GossipHandle;
 use crate::judge::{Change, Judge, SPREAD_MAX};
 use crate::operator::{Commands, Target};
 use crate::outcome::{Outcome, Void};
@@ -43,6 +45,7 @@ use crate::probe::{NetProber, Prober, Progress};
 use crate::snapshot::{Published, Snapshot, SnapshotCell, Verdict};
 use crate::tripwire::{Cut, Event};
 
+use peers::Peers;
 use pools::Pools;
 use wires::Wires;
 
@@ -62,18 +65,22 @@ const VOID_WARNING_EVERY: Duration = Duration::from_secs(60);
 ///
 /// Returns the judge and the operator's end, so that a reload can go on from it: [`Judge::reload`], publish, and run
 /// again. Wishes that come in between wait. `fleet` is the judge's own.
+///
+/// With `gossip` the judge gets the verdicts on endpoints of other sites from there, and they get ours.
 pub async fn run(
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
     judge: Judge,
     commands: Commands,
     seed: u64,
+    gossip: Option<GossipHandle>,
     shutdown: CancellationToken,
 ) -> (Judge, Commands) {
     let evidence = Arc::new(Evidence::of(&fleet));
     cell.keep_evidence(Arc::clone(&evidence));
     let prober = NetProber::new(&fleet, &evidence, now());
-    let mut driver = Driver::new(&fleet, cell, judge, seed, prober);
+    let peers = gossip.map(|gossip| Peers::new(&fleet, &gossip));
+    let mut driver = Driver::with(&fleet, cell, judge, seed, prober, peers);
     (driver.commands, driver.evidence) = (commands, evidence);
     driver.serve(shutdown).await
 }
@@ -97,6 +104,7 @@ struct Driver<P: Prober> {
     in_flight: JoinSet<Report>,
     in_flight_max: usize,
     wires: Wires<P>,
+    peers: Option<Peers>,
     /// What this turn of the loop came to.
     changes: Vec<Change>,
     to_send: Vec<Job>,
@@ -123,20 +131,37 @@ pub(crate) struct Report {
 }
 
 impl<P: Prober> Driver<P> {
+    /// Without gossip.
+    #[cfg(test)]
     fn new(fleet: &Arc<Fleet>, cell: Arc<SnapshotCell>, judge: Judge, seed: u64, prober: P) -> Self {
+        Self::with(fleet, cell, judge, seed, prober, None)
+    }
+
+    /// `seed` spreads the first round.
+    fn with(
+        fleet: &Arc<Fleet>,
+        cell: Arc<SnapshotCell>,
+        judge: Judge,
+        seed: u64,
+        prober: P,
+        peers: Option<Peers>,
+    ) -> Self {
         describe_metrics();
         let prober = Arc::new(prober);
+        let own = |id| peers.as_ref().and_then(|peers| peers.own_verdict(id));
+        let pools = Pools::of(fleet, now(), |id| own(id).unwrap_or(judge.verdict(id)));
         let mut driver = Self {
             fleet: Arc::clone(fleet),
             cell,
             wires: Wires::new(fleet, Arc::clone(&prober)),
             prober,
+            peers,
             commands: Commands::none(),
             checks: Vec::with_capacity(fleet.endpoints.len()),
             queue: BinaryHeap::new(),
             queued: vec![None; fleet.endpoints.len()],
             evidence: Arc::new(Evidence::of(fleet)),
-            pools: Pools::of(fleet, now(), |id| judge.verdict(id)),
+            pools,
             judge,
             in_flight: JoinSet::new(),
             in_flight_max: IN_FLIGHT_MAX,
@@ -156,10 +181,15 @@ impl<P: Prober> Driver<P> {
         for endpoint in self.fleet.endpoint_ids() {
             let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
             let verdict = self.judge.verdict(endpoint);
+            let own = self.peers.as_ref().and_then(|peers| peers.own_verdict(endpoint));
             let check = pool.check.map(|id| {
                 let settings = self.fleet.check(id);
                 let first = start + spread(settings.interval, random);
-                Check::new(rules(settings), Detectors::of(settings, verdict), first)
+                Check::new(
+                    rules(settings),
+                    Detectors::of(settings, own.unwrap_or(verdict)),
+                    first,
+                )
             });
             self.checks.push(check);
             self.enqueue(endpoint);
@@ -182,6 +212,7 @@ impl<P: Prober> Driver<P> {
                 () = shutdown.cancelled() => break,
                 Some(command) = self.commands.next() => self.obey(command),
                 Some(news) = self.wires.next() => self.take_news(news),
+                () = agreed(self.peers.as_ref()) => self.take_agreed(),
                 Some(report) = self.in_flight.join_next() => self.take_report(report),
                 () = sleep_until(wake) => {}
             }
@@ -236,6 +267,19 @@ impl<P: Prober> Driver<P> {
         let look = self.wires.on_news(news, now);
         if let Some(cut) = look {
             self.recheck(endpoint, cut, now);
+        }
+    }
+
+    /// A verdict of our own: for the judge, or our vote.
+    fn say(&mut self, change: Change) {
+        if self.peers.as_ref().is_none_or(|peers| peers.say(&change)) {
+            self.changes.push(change);
+        }
+    }
+
+    fn take_agreed(&mut self) {
+        if let Some(peers) = &self.peers {
+            self.changes.append(&mut peers.changes());
         }
     }
 
@@ -322,6 +366,7 @@ impl<P: Prober> Driver<P> {
         let Some(check) = self.checks[endpoint.0 as usize].as_mut() else {
             return;
         };
+        let mut said = Vec::new();
         while let Some(output) = check.poll_output() {
             match output {
                 Output::Probe { attempt, timeout } => self.to_send.push(Job {
@@ -333,20 +378,21 @@ impl<P: Prober> Driver<P> {
                     if verdict != Verdict::Up {
                         self.wires.on_event(endpoint, Event::Down, now);
                     }
-                    self.changes.extend(self.pools.verdict(endpoint, verdict, cause));
+                    said.extend(self.pools.verdict(endpoint, verdict, cause));
                 }
                 Output::Missed(slots) => {
                     metrics::counter!("steer_health_slots_missed_total").increment(slots);
                 }
             }
         }
+        said.into_iter().for_each(|change| self.say(change));
         self.enqueue(endpoint);
     }
 
     /// Compares the endpoints of the pools that want it.
     fn compare(&mut self, now: Instant) {
         for change in self.pools.run_due(now) {
-            self.changes.push(change);
+            self.say(change);
         }
     }
 
@@ -457,6 +503,13 @@ pub(crate) async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
         job,
         outcome,
         took: now().saturating_duration_since(started),
+    }
+}
+
+async fn agreed(peers: Option<&Peers>) {
+    match peers {
+        Some(peers) => peers.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,6 +22,8 @@
 //! - What is down leaves service only as far as the [`guard`] lets it; the rest is held, with the reason.
 //! - A drain ([`Judge::drain`]) stands above the verdicts and is counted by the guard like a failure.
 //! - A reload keeps all of it ([`Judge::reload`]).
+//! - Where the sites gossip ([`gossip`]), the verdict on an endpoint of another site is that of all sites together, and the
+//!   own check is one vote; an endpoint of the own site is judged by the own check alone.
 //!
 //! Log events at level info, with the number of the snapshot they belong to: `verdict changed` (fields `snapshot`,
 //! `endpoint`, `pool`, `site`, `from`, `verdict`, `cause`, and `at`: when the judge decided), `service changed`, then
@@ -34,6 +36,7 @@ mod check;
 pub mod detect;
 mod driver;
 pub mod evidence;
+pub mod gossip;
 pub mod guard;
 mod judge;
 mod load;

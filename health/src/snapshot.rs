@@ -20,7 +20,7 @@ pub use states::States;
 pub use trail::Trail;
 
 /// What the checks say of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Not enough outcomes yet. Never acted upon as down.

@@ -44,6 +44,7 @@ impl FleetBuilder {
             capacity: None,
             load: None,
             bias: Bias::NONE,
+            gossip: None,
         });
         let check = Check {
             name: "web".to_owned(),
@@ -53,6 +54,7 @@ impl FleetBuilder {
             name: "test".to_owned(),
             geo: None,
             overflow: OverflowPolicy::default(),
+            gossip: None,
             guard: GuardPolicy {
                 keep_sites: 1,
                 max_withdrawn: 1,

@@ -47,6 +47,7 @@ use serde::{Deserialize, Serialize};
 use steer_anycast::announcer::AnnouncerHandle;
 use steer_anycast::{ObserverStatus, SpeakerStatus, Tap};
 use steer_dns::Engine;
+use steer_health::gossip::GossipHandle;
 use steer_health::{Operator, SnapshotCell};
 use steer_topology::{Name, SiteId};
 use tokio::net::TcpListener;
@@ -66,6 +67,8 @@ pub(crate) struct Admin {
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) engine: Arc<Engine>,
     pub(crate) operator: Operator,
+    /// Present where this site gossips.
+    pub(crate) gossip: Option<GossipHandle>,
     pub(crate) reloader: Reloader,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
     /// What looks on at each of them, and the taps for those who want to.

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use steer_dns::{Tables, Zones};
 use steer_health::Snapshot;
-use steer_topology::{Classes, Faults, Filter, Fleet, Geography, Latency, SiteId};
+use steer_health::gossip::Keys;
+use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, Latency, SiteId};
 
 use crate::exit::Failure;
 use crate::resolve::SystemResolver;
@@ -22,6 +23,8 @@ pub(crate) struct Loaded {
     pub(crate) classes: Arc<Classes>,
     /// Present where a chain needs geography.
     pub(crate) geography: Option<Arc<Geography>>,
+    /// What the sites seal their gossip with; present where they gossip.
+    pub(crate) keys: Option<Keys>,
     /// What geography and round-trip times were read from.
     sources: Vec<Stamp>,
 }
@@ -37,7 +40,8 @@ impl Loaded {
         let sources = sources(&fleet);
         // Geography costs a second or so of start-up and is read only where a chain needs it.
         let geography = Geography::of_fleet(&fleet);
-        let (zones, (geography, latency)) = both(zones, both(geography, open_latency(&fleet)))?;
+        let rest = both(geography, both(open_latency(&fleet), gossip_keys(&fleet)));
+        let (zones, (geography, (latency, keys))) = both(zones, rest)?;
         Ok(Self {
             config: config.to_owned(),
             generation: 0,
@@ -45,6 +49,7 @@ impl Loaded {
             fleet: Arc::new(fleet),
             zones: Arc::new(zones),
             geography: geography.map(Arc::new),
+            keys,
             sources,
         })
     }
@@ -57,13 +62,14 @@ impl Loaded {
         // Geography is large, and depends on nothing but its files and on what sites and chains ask of it.
         let is_same_ground = sources == self.sources
             && (&fleet.sites, &fleet.steers) == (&self.fleet.sites, &self.fleet.steers);
-        let (zones, geography, classes) = if is_same_ground {
-            (zones?, self.geography.clone(), Arc::clone(&self.classes))
+        let (zones, keys) = both(zones, gossip_keys(&fleet))?;
+        let (geography, classes) = if is_same_ground {
+            (self.geography.clone(), Arc::clone(&self.classes))
         } else {
             let geography = Geography::of_fleet(&fleet);
-            let (zones, (geography, latency)) = both(zones, both(geography, open_latency(&fleet)))?;
+            let (geography, latency) = both(geography, open_latency(&fleet))?;
             let classes = classes(&fleet, geography.as_ref(), latency)?;
-            (zones, geography.map(Arc::new), Arc::new(classes))
+            (geography.map(Arc::new), Arc::new(classes))
         };
         let is_same_fleet = *self.fleet == fleet;
         Ok(Self {
@@ -78,6 +84,7 @@ impl Loaded {
             zones: Arc::new(zones),
             classes,
             geography,
+            keys,
             sources,
         })
     }
@@ -86,9 +93,11 @@ impl Loaded {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let zones = self.zones.files().map(Path::to_owned);
         let geography = self.sources.iter().map(|(path, _)| path.clone());
+        let keys = self.fleet.gossip.iter().map(|gossip| gossip.key_file.clone());
         let mut files: Vec<_> = std::iter::once(self.config.clone())
             .chain(zones)
             .chain(geography)
+            .chain(keys)
             .collect();
         files.sort();
         files
@@ -129,6 +138,23 @@ fn open_latency(fleet: &Fleet) -> Result<Option<Arc<Latency>>, Faults> {
         Some(file) => Latency::open(file).map(Arc::new).map(Some),
         None => Ok(Some(Latency::built_in())),
     }
+}
+
+/// The secret of `[fleet] gossip`.
+fn gossip_keys(fleet: &Fleet) -> Result<Option<Keys>, Faults> {
+    let Some(gossip) = &fleet.gossip else {
+        return Ok(None);
+    };
+    let fault = |message, remedy| Faults::from(Fault::of_file(&gossip.key_file, message, remedy));
+    let text = fs::read_to_string(&gossip.key_file).map_err(|error| {
+        let remedy = "correct `key_file` of [fleet] gossip, or make the file readable";
+        fault(format!("the gossip key cannot be read: {error}"), remedy)
+    })?;
+    let keys = Keys::parse(&text).map_err(|error| {
+        let remedy = "write one or two lines, each 32 octets as 64 hexadecimal digits or as base64";
+        fault(format!("the gossip key is no key: {error}"), remedy)
+    })?;
+    Ok(Some(keys))
 }
 
 /// Every file of `[fleet] geo` and `latency`.

@@ -21,6 +21,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use steer_health::gossip::GossipHandle;
 use steer_health::{Commands, Judge, SnapshotCell};
 use steer_topology::{Faults, SiteId};
 use tokio::sync::{mpsc, oneshot};
@@ -93,6 +94,7 @@ pub(crate) struct Reloading {
     pub(crate) current: Arc<ArcSwap<Loaded>>,
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) compiled: Compiled,
+    pub(crate) gossip: Option<GossipHandle>,
     pub(crate) requests: Requests,
     pub(crate) stop: CancellationToken,
 }
@@ -136,6 +138,7 @@ impl Reloading {
             judge,
             commands,
             rand::random(),
+            self.gossip.clone(),
             round.clone(),
         ))
     }
@@ -205,6 +208,9 @@ impl Reloading {
         };
         next.log_warnings();
         let generation = next.generation;
+        if let Some((gossip, keys)) = self.gossip.as_ref().zip(next.keys.as_ref()) {
+            gossip.renew(&next.fleet, keys);
+        }
         self.current.store(Arc::new(next));
         publish();
         self.compiled.until(generation).await;

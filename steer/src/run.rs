@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
 use steer_dns::{Engine, Limits, Server, Settings};
+use steer_health::gossip::{GossipHandle, GossipService, GossipSockets};
 use steer_health::store::Store;
 use steer_health::store::keeper::Keeper;
 use steer_health::{Judge, Operator, SnapshotCell};
@@ -75,6 +76,7 @@ pub(crate) struct Bound {
     server: Option<Server>,
     talk: Settings,
     speakers: Vec<Speaker>,
+    gossip: Option<GossipSockets>,
     admin: Option<TcpListener>,
 }
 
@@ -94,6 +96,10 @@ impl Bound {
         let (server, admin) = listeners
             .await
             .map_err(|error| Failure::runtime("cannot open the listeners", &error))??;
+        let gossip = serving.spawn(bind_gossip(Arc::clone(&fleet), sites.to_vec()));
+        let gossip = gossip
+            .await
+            .map_err(|error| Failure::runtime("cannot start the gossip", &error))??;
         let talk = talk(&fleet, sites)?;
         let mut speakers = Vec::new();
         if fleet.bgp.is_some() {
@@ -110,6 +116,7 @@ impl Bound {
             server,
             talk,
             speakers,
+            gossip,
             admin,
         })
     }
@@ -125,6 +132,7 @@ impl Bound {
             server,
             talk,
             speakers,
+            gossip,
             admin,
         } = self;
         // Without a reader nothing is recorded: histograms that nobody drains would grow without bound.
@@ -150,6 +158,7 @@ impl Bound {
         }
         let mut tasks = JoinSet::new();
         let sites: Arc<[Option<SiteId>]> = sites.into();
+        let gossip = start_gossip(gossip, &loaded, &serving, &stop, &mut tasks);
         let current = Arc::new(ArcSwap::from(loaded));
         let (compiler, compiled) =
             Compiler::new(Arc::clone(&current), Arc::clone(&cell), Arc::clone(&engine));
@@ -169,6 +178,7 @@ impl Bound {
                 cell: Arc::clone(&cell),
                 engine: Arc::clone(&engine),
                 operator,
+                gossip: gossip.clone(),
                 speakers: statuses.into(),
                 observers: observers.into(),
                 taps: taps.into(),
@@ -182,6 +192,7 @@ impl Bound {
             current,
             cell: Arc::clone(&cell),
             compiled,
+            gossip,
             requests,
             stop: stop.clone(),
         };
@@ -267,6 +278,39 @@ async fn bind_serving(fleet: Arc<Fleet>) -> Result<(Option<Server>, Option<TcpLi
         None => None,
     };
     Ok((server, admin))
+}
+
+/// The gossip of the one site that this process runs as.
+async fn bind_gossip(
+    fleet: Arc<Fleet>,
+    sites: Vec<Option<SiteId>>,
+) -> Result<Option<GossipSockets>, Failure> {
+    let [Some(site)] = sites.as_slice() else {
+        return Ok(None);
+    };
+    let sockets = GossipSockets::bind(&fleet, *site).await;
+    let sockets = sockets.map_err(|error| Failure::Runtime(error.to_string()))?;
+    if sockets.is_none() && fleet.gossip.is_some() {
+        let site = fleet.site(*site).name.as_str();
+        warn!(
+            site,
+            "this site has no `gossip` address: it judges by its own checks alone"
+        );
+    }
+    Ok(sockets)
+}
+
+fn start_gossip(
+    sockets: Option<GossipSockets>,
+    loaded: &Loaded,
+    serving: &Handle,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Option<GossipHandle> {
+    let (sockets, keys) = sockets.zip(loaded.keys.clone())?;
+    let (service, handle) = GossipService::new(sockets, &loaded.fleet, keys, rand::random())?;
+    tasks.spawn_on(service.run(stop.clone()), serving);
+    Some(handle)
 }
 
 async fn bind_dns(dns: &Dns) -> Result<Server, Failure> {

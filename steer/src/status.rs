@@ -1,5 +1,6 @@
 //! `steer status` and `GET /v1/status`: what a steer believes and does.
 
+mod gossip;
 mod observers;
 
 use comfy_table::{Cell, Color, Table};
@@ -19,6 +20,7 @@ use crate::exit::Failure;
 use crate::moment::{self, ago};
 use crate::{routes, runtimes, table};
 
+use gossip::GossipRows;
 use observers::ObserverRows;
 
 /// The status document. Fields are added, never renamed.
@@ -44,6 +46,8 @@ pub(crate) struct Status {
     drains_kept: KeptView,
     /// Every endpoint of every pool.
     endpoints: Vec<EndpointRow>,
+    /// Members and votes, where this site gossips.
+    gossip: Option<GossipRows>,
     /// One speaker per site of this process.
     bgp: Vec<SpeakerRow>,
 }
@@ -164,6 +168,7 @@ impl Status {
             drains: drains.drains,
             drains_kept: drains.kept,
             endpoints: endpoints.collect(),
+            gossip: admin.gossip.as_ref().map(|gossip| GossipRows::of(gossip, fleet)),
             bgp: speakers
                 .map(|((site, speaker), observers)| SpeakerRow {
                     site: site.map(site_name),
@@ -187,6 +192,7 @@ impl Status {
             drains,
             drains_kept,
             endpoints,
+            gossip,
             bgp,
             snapshot_at,
         } = self;
@@ -220,6 +226,9 @@ impl Status {
                 "\n{}\n",
                 table::text(endpoint_table(endpoints, color), width)
             ));
+        }
+        if let Some(gossip) = gossip {
+            text.push_str(&gossip.render(color, width));
         }
         for speaker in bgp {
             text.push_str(&format!(

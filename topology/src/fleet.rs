@@ -38,6 +38,8 @@ pub struct Fleet {
     pub guard: GuardPolicy,
     /// `[fleet] overflow`.
     pub overflow: OverflowPolicy,
+    /// `[fleet] gossip`; absent: each site judges by its own checks.
+    pub gossip: Option<GossipPolicy>,
     /// `[[site]]`
     pub sites: Vec<Site>,
     /// `[[check]]`
@@ -109,6 +111,19 @@ impl Default for OverflowPolicy {
     }
 }
 
+/// How the sites talk to each other, and come to one verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct GossipPolicy {
+    /// Port of the sites whose `gossip` address has none. UDP and TCP. Default 7946.
+    pub port: u16,
+    /// The file with the shared secret: one or two keys, one a line.
+    pub key_file: PathBuf,
+    /// An endpoint is down when more than this per cent of the weight says so. Default 50.
+    pub share: u8,
+    /// How long no other site must have had a word on an endpoint until a site's own check decides. Default 10 s.
+    pub own_after: Duration,
+}
+
 /// A point of presence.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Site {
@@ -130,6 +145,8 @@ pub struct Site {
     pub load: Option<u64>,
     /// How much nearer than it is `nearest` takes it to be.
     pub bias: Bias,
+    /// Where the other sites reach it, UDP and TCP; absent: it takes no part in the gossip.
+    pub gossip: Option<SocketAddr>,
 }
 
 /// Shifts a site's catchment under `nearest`. Positive: it takes more clients.

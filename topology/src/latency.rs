@@ -233,6 +233,7 @@ mod tests {
             capacity: None,
             load: None,
             bias: Bias::NONE,
+            gossip: None,
         }
     }
 

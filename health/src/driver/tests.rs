@@ -597,6 +597,7 @@ async fn over_real_sockets_a_dead_origin_is_taken_out_and_a_returned_one_taken_b
         judge,
         Commands::none(),
         3,
+        None,
         shutdown.clone(),
     );
     let task = tokio::spawn(async move { run.await.0 });

@@ -13,6 +13,10 @@ pub(super) fn needed(current: &Fleet, next: &Fleet, sites: &[Option<SiteId>], co
     compare("[dns]", &current.dns, &next.dns, &mut keys);
     compare("[bgp]", &current.bgp, &next.bgp, &mut keys);
     compare("[admin]", &current.admin, &next.admin, &mut keys);
+    let listens = |fleet: &Fleet| fleet.gossip.as_ref().map(|gossip| gossip.key_file.clone());
+    if listens(current) != listens(next) {
+        keys.push("`[fleet] gossip`".to_owned());
+    }
     if current.store != next.store {
         keys.push("`[fleet] store`".to_owned());
     }
@@ -37,6 +41,8 @@ pub(super) fn needed(current: &Fleet, next: &Fleet, sites: &[Option<SiteId>], co
             keys.push(format!("the place of `{}` in the list of `[[site]]`", old.name));
         } else if new.is_some_and(|new| new.router_id != old.router_id) {
             keys.push(format!("`router_id` of `[[site]]` {}", old.name));
+        } else if new.is_some_and(|new| new.gossip != old.gossip) {
+            keys.push(format!("`gossip` of `[[site]]` {}", old.name));
         }
     }
     let fault = |key| {

@@ -25,6 +25,7 @@ fn site(name: &str, latitude: f64, longitude: f64) -> Site {
         capacity: None,
         load: None,
         bias: Bias::NONE,
+        gossip: None,
     }
 }
 

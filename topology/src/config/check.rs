@@ -66,7 +66,14 @@ pub(super) fn fleet(
     );
 
     let general = sites::general(&cx, fleet);
-    let sites = sites::sites(&cx, site);
+    // A faulted table is as good as one that is written: one fault is not told twice.
+    let port = general
+        .as_ref()
+        .map(|general| general.gossip.as_ref().map(|(_, gossip)| gossip.port));
+    let sites = sites::sites(&cx, port.unwrap_or(Some(sites::DEFAULT_GOSSIP_PORT)), site);
+    if let (Ok(general), Ok(sites)) = (&general, &sites) {
+        sites::gossip_has_sites(sink, general, sites);
+    }
     let checks = checks::checks(&cx, check);
     let pool_spans: Vec<_> = pool.items.iter().map(|pool| pool.span.clone()).collect();
     let drafts: Vec<_> = (0..)
@@ -103,6 +110,7 @@ pub(super) fn fleet(
         latency,
         guard,
         overflow,
+        gossip,
         store,
     } = general?;
     nests?;
@@ -121,6 +129,7 @@ pub(super) fn fleet(
         latency,
         guard,
         overflow,
+        gossip: gossip.map(|(_, gossip)| gossip),
         sites: sites?,
         checks: checks?,
         pools,

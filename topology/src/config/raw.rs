@@ -36,6 +36,7 @@ pub(super) struct RawFleet<'d> {
     pub(super) latency: Field<&'d str>,
     pub(super) guard: Maybe<RawGuard>,
     pub(super) overflow: Maybe<RawOverflow>,
+    pub(super) gossip: Maybe<RawGossip<'d>>,
     pub(super) store: Field<&'d str>,
 }
 
@@ -64,12 +65,22 @@ pub(super) struct RawOverflow {
 }
 
 #[derive(Debug)]
+pub(super) struct RawGossip<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) port: Field<i128>,
+    pub(super) key_file: Needed<&'d str>,
+    pub(super) share: Field<i128>,
+    pub(super) own_after: Field<Duration>,
+}
+
+#[derive(Debug)]
 pub(super) struct RawSite<'d> {
     pub(super) name: Needed<&'d str>,
     pub(super) router_id: Field<&'d str>,
     pub(super) capacity: Field<i128>,
     pub(super) load: Field<i128>,
     pub(super) bias: Field<&'d str>,
+    pub(super) gossip: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -417,6 +428,13 @@ impl<'d> RawFleet<'d> {
                 band: table.get("band"),
                 settle: table.get("settle"),
             }),
+            gossip: table.table("gossip", &section::GOSSIP, |table| RawGossip {
+                span: table.span(),
+                port: table.get("port"),
+                key_file: table.need("key_file"),
+                share: table.get("share"),
+                own_after: table.get("own_after"),
+            }),
             store: table.get("store"),
         }
     }
@@ -430,6 +448,7 @@ impl<'d> RawSite<'d> {
             capacity: table.get("capacity"),
             load: table.get("load"),
             bias: table.get("bias"),
+            gossip: table.get("gossip"),
         }
     }
 }

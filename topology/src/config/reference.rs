@@ -17,7 +17,7 @@ pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
 pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
-pub(super) use fleet::{ADMIN, FLEET, GEO, GUARD, OVERFLOW, SITE};
+pub(super) use fleet::{ADMIN, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
 pub(super) use health::{CHECK, ENDPOINT, OUTLIER, PHI, POOL, WINDOW};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 
@@ -148,11 +148,12 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 28] = [
+static SECTIONS: [&Section; 29] = [
     &FLEET,
     &GEO,
     &GUARD,
     &OVERFLOW,
+    &GOSSIP,
     &SITE,
     &CHECK,
     &WINDOW,
@@ -270,6 +271,7 @@ mod tests {
             "[fleet] geo" => "[fleet.geo]\n".to_owned(),
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
             "[fleet] overflow" => "[fleet.overflow]\n".to_owned(),
+            "[fleet] gossip" => "[fleet.gossip]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
             "[[check]] window" => "[[check]]\n[check.window]\n".to_owned(),
             "[[check]] phi" => "[[check]]\n[check.phi]\n".to_owned(),

@@ -204,6 +204,7 @@ async fn over_real_sockets_the_end_of_a_process_is_the_verdict_of_the_same_momen
         judge,
         Commands::none(),
         3,
+        None,
         shutdown.clone(),
     );
     let task = tokio::spawn(async move { run.await.0 });

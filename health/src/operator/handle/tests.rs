@@ -35,7 +35,7 @@ impl World {
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
         let (operator, commands) = Operator::new(Arc::clone(&cell), &keeper);
         let stop = CancellationToken::new();
-        let driver = crate::run(fleet, Arc::clone(&cell), judge, commands, 1, stop.clone());
+        let driver = crate::run(fleet, Arc::clone(&cell), judge, commands, 1, None, stop.clone());
         let tasks = [
             tokio::spawn(async move { drop(driver.await) }),
             tokio::spawn(keeper.run(Arc::clone(&cell), stop.clone())),

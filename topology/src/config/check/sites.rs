@@ -1,18 +1,18 @@
 //! `[fleet]`, `[[site]]`, `[admin]`.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::context::{Context, Wire};
 use super::values;
 use crate::airports;
-use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGuard, RawOverflow, RawSite};
+use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGossip, RawGuard, RawOverflow, RawSite};
 use crate::config::read::{Field, List, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::list;
-use crate::{Admin, GeoFiles, GuardPolicy, OverflowPolicy, Site};
+use crate::{Admin, GeoFiles, GossipPolicy, GuardPolicy, OverflowPolicy, Site};
 
 /// What `[fleet]` says.
 pub(super) struct General {
@@ -21,6 +21,7 @@ pub(super) struct General {
     pub(super) latency: Option<PathBuf>,
     pub(super) guard: GuardPolicy,
     pub(super) overflow: OverflowPolicy,
+    pub(super) gossip: Option<(std::ops::Range<usize>, GossipPolicy)>,
     pub(super) store: Option<PathBuf>,
 }
 
@@ -31,6 +32,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         latency,
         guard,
         overflow,
+        gossip,
         store,
     }) = raw?
     else {
@@ -40,6 +42,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
             latency: None,
             guard: DEFAULT_GUARD,
             overflow: OverflowPolicy::default(),
+            gossip: None,
             store: None,
         });
     };
@@ -50,6 +53,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         Some(written) => overflow_policy(cx.sink, written),
         None => Ok(OverflowPolicy::default()),
     });
+    let gossip = gossip.and_then(|gossip| gossip.map(|raw| self::gossip(cx, raw)).transpose());
     let store = store_file(cx, store);
     let latency = latency.and_then(|file| file.map(|file| cx.file("latency", &file)).transpose());
     Ok(General {
@@ -58,6 +62,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         latency: latency?,
         guard: guard?,
         overflow: overflow?,
+        gossip: gossip?,
         store: store?,
     })
 }
@@ -184,16 +189,124 @@ fn policy(sink: &Sink<'_>, raw: RawGuard) -> Result<GuardPolicy, Reported> {
     })
 }
 
-pub(super) fn sites(cx: &Context<'_, '_>, raw: List<RawSite<'_>>) -> Result<Vec<Site>, Reported> {
+fn gossip(
+    cx: &Context<'_, '_>,
+    raw: RawGossip<'_>,
+) -> Result<(std::ops::Range<usize>, GossipPolicy), Reported> {
+    let RawGossip {
+        span,
+        port,
+        key_file,
+        share,
+        own_after,
+    } = raw;
+    let port = values::int(cx.sink, "port", port, 1..=u16::MAX, DEFAULT_GOSSIP_PORT);
+    let key_file = key_file.and_then(|file| cx.file("key_file", &file));
+    let share = values::int(cx.sink, "share", share, 0..=99, 50);
+    let range = Duration::ZERO..=Duration::from_hours(1);
+    let own_after = values::duration(cx.sink, "own_after", own_after, range, Duration::from_secs(10));
+    let policy = GossipPolicy {
+        port: port?,
+        key_file: key_file?,
+        share: share?,
+        own_after: own_after?,
+    };
+    Ok((span, policy))
+}
+
+pub(super) const DEFAULT_GOSSIP_PORT: u16 = 7946;
+
+/// Where a site hears; `port`: of `[fleet] gossip`, if it is written.
+fn gossip_address(
+    sink: &Sink<'_>,
+    field: Field<&str>,
+    port: Option<u16>,
+    taken: &mut HashMap<SocketAddr, usize>,
+) -> Result<Option<SocketAddr>, Reported> {
+    let Some(written) = field? else { return Ok(None) };
+    let text = *written.get_ref();
+    let parsed = match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, port.unwrap_or(DEFAULT_GOSSIP_PORT))),
+        Err(_) => text.parse::<SocketAddr>(),
+    };
+    let address = parsed.map_err(|_| {
+        sink.fault(
+            written.span(),
+            format!("`gossip` is {text:?}, which is no IP address"),
+            "write IP or IP:PORT, for example \"192.0.2.10:7946\" or \"[2001:db8::10]:7946\"",
+        )
+    })?;
+    values::usable(sink, "gossip", written.span(), address)?;
+    if port.is_none() {
+        return Err(sink.conflict(
+            written.span(),
+            "`gossip` of a site without `[fleet] gossip`: nobody would listen",
+            "add `gossip = { key_file = \"gossip.key\" }` to [fleet]",
+        ));
+    }
+    let line = sink.line(written.span().start);
+    match *taken.entry(address).or_insert(line) {
+        first if first == line => Ok(Some(address)),
+        first => Err(sink.conflict(
+            written.span(),
+            format!("`gossip` {address} is already the site's of line {first}"),
+            "give every site its own address or port",
+        )),
+    }
+}
+
+/// `[fleet] gossip` asks for somebody to talk to.
+pub(super) fn gossip_has_sites(sink: &Sink<'_>, general: &General, sites: &[Site]) {
+    let Some((span, _)) = &general.gossip else { return };
+    let addresses = || sites.iter().filter_map(|site| site.gossip);
+    let count = addresses().count();
+    let v4 = addresses().filter(SocketAddr::is_ipv4).count();
+    if v4 > 0 && v4 < count {
+        sink.conflict(
+            span.clone(),
+            format!(
+                "`gossip` between {v4} sites with IPv4 and {} with IPv6 addresses",
+                count - v4
+            ),
+            "write addresses of one family as `gossip` of all [[site]]: each site must reach each",
+        );
+    }
+    if count < 2 {
+        sink.conflict(
+            span.clone(),
+            format!(
+                "`gossip` with {count} of {} sites that have a `gossip` address",
+                sites.len()
+            ),
+            "write `gossip = \"IP:PORT\"` in two [[site]] or more, or remove `gossip` from [fleet]",
+        );
+    }
+}
+
+/// `port`: that of `[fleet] gossip`; `None` where it is not written.
+pub(super) fn sites(
+    cx: &Context<'_, '_>,
+    port: Option<u16>,
+    raw: List<RawSite<'_>>,
+) -> Result<Vec<Site>, Reported> {
     let List {
         span: _,
         items,
         whole,
     } = raw;
     let mut ids: HashMap<Ipv4Addr, usize> = HashMap::new();
+    let mut gossip: HashMap<SocketAddr, usize> = HashMap::new();
     let sites = items
         .into_iter()
-        .map(|raw| site(cx.sink, &mut ids, raw))
+        .map(|mut raw| {
+            let written = std::mem::replace(&mut raw.gossip, Ok(None));
+            let address = gossip_address(cx.sink, written, port, &mut gossip);
+            let site = site(cx.sink, &mut ids, raw)?;
+            Ok(Site {
+                gossip: address?,
+                ..site
+            })
+        })
         .collect();
     let sites = all(sites);
     whole?;
@@ -207,6 +320,7 @@ fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -
         capacity,
         load,
         bias,
+        gossip: _, // see `sites`
     } = raw;
     let capacity = values::optional_int(sink, "capacity", capacity, 1..=1_000_000_000_000_u64);
     let load = values::optional_int(sink, "load", load, 0..=1_000_000_000_000_u64);
@@ -241,6 +355,7 @@ fn site(sink: &Sink<'_>, ids: &mut HashMap<Ipv4Addr, usize>, raw: RawSite<'_>) -
         capacity: capacity?,
         load: load?,
         bias: bias?,
+        gossip: None,
     })
 }
 

@@ -62,6 +62,17 @@ pub(in crate::config) static FLEET: Section = Section {
             relation: "",
         },
         Key {
+            name: "gossip",
+            value: "table",
+            example: "{ key_file = \"gossip.key\" }",
+            default: "absent: each site judges by its own checks alone",
+            range: "",
+            about: "How the sites tell each other what they see, and come to one verdict; see \
+                    [`[fleet] gossip`](#fleet-gossip).",
+            cost: "",
+            relation: "Needs `gossip` of at least two sites, and `--site` at start.",
+        },
+        Key {
             name: "store",
             value: "string",
             example: "\"embedded:state/steer.redb\"",
@@ -210,6 +221,65 @@ pub(in crate::config) static GUARD: Section = Section {
     ],
 };
 
+pub(in crate::config) static GOSSIP: Section = Section {
+    title: "[fleet] gossip",
+    written: "gossip = { key_file = \"gossip.key\" }",
+    about: "Membership (SWIM) and observations between the sites, encrypted, over UDP and TCP. An endpoint of another \
+            site is then judged by all sites together; one of the own site by its own check, which waits for nobody. A \
+            site listens on its own `gossip` address, or, where the host does not have that address, on that port of all. \
+            Clocks may differ by a minute; more, and packets are refused.",
+    sample: "[fleet]\ngossip = { key_file = \"gossip.key\" }\n\n[[site]]\nname = \"fra\"\ngossip = \"192.0.2.10\"\n\n\
+             [[site]]\nname = \"nrt\"\ngossip = \"192.0.2.20:7946\"\n",
+    keys: &[
+        Key {
+            name: "port",
+            value: "whole number",
+            example: "7946",
+            default: "`7946`, as with other SWIM programs",
+            range: "1 to 65535",
+            about: "The port of the sites whose `gossip` address is written without one.",
+            cost: "",
+            relation: "",
+        },
+        Key {
+            name: "key_file",
+            value: "path",
+            example: "\"gossip.key\"",
+            default: REQUIRED,
+            range: "must exist; one or two lines, each 32 octets as 64 hexadecimal digits or as base64",
+            about: "The secret that all sites share. The first line seals what is sent, both open what comes. To change \
+                    it: add the new key as second line everywhere and reload, swap the lines everywhere and reload, \
+                    remove the old one and reload.",
+            cost: "Who has a key can say anything in the name of any site.",
+            relation: "",
+        },
+        Key {
+            name: "share",
+            value: "whole number",
+            example: "50",
+            default: "`50`: more than the half",
+            range: "0 to 99",
+            about: "An endpoint is down when more than this per cent of the weight of all who vote says so. Each continent \
+                    has the same weight. Whatever is written, two sites must say so, from two continents where two vote.",
+            cost: "More needs more sites to agree before anything goes; less believes the few.",
+            relation: "",
+        },
+        Key {
+            name: "own_after",
+            value: "duration",
+            example: "\"10s\"",
+            default: "`\"10s\"`: long enough for a restart of the others",
+            range: "0 s to 1 h",
+            about: "When no other site has had a word on an endpoint for so long, a site's own check decides; until then \
+                    the last verdict stays. A site that sees more than half of the others down (of two or more) is not \
+                    believed, not even by itself.",
+            cost: "Longer rides over longer gaps; in a fleet of two sites it is added to the time until the loss of the \
+                   other is acted upon.",
+            relation: "",
+        },
+    ],
+};
+
 pub(in crate::config) static SITE: Section = Section {
     title: "[[site]]",
     written: "[[site]]",
@@ -271,6 +341,16 @@ pub(in crate::config) static SITE: Section = Section {
                    than near ones.",
             relation: "Of the site and not of a name, so that all names draw the same borders and share their \
                        client classes. `latency` and `geofence` do not look at it.",
+        },
+        Key {
+            name: "gossip",
+            value: "string",
+            example: "\"192.0.2.10:7946\"",
+            default: "absent: the site takes no part in the gossip and has no vote",
+            range: "`IP` or `IP:PORT`; no two sites the same, and all of one family",
+            about: "Where the other sites reach it, by UDP and TCP.",
+            cost: "",
+            relation: "Needs `[fleet] gossip`, whose `port` is taken where none is written.",
         },
     ],
 };

@@ -1,0 +1,38 @@
+//! What the sites tell each other, and the verdict that they come to together.
+//!
+//! ```text
+//! own checks ─► observations ─► store ◄─► spread, pull, stream ◄─► the other sites
+//!                                 │              ▲
+//!                                 ▼              └ envelope (AEAD), membership (SWIM)
+//!                              quorum ─► verdicts on endpoints elsewhere ─► Judge
+//! ```
+//!
+//! [`Gossip`] is the whole of one site's end without sockets and clocks; [`driver`] carries its datagrams and streams.
+//! [`Agreement`] asks [`quorum`] what follows for each endpoint.
+
+pub mod agreement;
+pub mod core;
+pub(crate) mod desk;
+pub mod driver;
+pub mod keys;
+pub mod member;
+pub mod moment;
+pub mod observation;
+pub mod quorum;
+pub mod seal;
+pub mod site;
+pub mod spread;
+pub mod store;
+pub mod swim;
+pub mod wire;
+
+#[cfg(test)]
+mod sim;
+
+pub use self::agreement::Agreement;
+pub use self::core::{Action, Gossip, Own};
+pub use driver::{GossipHandle, GossipService, GossipSockets, GossipUnavailable, GossipView};
+pub use keys::{BadKeys, Keys};
+pub use moment::Moment;
+pub use seal::Dropped;
+pub use site::{Roster, SiteName};

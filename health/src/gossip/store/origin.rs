@@ -1,0 +1,154 @@
+//! What one site said.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::gossip::observation::{Key, Observation, Version};
+use crate::snapshot::Verdict;
+
+/// Most endpoints of one origin; more are not taken, and counted.
+pub const KEYS_MAX: usize = 65_536;
+
+/// Changes heard out of order that are remembered per origin; those beyond are pulled later.
+const BEYOND_MAX: usize = 1024;
+
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// Its newest start.
+    pub(super) epoch: u64,
+    /// Which of the changes since then are known.
+    pub(super) known: Known,
+    /// The newest beat of this start.
+    pub(super) beat: Option<(u64, Instant)>,
+    /// The newest beat of which every change was known: the change, and when its origin said so.
+    pub(super) confirmed: Option<(u64, Instant)>,
+    pub(super) held: HashMap<Key, Held>,
+    /// The same by change, for deltas. Of the newest start alone.
+    pub(super) by_number: BTreeMap<u64, Key>,
+}
+
+/// Changes that are known: all up to one, and some beyond it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) until: u64,
+    pub(super) beyond: BTreeSet<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) observation: Observation,
+    /// When its origin last stood by it, as far as this packet told.
+    pub(super) heard: Instant,
+}
+
+impl Known {
+    pub(super) fn extend(&mut self, after: u64, until: u64) {
+        if after <= self.until {
+            self.until = self.until.max(until);
+        } else if until - after <= (BEYOND_MAX - self.beyond.len().min(BEYOND_MAX)) as u64 {
+            self.beyond.extend(after + 1..=until);
+        }
+        let until = |known: &Self| known.until.saturating_add(1);
+        while let Some(first) = self.beyond.first().copied().filter(|first| *first <= until(self)) {
+            self.beyond.pop_first();
+            self.until = self.until.max(first);
+        }
+    }
+}
+
+impl Origin {
+    /// A later start forgets what is known of the changes of those before; what was said then stands until it expires.
+    pub(super) fn begin(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.known = Known::default();
+            self.by_number.clear();
+            (self.beat, self.confirmed) = (None, None);
+        }
+    }
+
+    pub(super) fn take(&mut self, key: Key, observation: Observation, heard: Instant) -> Taken {
+        let full = self.held.len() >= KEYS_MAX;
+        let current = observation.version.epoch == self.epoch;
+        let number = observation.version.number;
+        match self.held.get_mut(&key) {
+            None if full => return Taken::Refused,
+            None => {
+                self.held.insert(key, Held { observation, heard });
+            }
+            Some(held) if observation > held.observation => {
+                if held.observation.version.epoch == self.epoch {
+                    self.by_number.remove(&held.observation.version.number);
+                }
+                *held = Held { observation, heard };
+            }
+            Some(held) => {
+                if observation == held.observation {
+                    held.heard = held.heard.max(heard);
+                }
+                return Taken::Known;
+            }
+        }
+        if current {
+            self.by_number.insert(number, key);
+        }
+        Taken::New
+    }
+
+    /// Renews all that the newest beat speaks of, if all of it is known.
+    pub(super) fn confirm(&mut self) {
+        if let Some((number, heard)) = self.beat
+            && number <= self.known.until
+        {
+            self.confirmed = self.confirmed.max(Some((number, heard)));
+        }
+    }
+
+    pub(super) fn stood_by(&self, held: &Held) -> Instant {
+        let Version { epoch, number } = held.observation.version;
+        match self.confirmed {
+            Some((until, at)) if epoch == self.epoch && number <= until => at.max(held.heard),
+            Some(_) | None => held.heard,
+        }
+    }
+}
+
+pub(super) enum Taken {
+    New,
+    Known,
+    Refused,
+}
+
+impl Origin {
+    /// One of our own.
+    pub(super) fn say(
+        &mut self,
+        key: Key,
+        verdict: Verdict,
+        reason: String,
+        since: Timestamp,
+        now: Instant,
+    ) -> bool {
+        let version = Version {
+            epoch: self.epoch,
+            number: self.known.until.saturating_add(1),
+        };
+        // As it looks to the others.
+        let since = Timestamp::from_millisecond(since.as_millisecond()).unwrap_or(since);
+        let observation = Observation {
+            version,
+            verdict,
+            since,
+            reason,
+        };
+        match self.take(key, observation, now) {
+            Taken::New => {
+                self.known.extend(version.number - 1, version.number);
+                true
+            }
+            Taken::Known | Taken::Refused => false,
+        }
+    }
+}
