@@ -52,7 +52,7 @@ struct Voter {
 struct Subject {
     key: Key,
     stands: Verdict,
-    /// Since when no other site has a word.
+    /// Since when no other site has a word, and we are no suspect.
     alone_since: Option<Instant>,
 }
 
@@ -191,7 +191,9 @@ impl Subject {
         now: Instant,
     ) -> Option<(Verdict, String)> {
         let counts = |vote: &&Vote| vote.void.is_none();
-        if tally.votes.iter().filter(counts).any(|vote| vote.site != me) {
+        let others_speak = tally.votes.iter().filter(counts).any(|vote| vote.site != me);
+        // While we are suspect our own word is nothing to wait for; when we see again, the others are soon heard too.
+        if others_speak || own_is_suspect {
             self.alone_since = None;
         } else {
             self.alone_since.get_or_insert(now);
@@ -202,8 +204,7 @@ impl Subject {
             Ruling::Undecided => {
                 let is_alone = self.alone_since.is_some_and(|since| now >= since + own_after);
                 let own = tally.votes.iter().filter(counts).find(|vote| vote.site == me)?;
-                let decides = is_alone && !own_is_suspect;
-                decides.then(|| (own.verdict, format!("{} (no other site has a word)", own.reason)))
+                is_alone.then(|| (own.verdict, format!("{} (no other site has a word)", own.reason)))
             }
         }
     }

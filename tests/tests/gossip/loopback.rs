@@ -110,6 +110,12 @@ fn three_sites_agree_that_an_endpoint_is_down_and_show_the_votes() {
         steer.until("nrt down", |_| (fleet.verdict(site, 1) == "down").then_some(()));
     }
     println!("down at all three {:?} after it closed", closed.elapsed());
+    let all_say_so = |row: &serde_json::Value| row["site"] == "nrt" && row["down"] == 3;
+    steers[0].until("three votes", |_| {
+        let status = fleet.status(0).unwrap_or_default();
+        let votes = status["gossip"]["votes"].as_array().cloned().unwrap_or_default();
+        votes.iter().any(all_say_so).then_some(())
+    });
     let text = fleet.admins[0].done(&["status"]);
     assert!(text.contains("see it down"), "{text}");
     let status = fleet.status(0).unwrap();

@@ -187,6 +187,25 @@ fn without_gossip_a_site_keeps_what_it_knew_and_then_goes_by_its_own_check() {
 }
 
 #[test]
+fn a_site_that_sees_again_before_it_hears_again_changes_nothing() {
+    let mut fleets = Fleets::new(&WORLD, 10);
+    fleets.all_see_all_up();
+    fleets.world.cut = Box::new(|a, b| (a == 4) != (b == 4));
+    let others = || (0..6).filter(|site| *site != 4);
+    others().for_each(|of| fleets.see(4, of, Verdict::Down));
+    fleets.run_for(SECOND * 60);
+    assert_eq!(fleets.stands[4][..4], [Verdict::Up; 4]);
+    // Its checks succeed again one by one; the gossip comes a little later.
+    for of in others() {
+        fleets.see(4, of, Verdict::Up);
+        fleets.run_for(SECOND);
+    }
+    fleets.world.cut = Box::new(|_, _| false);
+    fleets.run_for(SECOND * 30);
+    assert_eq!(fleets.flaps, 0);
+}
+
+#[test]
 fn of_two_sites_the_one_that_is_left_goes_by_its_own_check() {
     let mut fleets = Fleets::new(&["DE", "JP"], 6);
     fleets.all_see_all_up();
