@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use steer_topology::{Continent, EndpointId, Fleet, SiteId};
+use steer_topology::{Continent, CountryCode, EndpointId, Fleet, SiteId};
 
 use super::core::Gossip;
 use super::observation::Key;
@@ -66,13 +66,13 @@ impl Agreement {
             Some(Voter {
                 id,
                 site: name_of(&fleet, id)?,
-                region: site.country_code().and_then(|country| country.continent()),
+                region: site.country_code().and_then(CountryCode::continent),
             })
         };
         let voters = (0..).zip(&fleet.sites).filter_map(voter).collect();
         let keys: Vec<_> = fleet.endpoint_ids().map(|id| Key::of(&fleet, id)).collect();
         let subject = |(id, key): (_, &Key)| {
-            is_agreed_on(&fleet, id, Some(local)).then(|| Subject {
+            is_agreed_on(&fleet, id, Some(local)).then_some(Subject {
                 key: *key,
                 stands: Verdict::Unknown,
                 alone_since: None,

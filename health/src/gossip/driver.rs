@@ -235,7 +235,7 @@ impl GossipService {
     fn send(&self, to: SocketAddr, octets: &[u8]) {
         match self.udp.try_send_to(octets, to) {
             Ok(sent) => {
-                metrics::counter!("steer_health_gossip_octets_total", "way" => "out").increment(sent as u64)
+                metrics::counter!("steer_health_gossip_octets_total", "way" => "out").increment(sent as u64);
             }
             Err(error) => {
                 metrics::counter!("steer_health_gossip_unsent_total").increment(1);
@@ -260,7 +260,7 @@ impl GossipService {
                     .spawn(stream::answer(stream, from, self.frames.clone()));
             }
             Ok(_) => {
-                metrics::counter!("steer_health_gossip_streams_total", "result" => "too-many").increment(1)
+                metrics::counter!("steer_health_gossip_streams_total", "result" => "too-many").increment(1);
             }
             Err(error) => {
                 // No file descriptor left: it would fail again at once.

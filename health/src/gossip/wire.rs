@@ -285,7 +285,6 @@ pub fn decode(mut from: &[u8]) -> Result<(&[u8], Vec<Item>), Dropped> {
     Ok((swim, items))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "a function for `map_err`")]
 fn short(_: bytes::TryGetError) -> Dropped {
     Dropped::Malformed
 }

@@ -33,7 +33,8 @@ fn ruling(votes: &[(&str, Continent, Verdict)]) -> Ruling {
 
 #[test]
 fn the_table_of_rulings() {
-    let rows: &[(&[(&str, Continent, Verdict)], Ruling)] = &[
+    type Row = (&'static [(&'static str, Continent, Verdict)], Ruling);
+    let rows: &[Row] = &[
         (&[], Ruling::Undecided),
         (&[("fra", EU, Up)], Ruling::Up),
         (&[("fra", EU, Down)], Ruling::Undecided),

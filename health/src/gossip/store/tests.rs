@@ -178,7 +178,7 @@ fn a_word_does_not_grow_younger_by_being_passed_on() {
     let later = |seconds| start + Duration::from_secs(seconds);
     let mut origin = Store::new(site("fra"), 5);
     origin.observe(Key(1), Verdict::Up, "", Timestamp::UNIX_EPOCH, start);
-    let mut hops = vec![
+    let mut hops = [
         Store::new(site("aaa"), 1),
         Store::new(site("bbb"), 1),
         Store::new(site("ccc"), 1),
