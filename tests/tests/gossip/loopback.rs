@@ -179,7 +179,7 @@ fn a_site_that_is_killed_is_gone_for_the_others_and_back_when_it_starts_again() 
     drop(victim);
     let killed = Instant::now();
     steers[0].until("one member gone", |_| (fleet.members(0, "up") == 1).then_some(()));
-    println!("gone {:?} after kill -9", killed.elapsed());
+    println!("not up (suspect or down) {:?} after kill -9", killed.elapsed());
     let mut again = fleet.start(2);
     let started = Instant::now();
     again.until("two other members", |_| {
