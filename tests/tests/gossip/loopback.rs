@@ -160,8 +160,8 @@ fn what_one_site_alone_sees_down_stays_up_for_all() {
     steers[0].until("the vote of jfk", |_| says_down(0));
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(15) {
-        for site in 0..3 {
-            assert_eq!(fleet.verdict(site, 1), "up", "{}", SITES[site]);
+        for (site, name) in SITES.iter().enumerate() {
+            assert_eq!(fleet.verdict(site, 1), "up", "{name}");
         }
     }
     for steer in steers {
