@@ -1,3 +1,5 @@
+mod octets;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
