@@ -2,7 +2,9 @@
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use steer_topology::Kind;
 
+use super::super::{Said, data};
 use super::*;
 use crate::reply::Transport;
 use crate::testing::NOW;
@@ -81,4 +83,17 @@ fn the_longest_text_is_whole_over_tcp_and_truncated_over_udp() {
     assert!(tcp.len() > 64 * 256);
     let tcp = Message::from_vec(&tcp).unwrap();
     assert_eq!((tcp.metadata.truncation, tcp.answers.len()), (false, 1));
+}
+
+/// A priority of 0 would make an alias of a service binding (RFC 9460 §2.4.1).
+#[test]
+fn places_end_with_the_greatest_priority() {
+    let said = |_| Said {
+        priority: None,
+        rest: Vec::new(),
+    };
+    let told: Vec<Said> = (0..=u16::MAX).map(said).collect();
+    let records = data(Kind::Https, &told);
+    assert_eq!(records.len(), usize::from(u16::MAX));
+    assert_eq!(records.last().unwrap(), &[0xff, 0xff]);
 }
