@@ -240,18 +240,20 @@ struct Notes<'t> {
 
 impl Steering for Notes<'_> {
     fn pick(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered> {
+        self.pick_extra(key, rtype)?; // for its scope
         let tables = self.tables;
-        let mut rng = SmallRng::seed_from_u64(0);
-        let (_, scope) = tables.pick(key, rtype, Locate::By(self.client), &mut rng)?;
-        self.scope = self.scope.max(scope);
         let parts = tables.parts(key, rtype).iter();
         let left: Option<Vec<Left>> = parts.map(|part| self.run(key, rtype, *part)).collect();
         tables.told(key, rtype, &left?)
     }
 
-    /// What only comes along is not explained.
-    fn pick_extra(&mut self, _: &[u8], _: RecordType) -> Option<Steered> {
-        None
+    /// What only comes along is not explained, but counts for the scope.
+    fn pick_extra(&mut self, key: &[u8], rtype: RecordType) -> Option<Steered> {
+        let mut rng = SmallRng::seed_from_u64(0);
+        let client = Locate::By(self.client);
+        let (steered, scope) = self.tables.pick(key, rtype, client, &mut rng)?;
+        self.scope = self.scope.max(scope);
+        Some(steered)
     }
 }
 

@@ -49,11 +49,15 @@ pub(crate) fn by_name(fleet: &Fleet, steer: &Steer, kind: Kind, list: &[Endpoint
             break;
         }
     }
-    let records: Vec<Vec<u8>> = (1..)
-        .zip(&told)
+    set(rtype_of(kind), ttl, &data(kind, &told), Vec::new())
+}
+
+/// What is beyond the last place is left out; no message holds as much.
+fn data(kind: Kind, told: &[Said]) -> Vec<Vec<u8>> {
+    (1..=u16::MAX)
+        .zip(told)
         .map(|(place, said)| said.record(kind, place))
-        .collect();
-    set(rtype_of(kind), ttl, &records, Vec::new())
+        .collect()
 }
 
 /// The one service binding of a name for itself. The addresses are those that its chain gives the same client.

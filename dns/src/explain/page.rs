@@ -94,7 +94,8 @@ const PAGES: [More; 15] = [
         inputs: "country or continent of the client and of the site.",
         example: "chain = [\"up\", \"geofence continent\", \"nearest\"]",
         golden: "geofence",
-        costs: "As wide as the class. A refusal (REFUSED, with extended error 18) is not cached at all.",
+        costs: "As wide as the class. A refusal (REFUSED, with extended error 18) is a failure to a resolver, which keeps it for \
+                some seconds, and may do so for all of its clients (RFC 9520).",
     },
     More {
         word: "weighted",

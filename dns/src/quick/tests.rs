@@ -19,8 +19,11 @@ const CLIENTS: [&str; 6] = [
     "2001:db8:64::81.169.145.1",
     "2001:200::1",
 ];
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 21] = [
     "www.example.com",
+    "app.example.com",
+    "q.wild2.example.com",
+    "wild2.example.com",
     "plain.example.com",
     "alias.example.com",
     "example.com",
@@ -39,12 +42,27 @@ const NAMES: [&str; 18] = [
     "example.net",
     ".",
 ];
-const TYPES: [u16; 12] = [1, 28, 16, 2, 6, 5, 15, 255, 43, 252, 41, 65_280];
+const TYPES: [u16; 16] = [1, 28, 16, 2, 6, 5, 15, 255, 43, 252, 41, 65_280, 33, 39, 64, 65];
 
 fn unsettled() -> Tables {
     let mut snapshot = Arc::unwrap_or_clone(snapshot(&fleet(&config("[\"up\"]", "")), &[]));
     snapshot.settled = false;
     compile(Arc::new(snapshot))
+}
+
+/// The usual world, where endpoints have names too.
+fn named(rest: &str) -> String {
+    config("[\"up\", \"nearest\"]", rest).replace(":443\"", ":443\", target = \"plain.example.com\"")
+}
+
+/// The same with one more name, an alias of another.
+fn alias(name: &str, of: &str) -> String {
+    let more = format!(
+        "[[pool]]\nname = \"alias\"\n\
+         endpoints = [{{ site = \"fra\", address = \"192.0.2.77:1\", target = \"{of}.example.com\" }}]\n\
+         [[steer]]\nname = \"{name}\"\npool = \"alias\"\ntype = \"cname\"\n"
+    );
+    named("") + &more
 }
 
 /// Chains that draw and that do not, states, and ways to talk.
@@ -94,6 +112,16 @@ fn engines() -> &'static [Engine] {
                 dns.max_udp_payload = 4096;
             }),
             set(tables_of(&many("[\"up\"]"), &[]), |dns| dns.max_udp_payload = 512),
+            set(
+                tables_of(
+                    &named("type = [\"address\", \"https\", \"svcb\", \"mx\", \"srv\"]"),
+                    &[],
+                ),
+                |_| (),
+            ),
+            // an alias that leads to a name of the zone, and one below which chains go on
+            set(tables_of(&alias("app.example.com", "plain"), &[]), |_| ()),
+            set(tables_of(&alias("*.wild2.example.com", "www"), &[]), |_| ()),
         ]
     })
 }

@@ -1,3 +1,5 @@
+mod octets;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -172,6 +174,26 @@ fn what_comes_along_narrows_the_scope_and_no_refusal_of_it_is_told() {
     let far = reply(&text, &[], "app.example.com.", HTTPS, 1);
     assert_eq!(far.metadata.response_code, ResponseCode::NoError);
     assert_eq!((far.answers.len(), far.additionals.len()), (1, 0));
+}
+
+#[test]
+fn explain_tells_the_scope_of_the_reply_with_what_comes_along() {
+    let text = typed(
+        "\"https\"",
+        "[\"failover\"]",
+        &format!("target = \"endpoint\"\n{FRA}"),
+    );
+    let tables = tables_of(&text, &[]);
+    let name: Name = "app.example.com".parse().unwrap();
+    let explained = tables.explain(ip(CLIENTS[0].0), &name);
+    let https = explained
+        .answers
+        .iter()
+        .find(|answer| answer.rtype == "HTTPS")
+        .unwrap();
+    let reply = reply(&text, &[], "app.example.com.", HTTPS, 0);
+    assert_eq!(Some(https.scope), scope(&reply));
+    assert_eq!(https.chains.len(), 1, "of the name that was asked for");
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! DNS over QUIC, RFC 9250: an endpoint, its connections, and one query with its reply on each of their streams.
 //!
-//! Bounds, per connection: [`STREAMS`] queries at a time, [`WINDOW`] octets of them that are not read, and as many of
-//! replies that are not taken. Without a query for `tcp_idle` it is closed; packets that keep it alive do not count.
+//! Bounds, per connection: [`STREAMS`] queries at a time of [`LONGEST`] octets each, [`WINDOW`] octets of them that are
+//! not read, and as many of replies that are not taken. Without a whole query for `tcp_idle` it is closed; packets that
+//! keep it alive do not count, nor do streams on which no query is whole.
 //!
 //! 0-RTT is off: what it saves, a connection that is kept open saves too, and nothing can be replayed.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::{
@@ -163,6 +165,8 @@ async fn converse(incoming: Incoming, config: ServerConfig, service: &Service) {
 /// Serves one connection until it must be closed.
 async fn serve(connection: &Connection, service: &Service) -> End {
     let mut queries = JoinSet::new();
+    let asked = Asked::default();
+    let begin = |send, receive| one(connection.clone(), send, receive, service.clone(), asked.clone());
     let mut deadline = Instant::now() + service.idle;
     loop {
         tokio::select! {
@@ -170,7 +174,7 @@ async fn serve(connection: &Connection, service: &Service) -> End {
             () = service.stop.cancelled() => break,
             stream = connection.accept_bi() => match stream {
                 Ok((send, receive)) => {
-                    queries.spawn(one(connection.clone(), send, receive, service.clone()));
+                    queries.spawn(begin(send, receive));
                 }
                 Err(error) => return ended(&error),
             },
@@ -180,14 +184,20 @@ async fn serve(connection: &Connection, service: &Service) -> End {
                 Ok(Err(end)) => return end,
                 Err(_) => return End::Error,
             },
-            // a query has its own bound; a connection without any is idle
-            () = tokio::time::sleep_until(deadline), if queries.is_empty() => return End::Idle,
+            () = tokio::time::sleep_until(deadline) => {
+                if asked.is_none() {
+                    return End::Idle;
+                }
+                deadline = Instant::now() + service.idle; // a reply that is not taken has a bound of its own
+            }
         }
     }
     // What has been received is answered.
     let deadline = Instant::now() + LAST_TURN;
-    while let Ok(Ok((send, receive))) = timeout(Duration::ZERO, connection.accept_bi()).await {
-        queries.spawn(one(connection.clone(), send, receive, service.clone()));
+    while Instant::now() < deadline
+        && let Ok(Ok((send, receive))) = timeout(Duration::ZERO, connection.accept_bi()).await
+    {
+        queries.spawn(begin(send, receive));
     }
     while let Ok(Some(_)) = timeout_at(deadline, queries.join_next()).await {}
     End::Shutdown
@@ -214,12 +224,37 @@ enum Outcome {
     GivenUp,
 }
 
+/// How many queries of a connection are whole and have not yet ended in a reply that is taken.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<AtomicUsize>);
+
+/// One of them while it lives.
+struct OneAsked(Asked);
+
+impl Asked {
+    fn one(self) -> OneAsked {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        OneAsked(self)
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for OneAsked {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One query. An error ends the connection.
 async fn one(
     connection: Connection,
     mut send: SendStream,
     mut receive: RecvStream,
     service: Service,
+    asked: Asked,
 ) -> Result<Outcome, End> {
     // RFC 9250 §4.2: a query is whole when its stream ends, and nothing follows it.
     let message = match timeout(service.idle, receive.read_to_end(LONGEST)).await {
@@ -237,6 +272,7 @@ async fn one(
         }
     };
     let query = query(&message).ok_or(End::Nonsense)?;
+    let _asked = asked.one();
     // the client may have moved since the handshake
     let client = connection.remote_address().ip();
     let reply = super::answer(&service.engine, query, client, Transport::Quic).ok_or(End::Nonsense)?;

@@ -273,8 +273,8 @@ fn a_connection_without_a_query_is_closed_though_it_is_kept_alive() {
         ..Limits::default()
     });
     quic.block_on(async {
-        let connection = quic.connect().await;
         let began = Instant::now();
+        let connection = quic.connect().await;
         // packets that mean nothing, sooner than the idle time of QUIC itself
         let (mut dangling, _receive) = connection.open_bi().await.unwrap();
         let close = loop {
@@ -289,6 +289,33 @@ fn a_connection_without_a_query_is_closed_though_it_is_kept_alive() {
         };
         assert_eq!(close.error_code, VarInt::from_u32(0), "DOQ_NO_ERROR");
         assert!(began.elapsed() >= Duration::from_secs(2));
+    });
+}
+
+#[test]
+fn streams_that_never_become_queries_keep_no_connection_open() {
+    let quic = Quic::with(Limits {
+        tcp_idle: Duration::from_secs(1),
+        ..Limits::default()
+    });
+    quic.block_on(async {
+        let connection = quic.connect().await;
+        let began = Instant::now();
+        let mut open = Vec::new();
+        let close = loop {
+            if let Ok((mut send, receive)) = connection.open_bi().await {
+                let _ = send.write_all(&[0, 33]).await;
+                open.push((send, receive));
+            }
+            if let Ok(close) = tokio::time::timeout(Duration::from_millis(200), connection.closed()).await {
+                break close;
+            }
+            assert!(began.elapsed() < LIMIT, "still open");
+        };
+        let ConnectionError::ApplicationClosed(close) = close else {
+            panic!("{close:?}")
+        };
+        assert_eq!(close.error_code, VarInt::from_u32(0), "DOQ_NO_ERROR");
     });
 }
 

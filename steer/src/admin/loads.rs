@@ -17,6 +17,9 @@ use super::{Admin, failed};
 /// How long a figure counts where nothing is said.
 const LEASE: Duration = Duration::from_secs(60);
 
+/// Requests per second, as for `load` and `capacity` of a site: more is a slip, and shares are not reckoned with it.
+const MOST: u64 = 1_000_000_000_000;
+
 /// What `POST` wants.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +124,9 @@ impl LoadRequest {
             time,
             author,
         } = self;
+        if let Some(beyond) = per_second.filter(|per_second| *per_second > MOST) {
+            return Err(format!("`per_second` is {beyond}; write 0 to {MOST}"));
+        }
         let lease = match time {
             None => LEASE,
             Some(text) => steer_topology::parse_duration(&text).ok_or_else(|| {
@@ -133,5 +139,29 @@ impl LoadRequest {
             lease,
             author,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(per_second: u64) -> Result<LoadOrder, String> {
+        let request = LoadRequest {
+            site: "fra".to_owned(),
+            per_second: Some(per_second),
+            time: None,
+            author: "ana".to_owned(),
+        };
+        request.order()
+    }
+
+    #[test]
+    fn a_figure_has_the_bound_that_the_configuration_has() {
+        assert_eq!(order(MOST).unwrap().per_second, Some(MOST));
+        assert_eq!(
+            order(u64::MAX).unwrap_err(),
+            "`per_second` is 18446744073709551615; write 0 to 1000000000000"
+        );
     }
 }
