@@ -106,7 +106,9 @@ struct Ledger {
     up: Option<SessionId>,
     path: PathState,
     strict: bool,
-    /// Both sides may have set the N bit.
+    /// We set the N bit where we can.
+    offers_hard: bool,
+    /// Both sides may have set it.
     hard: bool,
 }
 
@@ -121,8 +123,20 @@ impl Ledger {
             up: None,
             path: PathState::Unknown,
             strict: config.strict_bfd,
+            offers_hard: config.graceful_restart.is_some_and(|offer| offer.notification),
             hard: theirs && config.graceful_restart.is_some_and(|offer| offer.notification),
         }
+    }
+
+    fn hear(&mut self, id: SessionId, message: &[u8]) -> Event {
+        let frame = frame(message);
+        self.heard.entry(id).or_default().push(frame.kind);
+        // Any message may be an OPEN that says other things than the usual one.
+        if let Ok(wire::Message::Open(open)) = wire::decode(&frame, Context::default()) {
+            let restart = open.capabilities.graceful_restart;
+            self.hard |= self.offers_hard && restart.is_some_and(|restart| restart.notification);
+        }
+        Event::Frame(id, frame)
     }
 
     fn open(&mut self, id: SessionId) {
@@ -206,11 +220,6 @@ impl Ledger {
 fn take(step: Step, bench: &mut Bench, ledger: &mut Ledger, open: &Open) -> Vec<Action> {
     let newest = ledger.opened.last().map_or(0, |id| id.0);
     let id = |back: u64| SessionId(newest.saturating_sub(back));
-    let mut hear = |id: SessionId, message: &[u8]| {
-        let frame = frame(message);
-        ledger.heard.entry(id).or_default().push(frame.kind);
-        Event::Frame(id, frame)
-    };
     let event = match step {
         Step::Accept => {
             if let Ok(id) = bench.machine.accept(bench.now) {
@@ -228,9 +237,9 @@ fn take(step: Step, bench: &mut Bench, ledger: &mut Ledger, open: &Open) -> Vec<
         Step::Recovered => Event::Recovered,
         Step::Connected(back) => Event::Connected(id(back)),
         Step::Lost(back) => Event::Lost(id(back), "cut".to_owned()),
-        Step::Message(back, message) => hear(id(back), &message),
-        Step::GoodOpen(back) => hear(id(back), &wire::encode_open(open)),
-        Step::Keepalive(back) => hear(id(back), &wire::encode_keepalive()),
+        Step::Message(back, message) => ledger.hear(id(back), &message),
+        Step::GoodOpen(back) => ledger.hear(id(back), &wire::encode_open(open)),
+        Step::Keepalive(back) => ledger.hear(id(back), &wire::encode_keepalive()),
         Step::Garbage(back) => {
             let malformed = Malformed::new(Reason::ConnectionNotSynchronized, &[], "garbage");
             Event::Malformed(id(back), malformed)
