@@ -1,46 +1,69 @@
 //! Which endpoints the last snapshots changed, so that who saw one of them need not compare all.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
+use std::iter::successors;
 use std::sync::Arc;
 
 use steer_topology::EndpointId;
 
-/// Snapshots that are remembered. Who is further behind compares everything.
+/// Snapshots that are remembered at least. Who is further behind compares everything.
 const LENGTH: usize = 32;
 
 /// What the last snapshots changed. Empty: nothing is known, and everything is compared.
+///
+/// Each shares with the one before it all that is older: to go one on costs the same however much is remembered.
 #[derive(Debug, Clone, Default)]
-pub struct Trail(VecDeque<Step>);
+pub struct Trail(Option<Arc<Step>>);
 
 /// From one snapshot to the next.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Step {
     /// The number of the snapshot before.
     before: u64,
     /// At least all that differ.
     touched: Arc<[EndpointId]>,
+    /// How many there are with this one: twice [`LENGTH`] at most.
+    depth: usize,
+    older: Option<Arc<Step>>,
 }
 
 impl Trail {
     /// One snapshot on: `touched` are at least the endpoints that differ from the snapshot with number `before`.
     #[must_use]
     pub fn next(&self, before: u64, touched: impl IntoIterator<Item = EndpointId>) -> Self {
-        let mut steps = self.0.clone();
-        if steps.len() == LENGTH {
-            steps.pop_front();
-        }
-        steps.push_back(Step {
+        let is_long = self.0.as_ref().is_some_and(|step| step.depth >= 2 * LENGTH);
+        let older = if is_long { self.cut() } else { self.clone() };
+        older.then(before, touched.into_iter().collect())
+    }
+
+    fn then(self, before: u64, touched: Arc<[EndpointId]>) -> Self {
+        Self(Some(Arc::new(Step {
             before,
-            touched: touched.into_iter().collect(),
-        });
-        Self(steps)
+            touched,
+            depth: self.0.as_ref().map_or(0, |step| step.depth) + 1,
+            older: self.0,
+        })))
+    }
+
+    /// The newest [`LENGTH`] steps.
+    fn cut(&self) -> Self {
+        let newest: Vec<_> = self.steps().take(LENGTH).collect();
+        let oldest_first = newest.into_iter().rev();
+        oldest_first.fold(Self::default(), |trail, step| {
+            trail.then(step.before, Arc::clone(&step.touched))
+        })
+    }
+
+    /// Newest first.
+    fn steps(&self) -> impl Iterator<Item = &Step> {
+        successors(self.0.as_deref(), |step| step.older.as_deref())
     }
 
     /// At least all endpoints that differ from the snapshot with number `before`, in order; `None` where that is not
     /// known.
     pub(crate) fn since(&self, before: u64) -> Option<BTreeSet<EndpointId>> {
-        let first = self.0.iter().position(|step| step.before == before)?;
-        let steps = self.0.iter().skip(first);
+        let count = self.steps().position(|step| step.before == before)? + 1;
+        let steps = self.steps().take(count);
         Some(steps.flat_map(|step| step.touched.iter().copied()).collect())
     }
 }
@@ -61,7 +84,10 @@ mod tests {
         assert_eq!(since(&trail, 5), Some(ids(&[1, 2])));
         assert_eq!(since(&trail, 3), None);
         assert_eq!(since(&trail, 7), None, "nothing is known of what comes");
-        let long = (7..7 + LENGTH as u64).fold(trail, |trail, before| trail.next(before, ids(&[9])));
-        assert_eq!((since(&long, 6), since(&long, 7)), (None, Some(ids(&[9]))));
+        let end = 7 + 5 * LENGTH as u64;
+        let long = (7..end).fold(trail, |trail, before| trail.next(before, ids(&[9])));
+        assert_eq!(since(&long, 6), None);
+        assert!((end - LENGTH as u64..end).all(|before| since(&long, before) == Some(ids(&[9]))));
+        assert!(long.steps().count() <= 2 * LENGTH);
     }
 }
