@@ -1,8 +1,5 @@
 //! The seeds of the fuzz targets as ordinary tests, so that what once failed is tried on every run.
 
-use std::fs;
-use std::path::Path;
-
 #[expect(
     clippy::panic,
     clippy::expect_used,
@@ -29,22 +26,15 @@ mod bfd_packet;
 #[path = "../../fuzz/src/bfd_events.rs"]
 mod bfd_events;
 
-/// Name and octets of each seed; an empty folder would prove nothing.
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fuzz/seeds")
-        .join(target);
-    let files = fs::read_dir(&folder)
-        .expect("the folder of the seeds")
-        .map(|file| file.expect("a file"));
-    let seeds = files.map(|file| {
-        let name = file.file_name().to_string_lossy().into_owned();
-        (name, fs::read(file.path()).expect("a seed"))
-    });
-    let seeds: Vec<_> = seeds.collect();
-    assert!(!seeds.is_empty(), "{}", folder.display());
-    seeds
-}
+#[expect(
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "shared by the tests of three crates"
+)]
+#[path = "../../fuzz/src/seeds.rs"]
+mod seeds;
+
+use seeds::seeds;
 
 #[test]
 fn message_seeds_pass() {

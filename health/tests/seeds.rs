@@ -1,28 +1,18 @@
 //! The seeds of the fuzz targets as ordinary tests, so that what once failed is tried on every run.
 
-use std::fs;
-use std::path::Path;
-
 #[expect(clippy::expect_used, unreachable_pub, reason = "the body of a fuzz target")]
 #[path = "../../fuzz/src/gossip_packet.rs"]
 mod gossip_packet;
 
-/// Name and octets of each seed; an empty folder would prove nothing.
-fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fuzz/seeds")
-        .join(target);
-    let files = fs::read_dir(&folder)
-        .expect("the folder of the seeds")
-        .map(|file| file.expect("a file"));
-    let seeds = files.map(|file| {
-        let name = file.file_name().to_string_lossy().into_owned();
-        (name, fs::read(file.path()).expect("a seed"))
-    });
-    let seeds: Vec<_> = seeds.collect();
-    assert!(!seeds.is_empty(), "{}", folder.display());
-    seeds
-}
+#[expect(
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "shared by the tests of three crates"
+)]
+#[path = "../../fuzz/src/seeds.rs"]
+mod seeds;
+
+use seeds::seeds;
 
 #[test]
 fn gossip_packet_seeds_pass() {
