@@ -6,7 +6,17 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use steer_topology::{Check, Endpoint};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+
+use super::tls::{self, Tls};
+use super::{Progress, Stage};
+use crate::outcome::Outcome;
+
+/// Octets both ways, whatever is below.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Where to, and where from.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +32,27 @@ impl Dial {
             address,
             source: check.and_then(|check| check.source.to(address)),
         }
+    }
+
+    /// A connection to talk over, through TLS where that is asked for; else the outcome of the probe.
+    pub(super) async fn open(
+        &self,
+        tls: Option<&Tls>,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<Box<dyn Stream>, Outcome> {
+        let stream = self.connect().await;
+        let stream = stream.map_err(|error| Outcome::of_io_error(&error, timeout))?;
+        let stream: Box<dyn Stream> = match tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                progress.wait_for(Stage::Handshake);
+                let shaken = tls.shake(stream).await;
+                Box::new(shaken.map_err(|error| tls::of_error(&error, timeout))?.0)
+            }
+        };
+        progress.wait_for(Stage::Answer);
+        Ok(stream)
     }
 
     /// A connection that is closed with a reset when dropped: no `TIME_WAIT` of ours stays behind.

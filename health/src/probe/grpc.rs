@@ -10,11 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use steer_topology::GrpcCheck;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::dial::Dial;
+use super::Progress;
+use super::dial::{Dial, Stream};
 use super::tls::{self, Tls};
-use super::{Progress, Stage};
 use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
 
 /// One gRPC server.
@@ -41,38 +40,20 @@ impl Grpc {
     }
 
     pub(super) async fn probe(&self, timeout: Duration, progress: &Progress) -> Outcome {
-        let stream = match self.dial.connect().await {
-            Ok(stream) => stream,
-            Err(error) => return Outcome::of_io_error(&error, timeout),
-        };
-        let Some(tls) = &self.tls else {
-            progress.wait_for(Stage::Answer);
-            return self.over(stream, timeout).await;
-        };
-        progress.wait_for(Stage::Handshake);
-        match tls.shake(stream).await {
-            Ok((stream, _)) => {
-                progress.wait_for(Stage::Answer);
-                self.over(stream, timeout).await
-            }
-            Err(error) => tls::of_error(&error, timeout),
+        match self.dial.open(self.tls.as_ref(), timeout, progress).await {
+            Ok(stream) => self.over(stream, timeout).await,
+            Err(outcome) => outcome,
         }
     }
 
-    async fn over<S>(&self, stream: S, timeout: Duration) -> Outcome
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn over(&self, stream: Box<dyn Stream>, timeout: Duration) -> Outcome {
         match self.call(stream).await {
             Ok(reply) => self.judge(&reply),
             Err(error) => of_h2_error(&error, timeout),
         }
     }
 
-    async fn call<S>(&self, stream: S) -> Result<Reply, h2::Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn call(&self, stream: Box<dyn Stream>) -> Result<Reply, h2::Error> {
         let (sender, connection) = h2::client::handshake(stream).await?;
         let mut connection = std::pin::pin!(connection);
         let mut exchange = std::pin::pin!(self.exchange(sender));

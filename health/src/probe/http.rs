@@ -14,9 +14,8 @@ use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use regex::bytes::Regex;
 use steer_topology::{BodyRule, HttpCheck};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::dial::Dial;
+use super::dial::{Dial, Stream};
 use super::tls::{self, Tls};
 use super::value::Value;
 use super::{Progress, Stage};
@@ -106,29 +105,14 @@ impl Http {
                 Err(_) => progress.wait_for(Stage::Anything),
             }
         }
-        let stream = match self.dial.connect().await {
-            Ok(stream) => stream,
-            Err(error) => return Outcome::of_io_error(&error, timeout),
-        };
-        let Some(tls) = &self.tls else {
-            progress.wait_for(Stage::Answer);
-            return self.over(stream, timeout).await;
-        };
-        progress.wait_for(Stage::Handshake);
-        match tls.shake(stream).await {
-            Ok((stream, _)) => {
-                progress.wait_for(Stage::Answer);
-                self.over(stream, timeout).await
-            }
-            Err(error) => tls::of_error(&error, timeout),
+        match self.dial.open(self.tls.as_ref(), timeout, progress).await {
+            Ok(stream) => self.over(stream, timeout).await,
+            Err(outcome) => outcome,
         }
     }
 
     /// One request over a fresh connection.
-    async fn over<S>(&self, stream: S, timeout: Duration) -> Outcome
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn over(&self, stream: Box<dyn Stream>, timeout: Duration) -> Outcome {
         let mut builder = http1::Builder::new();
         let handshake = builder
             .max_buf_size(HEAD_MAX)
@@ -188,13 +172,10 @@ impl Http {
 }
 
 /// Drives the connection as long as the exchange on it goes on. Where the connection ends first, its own error says why.
-async fn beside<S, T>(
-    mut connection: Connection<TokioIo<S>, Empty<Bytes>>,
+async fn beside<T>(
+    mut connection: Connection<TokioIo<Box<dyn Stream>>, Empty<Bytes>>,
     exchange: impl Future<Output = Result<T, hyper::Error>>,
-) -> Result<T, hyper::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) -> Result<T, hyper::Error> {
     let mut exchange = std::pin::pin!(exchange);
     let mut ended = None;
     loop {

@@ -138,11 +138,8 @@ pub(super) async fn drain(
     State(admin): State<Admin>,
     request: Result<Json<DrainRequest>, JsonRejection>,
 ) -> Response {
-    let order = match request.map_err(|rejection| (rejection.status(), rejection.body_text())) {
-        Ok(Json(request)) => match request.order() {
-            Ok(order) => order,
-            Err(error) => return failed(StatusCode::BAD_REQUEST, error),
-        },
+    let order = match understood(request, DrainRequest::order) {
+        Ok(order) => order,
         Err((status, error)) => return failed(status, error),
     };
     match admin.operator.drain(order).await {
@@ -202,6 +199,15 @@ impl DrainRequest {
             force,
         })
     }
+}
+
+/// The order in the body of a request, or what is wrong with it.
+pub(super) fn understood<R, O>(
+    request: Result<Json<R>, JsonRejection>,
+    order: impl FnOnce(R) -> Result<O, String>,
+) -> Result<O, (StatusCode, String)> {
+    let Json(request) = request.map_err(|rejection| (rejection.status(), rejection.body_text()))?;
+    order(request).map_err(|error| (StatusCode::BAD_REQUEST, error))
 }
 
 pub(super) fn refuse(refused: &Refused) -> Response {

@@ -5,13 +5,12 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use steer_health::{Load, LoadOrder};
 
-use super::drains::refuse;
+use super::drains::{refuse, understood};
 use super::{Admin, failed};
 
 /// How long a figure counts where nothing is said.
@@ -99,11 +98,8 @@ pub(super) async fn tell(
     State(admin): State<Admin>,
     request: Result<Json<LoadRequest>, JsonRejection>,
 ) -> Response {
-    let order = match request.map_err(|rejection| (rejection.status(), rejection.body_text())) {
-        Ok(Json(request)) => match request.order() {
-            Ok(order) => order,
-            Err(error) => return failed(StatusCode::BAD_REQUEST, error),
-        },
+    let order = match understood(request, LoadRequest::order) {
+        Ok(order) => order,
         Err((status, error)) => return failed(status, error),
     };
     match admin.operator.load(order).await {
