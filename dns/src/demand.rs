@@ -14,6 +14,8 @@
 //! others by what they have free below `enter`, and below their capacity only where that is not enough. As long as all
 //! together have room, none is sent more than it can serve.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use steer_health::Snapshot;
@@ -68,6 +70,52 @@ fn is_asked_for(fleet: &Fleet) -> bool {
 impl Demand {
     /// As it is written, and as far as it is counted already.
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let first = Self::written(snapshot);
+        match first.is_asked_for {
+            true => first.looked_at(snapshot).unwrap_or(first),
+            false => first,
+        }
+    }
+
+    /// After a reload. What is known of a site is known of the one by its name: what is counted now came by the shares
+    /// of before, and says nothing without them.
+    pub(crate) fn renewed(&self, before: &Fleet, snapshot: &Snapshot) -> Self {
+        let mut next = Self::written(snapshot);
+        if !(self.is_asked_for && next.is_asked_for) {
+            return Self::new(snapshot);
+        }
+        let known: HashMap<&str, &Figure> = before
+            .sites
+            .iter()
+            .map(|site| site.name.as_str())
+            .zip(&self.figures)
+            .collect();
+        for (figure, site) in next.figures.iter_mut().zip(&snapshot.fleet.sites) {
+            if let Some(old) = known.get(site.name.as_str()).filter(|old| old.room.is_counted) {
+                let capacity = figure.room.capacity;
+                figure.room = Room { capacity, ..old.room };
+                figure.sheds = old.sheds;
+            }
+        }
+        next.share_out(snapshot);
+        let names = |fleet: &Fleet| {
+            fleet
+                .sites
+                .iter()
+                .map(|site| site.name.clone())
+                .collect::<Vec<_>>()
+        };
+        let is_same = names(before) == names(&snapshot.fleet) && !next.shares_differ(self);
+        next.settled_at = if is_same {
+            self.settled_at
+        } else {
+            settled_at(snapshot)
+        };
+        next
+    }
+
+    /// As it is written.
+    fn written(snapshot: &Snapshot) -> Self {
         let fleet = &snapshot.fleet;
         let mut figures: Box<[Figure]> = fleet
             .sites
@@ -86,14 +134,10 @@ impl Demand {
                 figure.serving += 1;
             }
         }
-        let first = Self {
+        Self {
             is_asked_for,
             figures,
             settled_at: Timestamp::MIN,
-        };
-        match is_asked_for {
-            true => first.looked_at(snapshot).unwrap_or(first),
-            false => first,
         }
     }
 

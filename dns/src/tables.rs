@@ -86,9 +86,33 @@ impl Tables {
         classes: Arc<Classes>,
         geography: Option<Arc<Geography>>,
     ) -> Self {
+        let demand = Demand::new(&snapshot);
+        Self::compile_with(demand, snapshot, zones, classes, geography)
+    }
+
+    /// The same after a reload: what `overflow` knows of the sites stays known.
+    #[must_use]
+    pub fn compile_after(
+        before: &Self,
+        snapshot: Arc<Snapshot>,
+        zones: Arc<Zones>,
+        classes: Arc<Classes>,
+        geography: Option<Arc<Geography>>,
+    ) -> Self {
+        let demand = before.demand.renewed(&before.snapshot.fleet, &snapshot);
+        Self::compile_with(demand, snapshot, zones, classes, geography)
+    }
+
+    fn compile_with(
+        demand: Demand,
+        snapshot: Arc<Snapshot>,
+        zones: Arc<Zones>,
+        classes: Arc<Classes>,
+        geography: Option<Arc<Geography>>,
+    ) -> Self {
         let fleet = Arc::clone(&snapshot.fleet);
         let eyes = Arc::new(Eyes::new(&classes, fleet.sites.len()));
-        let demand = Arc::new(Demand::new(&snapshot));
+        let demand = Arc::new(demand);
         let ground = Ground {
             snapshot: &snapshot,
             demand: &demand,
@@ -128,12 +152,12 @@ impl Tables {
 
     /// The tables of a later snapshot. Where it speaks of the same fleet, only plans are made anew of which an
     /// endpoint changed; what was last known to be good is kept. For another fleet with zones or sites of its own
-    /// use [`Tables::compile`].
+    /// use [`Tables::compile_after`].
     #[must_use]
     pub fn next(&self, snapshot: Arc<Snapshot>) -> Self {
         if !Arc::ptr_eq(&self.snapshot.fleet, &snapshot.fleet) {
             let (zones, classes) = (Arc::clone(&self.zones), Arc::clone(&self.classes));
-            return Self::compile(snapshot, zones, classes, self.geography.clone());
+            return Self::compile_after(self, snapshot, zones, classes, self.geography.clone());
         }
         let changed = snapshot.changed_since(&self.snapshot);
         let demand = match self.demand.next(&self.snapshot, &snapshot, &changed) {

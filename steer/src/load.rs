@@ -120,6 +120,17 @@ impl Loaded {
         )
     }
 
+    /// The same after a reload: `before` knows what was counted.
+    pub(crate) fn tables_after(&self, before: &Tables, snapshot: Arc<Snapshot>) -> Tables {
+        Tables::compile_after(
+            before,
+            snapshot,
+            Arc::clone(&self.zones),
+            Arc::clone(&self.classes),
+            self.geography.clone(),
+        )
+    }
+
     /// The site that `--site` names.
     pub(crate) fn local_site(&self, name: Option<&str>) -> Result<Option<SiteId>, Failure> {
         self.fleet

@@ -32,22 +32,28 @@ struct World {
     changes: usize,
 }
 
+/// Of a fleet with these sites and their capacities, an endpoint at each, all up.
+fn snapshot_of(sites: &[(&str, u64)]) -> Snapshot {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for (code, capacity) in sites {
+        write!(text, "[[site]]\nname = \"{code}\"\ncapacity = {capacity}\n").unwrap();
+    }
+    text.push_str("[[pool]]\nname = \"web\"\nendpoints = [\n");
+    for (n, (code, _)) in sites.iter().enumerate() {
+        writeln!(text, "{{ site = \"{code}\", address = \"198.51.100.{n}:443\" }},").unwrap();
+    }
+    text.push_str("]\n[[zone]]\nname = \"example.com\"\nfile = \"example.com.zone\"\n[[steer]]\n");
+    text.push_str(
+        "name = \"www.example.com\"\npool = \"web\"\nchain = [\"up\", \"nearest\", \"overflow\"]\n",
+    );
+    Arc::unwrap_or_clone(snapshot(&fleet(&text), &[]))
+}
+
 impl World {
     fn new(capacities: &[u64], truth: &[f64], noise: f64, seed: u64) -> Self {
-        use std::fmt::Write as _;
-        let mut text = String::new();
-        for (code, capacity) in CODES.iter().zip(capacities) {
-            write!(text, "[[site]]\nname = \"{code}\"\ncapacity = {capacity}\n").unwrap();
-        }
-        text.push_str("[[pool]]\nname = \"web\"\nendpoints = [\n");
-        for (n, (code, _)) in CODES.iter().zip(capacities).enumerate() {
-            writeln!(text, "{{ site = \"{code}\", address = \"198.51.100.{n}:443\" }},").unwrap();
-        }
-        text.push_str("]\n[[zone]]\nname = \"example.com\"\nfile = \"example.com.zone\"\n[[steer]]\n");
-        text.push_str(
-            "name = \"www.example.com\"\npool = \"web\"\nchain = [\"up\", \"nearest\", \"overflow\"]\n",
-        );
-        let snapshot = Arc::unwrap_or_clone(snapshot(&fleet(&text), &[]));
+        let sites: Vec<_> = CODES.into_iter().zip(capacities.iter().copied()).collect();
+        let snapshot = snapshot_of(&sites);
         let demand = Demand::new(&snapshot);
         let followed = std::iter::repeat_n(demand.shares(), LAG + 1).collect();
         Self {
@@ -294,6 +300,41 @@ fn a_lease_that_ends_gives_the_site_back_its_written_load_but_a_lost_site_keeps_
         (0, false),
         "nothing is written"
     );
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_of_each_site_by_its_name() {
+    let mut world = World::new(&[100, 100, 100], &[150.0, 20.0, 40.0], 0.0, 1);
+    (0..60).for_each(|_| world.tick());
+    world.set(2, false);
+    (0..60).for_each(|_| world.tick());
+    let before = [0, 1, 2].map(|site| world.demand.room(SiteId(site)));
+    assert!(before[0].load > 140 && before[2].load > 30, "{before:?}");
+
+    // The same sites in another order, and a new one; the lost one is still lost.
+    let mut next = snapshot_of(&[("jfk", 100), ("lhr", 100), ("nrt", 100), ("fra", 120)]);
+    (next.number, next.at) = (world.snapshot.number + 1, world.snapshot.at + TICK);
+    next.endpoints[0].service = Service::Out;
+    next.loads = [None, None, Some(1), Some(0)]
+        .map(|old| world.snapshot.load(SiteId(old?)).cloned())
+        .into_iter()
+        .collect();
+    let renewed = world.demand.renewed(&world.snapshot.fleet, &next);
+    let after = [3, 2, 0].map(|site| renewed.room(SiteId(site)));
+    assert_eq!(after.map(|room| room.load), before.map(|room| room.load));
+    assert_eq!(after[0].capacity, Some(120), "as it is written now");
+    assert_eq!(
+        renewed.view(SiteId(0)).settled_at,
+        settled_at(&next),
+        "other shares"
+    );
+
+    // Nothing has changed: nothing begins anew.
+    let mut same = snapshot_of(&[("fra", 100), ("nrt", 100), ("jfk", 100)]);
+    (same.number, same.at) = (next.number, next.at);
+    same.endpoints[2].service = Service::Out;
+    same.loads = world.snapshot.loads.clone();
+    assert_eq!(world.demand.renewed(&world.snapshot.fleet, &same), world.demand);
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Compiler {
                 let tables = if want.1 == have.1 {
                     self.engine.tables().next(snapshot) // only what the snapshot changed
                 } else {
-                    loaded.tables(snapshot)
+                    loaded.tables_after(&self.engine.tables(), snapshot)
                 };
                 self.engine.publish(tables);
                 info!(snapshot = want.0, "decision tables published");
