@@ -1,5 +1,6 @@
 //! What the endpoints that a chain leaves say in records other than addresses, in the octets of the wire.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hickory_proto::rr::{RData, RecordType};
@@ -37,11 +38,12 @@ pub(crate) fn needs_names(steer: &Steer, kind: Kind) -> bool {
 /// The records of endpoints by name, in order; what comes out equal is told once.
 pub(crate) fn by_name(fleet: &Fleet, steer: &Steer, kind: Kind, list: &[EndpointId], ttl: u32) -> Steered {
     let mut told: Vec<Said> = Vec::with_capacity(list.len());
+    let mut known = HashSet::with_capacity(list.len());
     for id in list {
         let Some(said) = said(fleet.endpoint(*id), steer, kind) else {
             continue;
         };
-        if !told.contains(&said) {
+        if known.insert(said.clone()) {
             told.push(said);
         }
         // RFC 2181 §10.1: a name has one CNAME
@@ -110,7 +112,7 @@ pub(crate) fn by_field(data: &RData) -> Option<RData> {
 }
 
 /// What one endpoint says, without its place among the others.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Said {
     /// As the configuration has it.
     priority: Option<u16>,
