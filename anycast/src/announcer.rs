@@ -122,6 +122,8 @@ pub struct Announcer {
     settled: bool,
     /// `None` until the kernel has told them, and while it cannot.
     addresses: Option<BTreeSet<IpAddr>>,
+    /// Whether any prefix needs to know them.
+    needs_addresses: bool,
     /// Addresses from before the start have been looked for.
     adopted: bool,
     routes: BTreeMap<Prefix, Route>,
@@ -152,6 +154,7 @@ impl Announcer {
             snapshot: None,
             settled: false,
             addresses: None,
+            needs_addresses: false,
             adopted: false,
             routes: BTreeMap::new(),
             watchers: Watchers::default(),
@@ -230,6 +233,9 @@ impl Announcer {
             self.stale.push(prefix);
             self.adopt(prefix, moment);
         }
+        let needs =
+            |route: &Route| route.bind().is_some() || conditions::ask_for_address(&route.config.while_up);
+        self.needs_addresses = self.routes.values().any(needs);
     }
 
     /// An address that the host has from before is ours to take off.
@@ -407,9 +413,7 @@ impl Announcer {
     /// Whether any prefix needs to know the host's addresses.
     #[must_use]
     pub fn needs_addresses(&self) -> bool {
-        let needs =
-            |route: &Route| route.bind().is_some() || conditions::ask_for_address(&route.config.while_up);
-        self.routes.values().any(needs)
+        self.needs_addresses
     }
 
     /// Each prefix at this moment.
@@ -493,14 +497,23 @@ impl Announcer {
         if self.stale.is_empty() {
             return;
         }
+        self.changed.extend(&self.stale);
+        let decision = |prefix: &Prefix| Some(self.routes.get(prefix)?.decision.clone());
+        let changes = self
+            .stale
+            .iter()
+            .map(|prefix| (*prefix, decision(prefix)))
+            .collect();
+        self.stale.clear();
         let wanted = Arc::make_mut(&mut self.wanted);
         wanted.snapshot = self.common.snapshot;
-        for prefix in self.stale.drain(..) {
-            match self.routes.get(&prefix) {
-                Some(route) => drop(wanted.prefixes.insert(prefix, route.decision.clone())),
-                None => drop(wanted.prefixes.remove(&prefix)),
-            }
-            self.changed.insert(prefix);
+        wanted.prefixes.change(changes);
+    }
+
+    /// Makes the next change cheap, when there is time: what is wanted stays the same.
+    pub fn tidy(&mut self) {
+        if !self.wanted.prefixes.is_folded() {
+            Arc::make_mut(&mut self.wanted).prefixes.fold();
         }
     }
 

@@ -1,11 +1,13 @@
 //! One TCP connection with its two buffers. Knows frames, no messages.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::session::SessionId;
@@ -46,16 +48,16 @@ impl Connection {
         })
     }
 
-    /// Waits until something can be read or, where something waits to go out, written.
-    pub(crate) async fn ready(&self) {
-        let write = if self.outbox.is_empty() {
-            None
-        } else {
-            Some(Interest::WRITABLE)
-        };
-        let interest = write.map_or(Interest::READABLE, |write| Interest::READABLE | write);
+    /// Whether something can be read or, where something waits to go out, written. One task at a time may ask.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         // An error shows up at the next read or write.
-        let _ = self.stream.ready(interest).await;
+        let is_writable = !self.outbox.is_empty() && self.stream.poll_write_ready(cx).is_ready();
+        let is_readable = self.stream.poll_read_ready(cx).is_ready();
+        if is_writable || is_readable {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Octets that wait for the socket.
@@ -125,16 +127,18 @@ impl Connection {
     }
 }
 
-/// Waits for the first of up to two connections; without any it waits for ever.
-pub(crate) async fn any_ready(connections: &[Connection]) {
-    match connections {
-        [] => std::future::pending().await,
-        [only] => only.ready().await,
-        [first, second, ..] => tokio::select! {
-            () = first.ready() => {}
-            () = second.ready() => {}
-        },
+/// Whether [`Connection::poll_ready`] says so of any; each is asked, so that each wakes us.
+pub(crate) fn poll_any_ready(connections: &[Connection], cx: &mut Context<'_>) -> Poll<()> {
+    let ready = connections.iter().map(|connection| connection.poll_ready(cx));
+    match ready.filter(Poll::is_ready).count() {
+        0 => Poll::Pending,
+        _ => Poll::Ready(()),
     }
+}
+
+/// Waits for the first of the connections; without any it waits for ever.
+pub(crate) async fn any_ready(connections: &[Connection]) {
+    poll_fn(|cx| poll_any_ready(connections, cx)).await;
 }
 
 /// An IPv4 peer on a dual-stack listener is an IPv4 peer.

@@ -41,6 +41,6 @@ pub mod wire;
 
 pub use monitor::{Monitor, MonitorEvent};
 pub use observe::ObserverStatus;
-pub use speaker::{BindError, Speaker, SpeakerStatus};
+pub use speaker::{BindError, Detections, Speaker, SpeakerStatus};
 pub use tap::Tap;
 pub use transport::Md5Key;

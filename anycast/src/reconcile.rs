@@ -13,7 +13,7 @@ mod encodings;
 mod policy;
 mod terms;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,6 +27,9 @@ use policy::Paths;
 pub use encodings::Encodings;
 pub use terms::{Obstacle, Terms, next_hop_of};
 
+/// Longer lists of what may differ are dropped, and everything is compared: while a socket is blocked they grow.
+const PENDING_MAX: usize = 4096;
+
 /// The bookkeeping of one session.
 #[derive(Debug, Clone)]
 pub struct Reconciler {
@@ -34,8 +37,8 @@ pub struct Reconciler {
     paths: Paths,
     encodings: Arc<Encodings>,
     announced: HashMap<Prefix, Announced>,
-    /// May differ between wanted and announced.
-    pending: BTreeSet<Prefix>,
+    /// May differ between wanted and announced; a prefix may stand there twice.
+    pending: Vec<Prefix>,
     /// Everything may.
     all_pending: bool,
     refresh: Refresh,
@@ -108,7 +111,7 @@ impl Reconciler {
             paths: Paths::default(),
             encodings,
             announced: HashMap::new(),
-            pending: BTreeSet::new(),
+            pending: Vec::new(),
             all_pending: true,
             refresh: Refresh::default(),
             end_of_rib: EndOfRib { due, held },
@@ -142,11 +145,15 @@ impl Reconciler {
     /// These may be wanted otherwise than before.
     pub fn touch(&mut self, prefixes: &[Prefix]) {
         self.pending.extend(prefixes);
+        if self.pending.len() > PENDING_MAX {
+            self.touch_all();
+        }
     }
 
     /// Everything may be.
     pub fn touch_all(&mut self) {
         self.all_pending = true;
+        self.pending.clear();
     }
 
     /// The peer wants a family again. RFC 2918 §4: one that was not agreed on is ignored.
@@ -220,11 +227,11 @@ impl Reconciler {
             .filter(|(prefix, _)| Family::of(prefix) == family);
         for (prefix, route) in routes {
             route.again = true;
-            self.pending.insert(*prefix);
+            self.pending.push(*prefix);
         }
     }
 
-    /// What is pending and really differs; all else is pending no longer.
+    /// What is pending and really differs. What of it is not put into a message is pending again.
     fn difference(&mut self, wanted: &Wanted) -> Difference {
         if std::mem::take(&mut self.all_pending) {
             self.pending.extend(self.announced.keys());
@@ -233,18 +240,18 @@ impl Reconciler {
         let mut difference = Difference::default();
         let mut groups = HashMap::new();
         let mut pending = std::mem::take(&mut self.pending);
-        // What differs stays pending until it is in a message.
-        pending.retain(|prefix| {
-            let target = self.target(wanted, prefix).and_then(Result::ok);
-            match (self.announced.get(prefix), target) {
-                (None, None) => return false,
-                (Some(_), None) => difference.surplus.push(*prefix),
-                (Some(stands), Some(target)) if stands.is(&target) => return false,
-                (_, Some(target)) => difference.lack(*prefix, target, &mut groups),
+        pending.sort_unstable();
+        pending.dedup();
+        for prefix in pending.drain(..) {
+            let target = self.target(wanted, &prefix).and_then(Result::ok);
+            match (self.announced.get(&prefix), target) {
+                (None, None) => {}
+                (Some(_), None) => difference.surplus.push(prefix),
+                (Some(stands), Some(target)) if stands.is(&target) => {}
+                (_, Some(target)) => difference.lack(prefix, target, &mut groups),
             }
-            true
-        });
-        self.pending = pending;
+        }
+        self.pending = pending; // its room is used again
         difference
     }
 
@@ -265,11 +272,10 @@ impl Reconciler {
             let family = Family::of(first);
             let shape = self.shape(family, None);
             let Some(sent) = self.put(&shape, &mut rest, room, batch) else {
-                return;
+                return self.pending.extend(rest);
             };
             for prefix in sent {
                 self.announced.remove(prefix);
-                self.pending.remove(prefix);
                 batch.changes.push((*prefix, false));
             }
         }
@@ -286,9 +292,9 @@ impl Reconciler {
     ) {
         let shape = self.shape(family, Some((target.next_hop, Arc::clone(&target.path))));
         let mut rest = prefixes;
-        while !rest.is_empty() && batch.complete {
+        while !rest.is_empty() {
             let Some(sent) = self.put(&shape, &mut rest, room, batch) else {
-                return;
+                return self.pending.extend(rest);
             };
             for prefix in sent {
                 let route = Announced {
@@ -296,7 +302,6 @@ impl Reconciler {
                     again: false,
                 };
                 self.announced.insert(*prefix, route);
-                self.pending.remove(prefix);
                 batch.changes.push((*prefix, true));
             }
         }

@@ -29,7 +29,7 @@ use metrics::counter;
 use steer_health::SnapshotCell;
 use steer_topology::{Asn, Bgp, Fleet, Peer, SiteId};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -43,7 +43,6 @@ use followers::Followers;
 use inbound::Sample;
 use peer::{Common, PeerTask};
 use status::locked;
-use wish::Wish;
 
 pub use crate::transport::KeyError;
 pub(crate) use crate::transport::bind_listener;
@@ -225,11 +224,10 @@ impl Speaker {
         let requests = std::mem::replace(&mut self.requests, AnnouncerHandle::new().1); // peers are still to be spawned
         let mut driver = Driver::new(self.site, snapshots, requests, Settings::default());
         let stop = self.stop.clone();
-        let followers = Followers::new(&mut driver, Arc::clone(&self.status));
+        let mut followers = Followers::new(&mut driver, Arc::clone(&self.status));
         let detections = self.detections();
         detections.start(seed);
-        let (doors, mut tasks) = self.spawn_peers(&followers.wishes, seed, &shutdown);
-        let doors = Arc::new(doors);
+        let doors = Arc::new(self.begin_sessions(&mut followers, seed, &shutdown));
         let stop_observing = CancellationToken::new();
         let mut observing = self.observers.start(seed, &stop_observing);
         let mut listeners = JoinSet::new();
@@ -237,7 +235,7 @@ impl Speaker {
             listeners.spawn(accept(listener, Arc::clone(&doors), shutdown.clone()));
         }
         driver.run(&followers, &shutdown).await;
-        while tasks.join_next().await.is_some() {}
+        followers.end().await;
         detections.stop().await;
         while listeners.join_next().await.is_some() {}
         if stop.kind() == StopKind::Orderly {
@@ -272,13 +270,7 @@ impl Speaker {
         }
     }
 
-    fn spawn_peers(
-        &self,
-        wishes: &watch::Sender<Arc<Wish>>,
-        seed: u64,
-        shutdown: &CancellationToken,
-    ) -> (Doors, JoinSet<()>) {
-        let mut tasks = JoinSet::new();
+    fn begin_sessions(&self, followers: &mut Followers, seed: u64, shutdown: &CancellationToken) -> Doors {
         let mut senders = Vec::new();
         if let (Some(local_asn), Some(router_id)) = (self.status.asn, self.status.router_id) {
             let common = Arc::new(Common {
@@ -297,18 +289,15 @@ impl Speaker {
                 let (seed, common) = (seed.wrapping_add(index as u64), Arc::clone(&common));
                 let transport = Arc::clone(&self.transports[index]);
                 let path = self.status.detections.watch(index);
-                let task = PeerTask::new(peer.clone(), transport, path, index, common, seed);
-                tasks.spawn(task.run(wishes.subscribe(), accepted, shutdown.clone()));
+                let task = PeerTask::new(peer.clone(), transport, index, common, seed);
+                followers.add(task, path, accepted, shutdown.clone());
             }
         }
-        (
-            Doors {
-                status: Arc::clone(&self.status),
-                transports: self.transports.clone(),
-                senders,
-            },
-            tasks,
-        )
+        Doors {
+            status: Arc::clone(&self.status),
+            transports: self.transports.clone(),
+            senders,
+        }
     }
 }
 

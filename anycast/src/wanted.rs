@@ -1,19 +1,21 @@
 //! What this site wants announced; [`crate::announcer`] decides it.
 
+mod decisions;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-use steer_topology::{Policy, Prefix, ToPeer};
+use steer_topology::{Policy, ToPeer};
+
+pub use decisions::Decisions;
 
 /// What this site wants of every peer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
     /// Number of the newest snapshot when something last changed; 0 before the first.
     pub snapshot: u64,
-    /// Every prefix that this site may announce. The next version shares with this one what it does not change:
-    /// a withdrawal does not wait for a copy of the rest.
-    pub prefixes: OrdMap<Prefix, Decision>,
+    /// Every prefix that this site may announce. The next version shares with this one what it does not change.
+    pub prefixes: Decisions,
 }
 
 /// The decision on one prefix.

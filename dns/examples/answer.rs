@@ -144,6 +144,7 @@ fn engine() -> Result<Engine, String> {
         service: Service::In,
         cause: String::new(),
         since: Timestamp::UNIX_EPOCH,
+        weight: None,
     };
     let snapshot = Snapshot {
         number: 1,
@@ -151,6 +152,8 @@ fn engine() -> Result<Engine, String> {
         settled: true,
         endpoints: std::iter::repeat_n(state, fleet.endpoints.len()).collect(),
         drains: Vec::new(),
+        damped: Vec::new(),
+        forces: Vec::new(),
         loads: Vec::new(),
         trail: Trail::default(),
         fleet,

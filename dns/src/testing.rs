@@ -85,6 +85,7 @@ pub(crate) fn snapshot(fleet: &Arc<Fleet>, down: &[&str]) -> Arc<Snapshot> {
             service,
             cause: cause.to_owned(),
             since: Timestamp::UNIX_EPOCH,
+            weight: None,
         }
     };
     Arc::new(Snapshot {
@@ -94,6 +95,8 @@ pub(crate) fn snapshot(fleet: &Arc<Fleet>, down: &[&str]) -> Arc<Snapshot> {
         settled: true,
         endpoints: fleet.endpoints.iter().map(state).collect(),
         drains: Vec::new(),
+        damped: Vec::new(),
+        forces: Vec::new(),
         loads: Vec::new(),
         trail: Trail::default(),
     })

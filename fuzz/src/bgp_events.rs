@@ -519,10 +519,7 @@ impl World {
     }
 
     fn want(&mut self, prefix: Prefix, decision: Option<Decision>) {
-        match decision {
-            Some(decision) => drop(self.wanted.prefixes.insert(prefix, decision)),
-            None => drop(self.wanted.prefixes.remove(&prefix)),
-        }
+        self.wanted.prefixes.change([(prefix, decision)].into());
         if let Some(session) = &mut self.up {
             session.reconciler.touch(&[prefix]);
         }

@@ -56,6 +56,7 @@ pub static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
         service: Service::In,
         cause: String::new(),
         since: Default::default(),
+        weight: None,
     };
     let zones = Zones::load(&fleet).expect("a good zone");
     let geography = Arc::new(Geography::built_in().expect("built in"));
@@ -66,6 +67,8 @@ pub static ENGINE: LazyLock<Arc<Engine>> = LazyLock::new(|| {
         settled: true,
         endpoints: fleet.endpoints.iter().map(up).collect(),
         drains: Vec::new(),
+        damped: Vec::new(),
+        forces: Vec::new(),
         loads: Vec::new(),
         trail: Default::default(),
         fleet: Arc::new(fleet),

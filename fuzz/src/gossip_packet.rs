@@ -52,7 +52,7 @@ pub fn check(data: &[u8]) {
             }
         }
     }
-    let (session, _) = gossip.sync_request(other, start.at);
+    let (session, _) = gossip.sync_request(other, start);
     let sealed = sealer.seal(Kind::Frame, me, Some(session), data, start.at);
     let _ = gossip.sync_apply(session, &sealed, start);
 }

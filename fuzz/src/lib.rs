@@ -11,4 +11,5 @@ pub mod dns_ecs;
 pub mod dns_ground;
 pub mod dns_master_file;
 pub mod dns_message;
+pub mod gossip_merge;
 pub mod gossip_packet;

@@ -98,8 +98,26 @@ impl Check {
     /// When to call [`Check::on_deadline`] next. Every other call may bring it forward.
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        let others = [self.again, self.detectors.next_deadline()];
-        others.into_iter().flatten().fold(self.slot, Instant::min)
+        let silence = self.next_silence();
+        silence.into_iter().fold(self.next_probe(), Instant::min)
+    }
+
+    /// The part of [`Check::next_deadline`] at which a probe is due.
+    #[must_use]
+    pub fn next_probe(&self) -> Instant {
+        self.again.into_iter().fold(self.slot, Instant::min)
+    }
+
+    /// The part of [`Check::next_deadline`] at which a silence is too long.
+    #[must_use]
+    pub fn next_silence(&self) -> Option<Instant> {
+        self.detectors.next_deadline()
+    }
+
+    /// The time between two probes where they come closest.
+    #[must_use]
+    pub fn shortest_period(&self) -> Duration {
+        self.rules.interval.min(self.rules.fast_interval)
     }
 
     /// The verdict as it stands.
@@ -182,7 +200,7 @@ impl Check {
     }
 
     /// A held connection was cut: probes at once instead of at the next slot, and takes that probe's word alone when
-    /// it is refused or reset. A probe that is out began before the cut; its answer would be old. Does nothing while
+    /// it is refused or reset, or fails in any way after what leaves no doubt. A probe that is out began before the cut; its answer would be old. Does nothing while
     /// such a probe is out already, nor to an endpoint that is down.
     pub fn recheck(&mut self, cut: Cut, now: Instant) {
         if self.deciding.is_some() || self.verdict() == Verdict::Down {
@@ -190,6 +208,12 @@ impl Check {
         }
         self.deciding = Some(cut);
         self.probe(now);
+    }
+
+    /// Whether the outcome that is awaited decides alone when it is refused or reset.
+    #[must_use]
+    pub fn decides_alone(&self) -> bool {
+        self.deciding.is_some()
     }
 
     /// What to do next, in order; `None` when there is nothing more.
@@ -227,14 +251,18 @@ impl Check {
     fn apply(&mut self, outcome: &Outcome, took: Duration, now: Instant) {
         let (seen, mut cause) = match outcome {
             Outcome::Success(answer) => (Seen::Success { took }, answer.to_string()),
-            Outcome::Failure(failure) if self.deciding.is_some() && failure.says_gone() => {
+            Outcome::Failure(failure)
+                if self
+                    .deciding
+                    .is_some_and(|cut| cut.is_plain() || failure.says_gone()) =>
+            {
                 (Seen::Gone, failure.to_string())
             }
             Outcome::Failure(failure) => (Seen::Failure, failure.to_string()),
             Outcome::Void(_) => return, // the next probe decides instead, if this one was to
         };
         if let Some(cut) = self.deciding.take() {
-            cause = format!("{cause} (held connection {cut})");
+            cause = format!("{cause} ({cut})");
         }
         if !self.detectors.observe(seen, now) {
             return;

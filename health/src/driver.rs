@@ -1,12 +1,10 @@
-//! The thin part: one task, one loop, one timer queue for all endpoints; probes are tasks beside it.
+//! The thin part: one task and one loop around [`Checks`]. Probes run on a thread of their own ([`courier`]).
 //!
 //! ```text
-//!            ┌──────────────── due ◄── timer queue (one entry per endpoint)
-//!            ▼                                   ▲
-//! reports ─► Check ─► verdict changes ─► Judge ─► publish ─► send probes
+//! reports ─► Checks: verdict changes ─► Judge ─► publish ─► send probes
 //!    ▲        ▲ recheck                                          │
 //!    │      Wires ◄── held connections end                       │
-//!    └─────────────────── probe tasks (bounded) ◄────────────────┘
+//!    └────────────────── Courier: probes (bounded) ◄─────────────┘
 //! ```
 //!
 //! Bounds: at most [`IN_FLIGHT_MAX`] probes at once, and a finished one is in flight until its report is read, so
@@ -15,45 +13,47 @@
 //! is not sent and counts neither way. Shutdown aborts what is in flight; nothing is lost by that but outcomes nobody
 //! will read.
 
+mod courier;
+mod meters;
 mod obey;
-mod peers;
-mod pools;
+mod readings;
 mod wires;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
-use steer_topology::{Check as CheckSettings, EndpointId, Fleet};
-use tokio::task::JoinSet;
+use steer_topology::{EndpointId, Fleet};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::{Attempt, Check, Output, Rules};
-use crate::detect::Detectors;
+use crate::checks::{Checks, Decided, Peers};
 use crate::evidence::Evidence;
-use crate::gossip::GossipHandle;
-use crate::judge::{Change, Judge, SPREAD_MAX};
-use crate::operator::{Commands, Target};
+use crate::gossip::{GossipHandle, Moment};
+use crate::judge::Judge;
+use crate::operator::{Commands, Forced, Target};
 use crate::outcome::{Outcome, Void};
-use crate::probe::{NetProber, Prober, Progress};
+use crate::probe::{NetProber, Place, Prober, Progress};
 use crate::snapshot::{Published, Snapshot, SnapshotCell, Verdict};
-use crate::tripwire::{Cut, Event};
+use crate::tripwire::Event;
 
-use peers::Peers;
-use pools::Pools;
+pub(crate) use crate::checks::Job;
+use courier::Courier;
+use meters::Meters;
+use readings::{Ask, Readings};
 use wires::Wires;
 
 /// Most probes at once. Each holds a file descriptor: 10,000 endpoints that all hang for 300 ms of each second
 /// need 3,000.
 pub const IN_FLIGHT_MAX: usize = 4096;
 
-/// Most reports that are read before the loop looks at the time and publishes again.
+/// A time-out that comes later than this, and than a quarter of itself, is not believed.
+const LATE: Duration = Duration::from_millis(50);
+
+/// Most ends of held connections that are read before the loop looks at the time and publishes again.
 const BATCH: usize = 1024;
 
 /// Between two warnings that probes say nothing.
@@ -79,35 +79,27 @@ pub async fn run(
     let evidence = Arc::new(Evidence::of(&fleet));
     cell.keep_evidence(Arc::clone(&evidence));
     let prober = NetProber::new(&fleet, &evidence, now());
-    let peers = gossip.map(|gossip| Peers::new(&fleet, &gossip));
+    let peers = gossip.map(|gossip| Peers::new(&fleet, gossip.local(), gossip.desk().clone()));
     let mut driver = Driver::with(&fleet, cell, judge, seed, prober, peers);
     (driver.commands, driver.evidence) = (commands, evidence);
+    driver.courier.start_thread();
     driver.serve(shutdown).await
 }
 
 struct Driver<P: Prober> {
     fleet: Arc<Fleet>,
     cell: Arc<SnapshotCell>,
-    judge: Judge,
+    checks: Checks,
     prober: Arc<P>,
     commands: Commands,
-    /// By endpoint; `None` where it is not checked.
-    checks: Vec<Option<Check>>,
-    /// When checks want to be told of the time. One that has changed its mind meanwhile lets an entry pass.
-    queue: BinaryHeap<Reverse<(Instant, EndpointId)>>,
-    /// By endpoint: the earliest entry in `queue`.
-    queued: Vec<Option<Instant>>,
     /// What was seen last, for those who ask.
     evidence: Arc<Evidence>,
-    /// By pool; `None` where its endpoints are not compared.
-    pools: Pools,
-    in_flight: JoinSet<Report>,
+    readings: Readings,
+    asks: Vec<Ask>,
+    courier: Courier<P>,
+    meters: Meters,
     in_flight_max: usize,
     wires: Wires<P>,
-    peers: Option<Peers>,
-    /// What this turn of the loop came to.
-    changes: Vec<Change>,
-    to_send: Vec<Job>,
     /// To be told of once whoever withdraws routes has gone first.
     published: Vec<(Arc<Snapshot>, Published)>,
     /// And the verdicts that changed.
@@ -115,17 +107,27 @@ struct Driver<P: Prober> {
     warned_of_void: Option<Instant>,
 }
 
-/// A probe to send.
+/// A probe on its way.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Job {
-    pub(crate) endpoint: EndpointId,
-    pub(crate) attempt: Attempt,
-    pub(crate) timeout: Duration,
+pub(crate) struct Errand {
+    pub(crate) job: Job,
+    pub(crate) place: Place,
+    pub(crate) purpose: Purpose,
+}
+
+/// What a probe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A verdict.
+    Check,
+    /// A number to steer by.
+    Number,
 }
 
 /// A probe that ended.
 pub(crate) struct Report {
     pub(crate) job: Job,
+    pub(crate) purpose: Purpose,
     pub(crate) outcome: Outcome,
     pub(crate) took: Duration,
 }
@@ -146,55 +148,30 @@ impl<P: Prober> Driver<P> {
         prober: P,
         peers: Option<Peers>,
     ) -> Self {
-        describe_metrics();
         let prober = Arc::new(prober);
-        let own = |id| peers.as_ref().and_then(|peers| peers.own_verdict(id));
-        let pools = Pools::of(fleet, now(), |id| own(id).unwrap_or(judge.verdict(id)));
-        let mut driver = Self {
+        let checks = Checks::new(judge, peers, seed, cell.peek().number, now());
+        let driver = Self {
             fleet: Arc::clone(fleet),
             cell,
             wires: Wires::new(fleet, Arc::clone(&prober)),
+            readings: Readings::of(fleet, &mut StdRng::seed_from_u64(seed.wrapping_add(1)), now()),
+            asks: Vec::new(),
+            courier: Courier::beside(Arc::clone(&prober)),
             prober,
-            peers,
             commands: Commands::none(),
-            checks: Vec::with_capacity(fleet.endpoints.len()),
-            queue: BinaryHeap::new(),
-            queued: vec![None; fleet.endpoints.len()],
             evidence: Arc::new(Evidence::of(fleet)),
-            pools,
-            judge,
-            in_flight: JoinSet::new(),
+            checks,
+            meters: Meters::new(),
             in_flight_max: IN_FLIGHT_MAX,
-            changes: Vec::new(),
-            to_send: Vec::new(),
             published: Vec::new(),
             changed: Vec::new(),
             warned_of_void: None,
         };
-        driver.plan_first_round(&mut StdRng::seed_from_u64(seed), now());
-        driver
-    }
-
-    fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
-        self.judge.probing_begins(start, self.cell.peek().number);
-        self.show_drains(&self.cell.load());
-        for endpoint in self.fleet.endpoint_ids() {
-            let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
-            let verdict = self.judge.verdict(endpoint);
-            let own = self.peers.as_ref().and_then(|peers| peers.own_verdict(endpoint));
-            let check = pool.check.map(|id| {
-                let settings = self.fleet.check(id);
-                let first = start + spread(settings.interval, random);
-                Check::new(
-                    rules(settings),
-                    Detectors::of(settings, own.unwrap_or(verdict)),
-                    first,
-                )
-            });
-            self.checks.push(check);
-            self.enqueue(endpoint);
-            self.show_verdict(endpoint, verdict);
+        driver.show_drains(&driver.cell.load());
+        for endpoint in fleet.endpoint_ids() {
+            driver.show_verdict(endpoint, driver.checks.judge().verdict(endpoint));
         }
+        driver
     }
 
     /// Without an operator.
@@ -212,8 +189,8 @@ impl<P: Prober> Driver<P> {
                 () = shutdown.cancelled() => break,
                 Some(command) = self.commands.next() => self.obey(command),
                 Some(news) = self.wires.next() => self.take_news(news),
-                () = agreed(self.peers.as_ref()) => self.take_agreed(),
-                Some(report) = self.in_flight.join_next() => self.take_report(report),
+                () = agreed(self.checks.peers()) => self.checks.take_agreed(),
+                Some(report) = self.courier.next() => self.take_report(report),
                 () = sleep_until(wake) => {}
             }
             self.turn();
@@ -221,12 +198,12 @@ impl<P: Prober> Driver<P> {
                 tokio::task::yield_now().await; // whoever withdraws routes goes first
             }
             self.tell();
-            self.send_probes(now());
+            self.send_probes(moment());
         }
         self.cell.pulse().promise(None);
-        self.in_flight.shutdown().await;
+        self.courier.shutdown().await;
         self.wires.shutdown().await;
-        (self.judge, self.commands)
+        (self.checks.into_judge(), self.commands)
     }
 
     /// One turn: answers before deadlines, so that what came in time counts; decisions before new probes. Ends of held
@@ -238,173 +215,107 @@ impl<P: Prober> Driver<P> {
             };
             self.take_news(news);
         }
-        for _ in 0..BATCH {
-            let Some(report) = self.in_flight.try_join_next() else {
+        // All that have come: a deadline must not find unanswered what waits here for its turn.
+        for _ in 0..self.courier.in_flight() {
+            let Some(report) = self.courier.try_next() else {
                 break;
             };
             self.take_report(report);
         }
-        let now = now();
-        self.run_due(now);
-        self.compare(now);
-        self.wires.run_due(now);
-        self.decide(now);
+        let when = moment();
+        self.checks.on_deadline(when);
+        self.tell_wires(when.now);
+        self.wires.run_due(when.now);
+        self.read_numbers(when);
+        self.decide(moment());
+    }
+
+    /// Asks for the numbers that are due, and tells what they come to.
+    fn read_numbers(&mut self, when: Moment) {
+        self.asks.extend(self.readings.due(when.now));
+        let (judge, readings) = (self.checks.judge_mut(), &mut self.readings);
+        let readings::News { loads, weights } = readings.evaluate(|id| judge.verdict(id), when.now, when.at);
+        let mut next = Vec::new();
+        for (site, load) in loads {
+            next.extend(judge.on_load(site, Some(load), when.now, when.at));
+        }
+        if !weights.is_empty() {
+            next.extend(judge.on_weights(weights, when.now, when.at));
+        }
+        for snapshot in next {
+            self.publish(snapshot);
+        }
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        let check = self.queue.peek().map(|Reverse((at, _))| *at);
-        let others = [
-            self.judge.next_deadline(),
+        let deadlines = [
+            self.checks.next_deadline(),
             self.wires.next_deadline(),
-            self.pools.next_deadline(),
+            self.readings.next_deadline(),
         ];
-        check.into_iter().chain(others.into_iter().flatten()).min()
+        deadlines.into_iter().flatten().min()
     }
 
     fn take_news(&mut self, news: Result<wires::News<P::Wire>, tokio::task::JoinError>) {
         let Ok(news) = news else { return }; // let go on purpose
-        let (endpoint, now) = (news.endpoint, now());
-        let look = self.wires.on_news(news, now);
+        let (endpoint, when) = (news.endpoint, moment());
+        let look = self.wires.on_news(news, when.now);
         if let Some(cut) = look {
-            self.recheck(endpoint, cut, now);
+            self.checks.recheck(endpoint, cut, when);
+            self.tell_wires(when.now);
         }
     }
 
-    /// A verdict of our own: for the judge, or our vote.
-    fn say(&mut self, change: Change) {
-        if self.peers.as_ref().is_none_or(|peers| peers.say(&change)) {
-            self.changes.push(change);
+    /// No connection is held to what is not up.
+    fn tell_wires(&mut self, now: Instant) {
+        for endpoint in self.checks.take_fallen() {
+            self.wires.on_event(endpoint, Event::Down, now);
         }
-    }
-
-    fn take_agreed(&mut self) {
-        if let Some(peers) = &self.peers {
-            self.changes.append(&mut peers.changes());
-        }
-    }
-
-    fn recheck(&mut self, endpoint: EndpointId, cut: Cut, now: Instant) {
-        if let Some(check) = self.checks[endpoint.0 as usize].as_mut() {
-            check.recheck(cut, now);
-        }
-        self.collect(endpoint, now);
     }
 
     fn take_report(&mut self, report: Result<Report, tokio::task::JoinError>) {
         match report {
-            Ok(Report { job, outcome, took }) => {
-                if !matches!(outcome, Outcome::Void(_)) {
-                    metrics::histogram!("steer_health_probe_seconds").record(took);
-                }
-                self.apply(job, &outcome, took, now());
+            Ok(Report {
+                job,
+                purpose: Purpose::Number,
+                outcome,
+                took: _,
+            }) => {
+                self.readings.on_outcome(job.endpoint, &outcome, now());
+            }
+            Ok(Report {
+                job,
+                purpose: Purpose::Check,
+                outcome,
+                took,
+            }) => {
+                self.meters.probe(&outcome, took);
+                self.apply(job, &outcome, took, moment());
             }
             // The probe's own panic is caught within the task; what is left is an abort.
             Err(error) => tracing::debug!(%error, "a probe task ended without a report"),
         }
     }
 
-    fn apply(&mut self, job: Job, outcome: &Outcome, took: Duration, now: Instant) {
-        metrics::counter!("steer_health_probes_total", "result" => outcome.label()).increment(1);
+    fn apply(&mut self, job: Job, outcome: &Outcome, took: Duration, when: Moment) {
         if let Outcome::Void(void) = outcome {
-            self.warn_of_void(job.endpoint, void, now);
+            self.warn_of_void(job.endpoint, void, when.now);
         }
-        let Some(check) = self.checks[job.endpoint.0 as usize].as_mut() else {
-            return;
-        };
-        let counts = check.on_outcome(job.attempt, outcome, took, now);
-        if self.in_flight.len() > self.in_flight_max / 2 {
-            check.no_hurry(); // time-outs may be our own fault, and more probes would make it worse
-        }
-        if counts {
+        let is_busy = self.courier.in_flight() > self.in_flight_max / 2;
+        let heard = self.checks.on_outcome(job, outcome, took, is_busy, when);
+        if heard.counts {
             self.evidence.note(job.endpoint, outcome, took);
-            self.pools.observe(job.endpoint, outcome, took);
         }
-        let serves = check.verdict() == Verdict::Up && matches!(outcome, Outcome::Success(_));
-        self.collect(job.endpoint, now);
-        if counts && serves {
-            self.wires.on_event(job.endpoint, Event::Serves, now);
+        self.tell_wires(when.now);
+        if heard.serves {
+            self.wires.on_event(job.endpoint, Event::Serves, when.now);
         }
     }
 
-    fn run_due(&mut self, now: Instant) {
-        while let Some(endpoint) = self.next_due(now) {
-            self.queued[endpoint.0 as usize] = None;
-            if let Some(check) = self.checks[endpoint.0 as usize].as_mut() {
-                check.on_deadline(now);
-            }
-            self.collect(endpoint, now);
-        }
-    }
-
-    fn next_due(&mut self, now: Instant) -> Option<EndpointId> {
-        while let Some(Reverse((at, endpoint))) = self.queue.peek().copied() {
-            if at > now {
-                return None;
-            }
-            self.queue.pop();
-            if self.queued[endpoint.0 as usize] == Some(at) {
-                return Some(endpoint);
-            }
-        }
-        None
-    }
-
-    /// Puts the next deadline of a check in line, unless something earlier stands there.
-    fn enqueue(&mut self, endpoint: EndpointId) {
-        let Some(check) = &self.checks[endpoint.0 as usize] else {
-            return;
-        };
-        let (next, queued) = (check.next_deadline(), &mut self.queued[endpoint.0 as usize]);
-        if queued.is_none_or(|queued| next < queued) {
-            *queued = Some(next);
-            self.queue.push(Reverse((next, endpoint)));
-        }
-    }
-
-    /// Takes what a check wants done.
-    fn collect(&mut self, endpoint: EndpointId, now: Instant) {
-        let Some(check) = self.checks[endpoint.0 as usize].as_mut() else {
-            return;
-        };
-        let mut said = Vec::new();
-        while let Some(output) = check.poll_output() {
-            match output {
-                Output::Probe { attempt, timeout } => self.to_send.push(Job {
-                    endpoint,
-                    attempt,
-                    timeout,
-                }),
-                Output::Changed(verdict, cause) => {
-                    if verdict != Verdict::Up {
-                        self.wires.on_event(endpoint, Event::Down, now);
-                    }
-                    said.extend(self.pools.verdict(endpoint, verdict, cause));
-                }
-                Output::Missed(slots) => {
-                    metrics::counter!("steer_health_slots_missed_total").increment(slots);
-                }
-            }
-        }
-        said.into_iter().for_each(|change| self.say(change));
-        self.enqueue(endpoint);
-    }
-
-    /// Compares the endpoints of the pools that want it.
-    fn compare(&mut self, now: Instant) {
-        for change in self.pools.run_due(now) {
-            self.say(change);
-        }
-    }
-
-    fn decide(&mut self, now: Instant) {
-        let changes = std::mem::take(&mut self.changes);
-        let due = self.judge.next_deadline().is_some_and(|at| at <= now);
-        if changes.is_empty() && !due {
-            return;
-        }
-        let changed = changes.iter().map(|change| (change.endpoint, change.verdict));
-        self.changed.extend(changed);
-        if let Some(next) = self.judge.on_verdicts(changes, now, Timestamp::now()) {
+    fn decide(&mut self, when: Moment) {
+        let Decided { verdicts, snapshot } = self.checks.decide(when);
+        self.changed.extend(verdicts);
+        if let Some(next) = snapshot {
             self.publish(next);
         }
     }
@@ -420,7 +331,7 @@ impl<P: Prober> Driver<P> {
     fn tell(&mut self) {
         let published = std::mem::take(&mut self.published).into_iter();
         let published: Vec<_> = published.map(|(next, told)| (next, told.is_newest())).collect(); // tells the others
-        self.judge.tell();
+        self.checks.judge_mut().tell();
         for (snapshot, is_newest) in published {
             let number = snapshot.number;
             if is_newest {
@@ -449,17 +360,39 @@ impl<P: Prober> Driver<P> {
         let endpoints = snapshot.drains.len() - sites;
         metrics::gauge!("steer_health_drains", "of" => "site").set(sites as f64);
         metrics::gauge!("steer_health_drains", "of" => "endpoint").set(endpoints as f64);
+        metrics::gauge!("steer_health_damped").set(snapshot.damped.len() as f64);
+        for to in [Forced::Up, Forced::Down] {
+            let count = snapshot.forces.iter().filter(|force| force.to == to).count();
+            metrics::gauge!("steer_health_forced", "to" => to.verdict().as_str()).set(count as f64);
+        }
     }
 
-    fn send_probes(&mut self, now: Instant) {
-        for job in std::mem::take(&mut self.to_send) {
-            if self.in_flight.len() < self.in_flight_max {
-                self.in_flight.spawn(send(Arc::clone(&self.prober), job));
+    fn send_probes(&mut self, when: Moment) {
+        for job in self.checks.take_jobs() {
+            if self.has_room() {
+                self.courier.send(job, Purpose::Check);
             } else {
-                metrics::counter!("steer_health_probes_skipped_total").increment(1);
-                self.apply(job, &Outcome::Void(Void::Skipped), Duration::ZERO, now);
+                self.meters.probe(&Outcome::Void(Void::Skipped), Duration::ZERO);
+                self.apply(job, &Outcome::Void(Void::Skipped), Duration::ZERO, when);
             }
         }
+        for ask in std::mem::take(&mut self.asks) {
+            if self.has_room() {
+                self.courier.send(ask.job(), Purpose::Number);
+            } else {
+                let skipped = Outcome::Void(Void::Skipped);
+                self.readings.on_outcome(ask.endpoint, &skipped, when.now);
+            }
+        }
+        self.courier.flush();
+    }
+
+    fn has_room(&self) -> bool {
+        let has_room = self.courier.in_flight() < self.in_flight_max;
+        if !has_room {
+            metrics::counter!("steer_health_probes_skipped_total").increment(1);
+        }
+        has_room
     }
 
     fn warn_of_void(&mut self, endpoint: EndpointId, void: &Void, now: Instant) {
@@ -490,20 +423,37 @@ impl<P: Prober> Driver<P> {
 }
 
 /// One probe within its time. A panic ends here: it is our fault and says nothing of the endpoint.
-pub(crate) async fn send<P: Prober>(prober: Arc<P>, job: Job) -> Report {
-    let started = now();
+pub(crate) async fn send<P: Prober>(prober: Arc<P>, errand: Errand) -> Report {
+    let (started, job) = (now(), errand.job);
     let progress = Progress::default();
-    let probe = tokio::time::timeout(job.timeout, prober.probe(job.endpoint, job.timeout, &progress));
+    let work = async {
+        match errand.purpose {
+            Purpose::Check => prober.probe(errand, &progress).await,
+            Purpose::Number => prober.read(errand, &progress).await,
+        }
+    };
+    let probe = tokio::time::timeout(job.timeout, work);
     let outcome = match AssertUnwindSafe(probe).catch_unwind().await {
         Ok(Ok(outcome)) => outcome,
-        Ok(Err(_elapsed)) => progress.timed_out(job.timeout),
+        Ok(Err(_elapsed)) => match lateness(job.timeout, now().saturating_duration_since(started)) {
+            Some(late) => Outcome::Void(Void::Late(late)),
+            None => progress.timed_out(job.timeout),
+        },
         Err(_panic) => Outcome::Void(Void::Panicked),
     };
     Report {
         job,
+        purpose: errand.purpose,
         outcome,
         took: now().saturating_duration_since(started),
     }
+}
+
+/// By how much a time-out came too late, where that is so much that it says more of us than of the endpoint: each step of
+/// the probe before it may have been as late.
+fn lateness(timeout: Duration, took: Duration) -> Option<Duration> {
+    let late = took.saturating_sub(timeout);
+    (late > LATE.max(timeout / 4)).then_some(late)
 }
 
 async fn agreed(peers: Option<&Peers>) {
@@ -525,93 +475,11 @@ pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Where in the first round an endpoint begins: anywhere in one interval, or in [`SPREAD_MAX`] if that is less.
-fn spread(interval: Duration, random: &mut StdRng) -> Duration {
-    let widest = interval.min(SPREAD_MAX).as_nanos();
-    let widest = u64::try_from(widest).unwrap_or(u64::MAX).max(1);
-    Duration::from_nanos(random.random_range(0..widest))
-}
-
-fn rules(settings: &CheckSettings) -> Rules {
-    let CheckSettings {
-        interval,
-        fast_interval,
-        timeout,
-        // The prober's.
-        name: _,
-        kind: _,
-        port: _,
-        source: _,
-        // The detectors'.
-        fall: _,
-        rise: _,
-        forget: _,
-        detect: _,
-        combine: _,
-        tripwire: _, // Wires sees to it
-    } = settings;
-    Rules {
-        interval: *interval,
-        fast_interval: *fast_interval,
-        timeout: *timeout,
+fn moment() -> Moment {
+    Moment {
+        now: now(),
+        at: Timestamp::now(),
     }
-}
-
-fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
-    describe_counter!("steer_health_probes_total", "Probes by result");
-    describe_counter!(
-        "steer_health_probes_skipped_total",
-        "Probes not sent: too many in flight"
-    );
-    describe_counter!(
-        "steer_health_slots_missed_total",
-        "Probe slots that went by while the loop was late"
-    );
-    describe_counter!("steer_health_snapshots_total", "Snapshots made after the first");
-    describe_counter!(
-        "steer_health_guard_refusals_total",
-        "Endpoints that the guard held in service, by rule"
-    );
-    describe_counter!(
-        "steer_health_tripwire_cuts_total",
-        "Held connections that ended, by how"
-    );
-    describe_counter!(
-        "steer_health_tripwires_skipped_total",
-        "Connections not held: too many at once"
-    );
-    describe_gauge!("steer_health_tripwires_held", "Connections held to endpoints");
-    describe_counter!("steer_health_drain_refusals_total", "Drains refused, by rule");
-    describe_counter!(
-        "steer_health_drains_forced_total",
-        "Drains that overruled the guard, by rule"
-    );
-    describe_counter!("steer_health_store_failures_total", "Failures of the store");
-    describe_gauge!("steer_health_store_ok", "1 the store has all drains, 0 it failed");
-    describe_gauge!(
-        "steer_health_drains",
-        "Drains that stand, of sites and of endpoints"
-    );
-    describe_gauge!("steer_health_verdict", "1 up, 0 down, -1 unknown");
-    describe_gauge!(
-        "steer_health_certificate_seconds_left",
-        "Until the certificate of an endpoint ends, at the last handshake"
-    );
-    describe_counter!(
-        "steer_health_reports_total",
-        "Reports of others on endpoints under external checks"
-    );
-    describe_counter!(
-        "steer_health_ejections_total",
-        "Endpoints taken for outliers of their pool"
-    );
-    describe_gauge!("steer_health_snapshot", "Number of the newest snapshot");
-    describe_histogram!(
-        "steer_health_probe_seconds",
-        Unit::Seconds,
-        "Time from sending a probe to its outcome"
-    );
 }
 
 #[cfg(test)]

@@ -8,20 +8,24 @@
 //! ```
 //!
 //! [`Gossip`] is the whole of one site's end without sockets and clocks; [`driver`] carries its datagrams and streams.
-//! [`Agreement`] asks [`quorum`] what follows for each endpoint.
+//! [`Agreement`] asks [`quorum`] what follows for each endpoint. [`Council`] is both, and the desk to the checks.
 
 pub mod agreement;
 pub mod core;
-pub(crate) mod desk;
+pub mod council;
+pub mod desk;
 pub mod driver;
+pub mod isolation;
 pub mod keys;
 pub mod member;
 pub mod moment;
 pub mod observation;
 pub mod quorum;
+pub mod rollout;
 pub mod seal;
 pub mod site;
 pub mod spread;
+pub(crate) mod standing;
 pub mod store;
 pub mod swim;
 pub mod wire;
@@ -31,6 +35,7 @@ mod sim;
 
 pub use self::agreement::Agreement;
 pub use self::core::{Action, Gossip, Own};
+pub use self::council::Council;
 pub use driver::{GossipHandle, GossipService, GossipSockets, GossipUnavailable, GossipView};
 pub use keys::{BadKeys, Keys};
 pub use moment::Moment;

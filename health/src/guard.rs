@@ -5,6 +5,8 @@
 //! - **keep**: a pool of more than `keep_sites` units keeps `keep_sites` of them in service. A smaller pool has
 //!   nothing to fall back on, and its operator wants it withdrawn when it is dead.
 //! - **capacity**: the sites of a pool that stay in service can together serve what the pool `needs`.
+//! - **panic**: when more than `panic` per cent of a pool's units are down at once, the checks are what is distrusted, and
+//!   nothing more is taken out.
 //! - **window**: at most `max_withdrawn` units of a pool are taken out within the sliding `window`.
 //!
 //! Coming back is always free and at once. It does not give a withdrawal back: otherwise a flapping unit could
@@ -25,13 +27,16 @@ use crate::outcome::spoken;
 #[derive(Debug)]
 pub struct Guard {
     policy: GuardPolicy,
-    /// By pool: when units were taken out, oldest first. At most `max_withdrawn` each, or as many as that was
-    /// before a reload; with those that an operator forced, at most [`TAKEN_MAX`].
+    /// By pool: when units were taken out, oldest first, for as long as the longest window: a reload may bring one. At
+    /// most [`TAKEN_MAX`] each.
     taken: Vec<VecDeque<Instant>>,
 }
 
 /// The highest `max_withdrawn` there is: what was taken out before the newest so many decides nothing.
 const TAKEN_MAX: usize = u16::MAX as usize;
+
+/// The longest `window` that a file may say.
+const WINDOW_MAX: Duration = Duration::from_hours(24);
 
 /// A pool as the guard sees it when it is asked for one of its units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub struct Standing {
     pub capacity: u64,
     /// What they must be able to serve; 0: no demand.
     pub needs: u64,
+    /// How many units have no endpoint that might be up, the one in question among them.
+    pub down: usize,
 }
 
 /// Why a unit stays in service although it is down.
@@ -66,6 +73,16 @@ pub enum Refusal {
         left: u64,
         /// `needs`
         needs: u64,
+    },
+    /// Too many to be true.
+    #[error("{down} of {units} sites are down at once, panic is {panic} %: the checks are distrusted")]
+    Panic {
+        /// Units that are down.
+        down: usize,
+        /// Units of the pool.
+        units: usize,
+        /// `panic`
+        panic: u8,
     },
     /// Too many, too fast.
     #[error("{taken} taken out within {}, max_withdrawn is {max}", spoken(*.window))]
@@ -95,6 +112,7 @@ impl Guard {
     /// The first rule that forbids it.
     pub fn ask(&mut self, pool: PoolId, standing: Standing, now: Instant) -> Result<(), Refusal> {
         self.check_keep(standing)?;
+        self.check_panic(standing)?;
         self.check_window(pool, now)?;
         self.count(pool, now);
         Ok(())
@@ -115,6 +133,13 @@ impl Guard {
         self.check_window(pool, now)
     }
 
+    /// Whether a unit that is up may stay out while `healthy.left` others are in service and up.
+    #[must_use]
+    pub fn leaves_enough(&self, healthy: Standing) -> bool {
+        let keep = usize::from(self.policy.keep_sites).max(1);
+        healthy.left >= keep && check_capacity(healthy).is_ok()
+    }
+
     /// Counts a unit of `pool` as taken out, permitted or not.
     pub fn count(&mut self, pool: PoolId, now: Instant) {
         self.forget_old(pool, now);
@@ -126,7 +151,7 @@ impl Guard {
         }
     }
 
-    /// When the window lets the next unit of `pool` out; `None` when it would now, or never will.
+    /// When the window that refused a unit of `pool` lets the next one out; `None` when it never will.
     #[must_use]
     pub fn frees_at(&self, pool: PoolId) -> Option<Instant> {
         let taken = self.taken.get(pool.0 as usize)?;
@@ -161,23 +186,35 @@ impl Guard {
         check_capacity(standing)
     }
 
-    fn check_window(&mut self, pool: PoolId, now: Instant) -> Result<(), Refusal> {
-        self.forget_old(pool, now);
+    fn check_panic(&self, standing: Standing) -> Result<(), Refusal> {
+        let Standing { units, down, .. } = standing;
+        let panic = self.policy.panic;
+        let applies = units > usize::from(self.policy.keep_sites).max(1);
+        if applies && down * 100 > units * usize::from(panic) {
+            return Err(Refusal::Panic { down, units, panic });
+        }
+        Ok(())
+    }
+
+    fn check_window(&self, pool: PoolId, now: Instant) -> Result<(), Refusal> {
         let GuardPolicy {
             keep_sites: _,
             max_withdrawn: max,
             window,
+            panic: _,
         } = self.policy;
-        let taken = self.taken.get(pool.0 as usize).map_or(0, VecDeque::len);
+        let is_old = |at: &Instant| now.saturating_duration_since(*at) >= window;
+        let taken = self.taken.get(pool.0 as usize);
+        let taken = taken.map_or(0, |taken| taken.len() - taken.partition_point(is_old));
         if taken >= usize::from(max) {
             return Err(Refusal::Window { taken, max, window });
         }
         Ok(())
     }
 
-    /// Drops what has left the window.
+    /// Drops what has left every window.
     fn forget_old(&mut self, pool: PoolId, now: Instant) {
-        let window = self.policy.window;
+        let window = WINDOW_MAX.max(self.policy.window);
         let Some(taken) = self.taken.get_mut(pool.0 as usize) else {
             return;
         };
@@ -209,6 +246,7 @@ impl Refusal {
         match self {
             Self::Keep { .. } => "keep_sites",
             Self::Capacity { .. } => "capacity",
+            Self::Panic { .. } => "panic",
             Self::Window { .. } => "max_withdrawn",
         }
     }
@@ -216,6 +254,8 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
+    use steer_topology::Demand;
+
     use super::*;
 
     const POOL: PoolId = PoolId(0);
@@ -227,6 +267,7 @@ mod tests {
                 keep_sites,
                 max_withdrawn,
                 window: MINUTE,
+                panic: 70,
             },
             2,
         )
@@ -238,7 +279,28 @@ mod tests {
             left,
             capacity: 0,
             needs: 0,
+            down: 1,
         }
+    }
+
+    #[test]
+    fn when_too_many_are_down_at_once_nothing_more_is_taken_out() {
+        let ask = |units, down| {
+            let standing = Standing {
+                units,
+                down,
+                ..three(units)
+            };
+            guard(1, 9).ask(POOL, standing, Instant::now())
+        };
+        assert_eq!(ask(3, 2), Ok(()), "67 %");
+        assert_eq!(ask(10, 7), Ok(()), "70 %");
+        let refusal = ask(10, 8).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "8 of 10 sites are down at once, panic is 70 %: the checks are distrusted"
+        );
+        assert_eq!(ask(1, 1), Ok(()), "who has one site wants it withdrawn");
     }
 
     #[test]
@@ -317,10 +379,12 @@ mod tests {
         let pools = [Pool {
             name: "web".to_owned(),
             check: None,
+            load: None,
             endpoints: Vec::new(),
             nested: Vec::new(),
             outlier: None,
-            needs: 0,
+            damping: None,
+            needs: Demand::Written(0),
         }];
         assert_eq!(loose.ask(POOL, three(2), at(0)), Ok(()));
         assert_eq!(loose.ask(POOL, three(1), at(20)), Ok(()));
@@ -329,6 +393,31 @@ mod tests {
         assert_eq!(tight.frees_at(POOL), Some(at(80)), "both must leave the window");
         assert!(tight.ask(POOL, three(0), at(79)).is_err());
         assert_eq!(tight.ask(POOL, three(0), at(80)), Ok(()));
+    }
+
+    #[test]
+    fn a_longer_window_after_a_reload_counts_what_the_shorter_one_had_forgotten() {
+        let (mut short, start) = (guard(0, 2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        short.policy.window = Duration::from_secs(20);
+        for second in [0, 1, 21, 22] {
+            assert_eq!(short.ask(POOL, three(2), at(second)), Ok(()));
+        }
+        let pools = [Pool {
+            name: "web".to_owned(),
+            check: None,
+            load: None,
+            endpoints: Vec::new(),
+            nested: Vec::new(),
+            outlier: None,
+            damping: None,
+            needs: Demand::Written(0),
+        }];
+        let mut long = guard(0, 4);
+        long.inherit(&short, &pools, &pools);
+        assert!(long.ask(POOL, three(2), at(43)).is_err(), "four within a minute");
+        assert_eq!(long.frees_at(POOL), Some(at(60)));
+        assert_eq!(long.ask(POOL, three(2), at(60)), Ok(()));
     }
 
     #[test]

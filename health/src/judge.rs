@@ -14,29 +14,41 @@
 //! An endpoint may go without permission while another one of its unit (see [`crate::guard`]) stays in service
 //! and is known to (`Unknown` is hope, no knowledge, and is not leant on).
 //!
-//! The operator's wishes stand above the verdicts: see [`drain`].
+//! Who falls too often is held back on its return: see [`crate::damping`]. What went out in the same second as everything else
+//! comes back: see [`together`].
+//!
+//! The operator's wishes stand above the verdicts: see [`drain`] and [`force`]. A drain goes before a forced verdict, a
+//! forced verdict before the checks.
 
+mod damp;
 mod drain;
+mod force;
 mod journal;
 mod loads;
+mod together;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_topology::{EndpointId, Fleet};
+use steer_topology::{Demand, EndpointId, Fleet, PoolId};
 
-use crate::guard::{Guard, Refusal};
-use crate::operator::Drain;
-use crate::snapshot::{Cause, EndpointState, Service, Snapshot, States, Trail, Verdict};
+use crate::damping::Damping;
+use crate::guard::{Guard, Refusal, Standing};
+use crate::memory::Remembered;
+use crate::operator::{Drain, Force, Target};
+use crate::snapshot::{Cause, Damped, EndpointState, Service, Snapshot, States, Trail, Verdict};
 use crate::units::Units;
 
 use journal::Journal;
 use loads::Loads;
+use together::Together;
 
 pub use drain::{DrainRefused, NotDrained};
+pub use force::NotForced;
+pub(crate) use force::governing;
 
 /// Longest spread of the first round of probes; shorter intervals are spread over one interval.
 pub const SPREAD_MAX: Duration = Duration::from_secs(1);
@@ -68,14 +80,25 @@ pub struct Judge {
     /// The truth as we know it; published only once settled.
     entries: States,
     guard: Guard,
-    /// What serves.
+    damping: Damping,
+    /// Who is held back, as the next snapshot will say.
+    damped: Vec<Damped>,
+    /// What serves, and is not said to be down by its own site.
     units: Units,
     /// What serves and is up: all that a drain may lean on.
     healthy: Units,
+    /// What might be up, in service or not.
+    alive: Units,
     /// The operator's wishes, oldest first.
     drains: Vec<Drain>,
-    /// When to see whether a drain is over.
-    drains_due: Option<Instant>,
+    /// The verdicts that he forces, oldest first.
+    forces: Vec<Force>,
+    /// What the checks say of endpoints whose verdict is forced.
+    seen: BTreeMap<EndpointId, Seen>,
+    /// What was out of service before a restart, until its check says that it is up, or we are settled.
+    recalled: BTreeMap<EndpointId, Recalled>,
+    /// When to see whether a wish is over.
+    wishes_due: Option<Instant>,
     /// Down but not out, longest first, with the guard's last word.
     waiting: Vec<Waiting>,
     /// When the window next lets one of `waiting` out.
@@ -88,13 +111,33 @@ pub struct Judge {
     all_touched: bool,
     trail: Trail,
     loads: Loads,
+    together: Together,
+    /// Pools that need what is measured.
+    measured: Vec<PoolId>,
     journal: Journal,
+}
+
+/// What the checks say, under a verdict that is forced.
+#[derive(Debug, Clone)]
+struct Seen {
+    verdict: Verdict,
+    cause: Cause,
+    since: Timestamp,
+}
+
+/// What is remembered of an endpoint that was out of service.
+#[derive(Debug, Clone)]
+struct Recalled {
+    cause: Cause,
+    since: Timestamp,
 }
 
 #[derive(Debug)]
 struct Waiting {
     endpoint: EndpointId,
     refusal: Option<Refusal>,
+    /// It was out, together with too many others: see [`together`].
+    came_back: bool,
 }
 
 impl Judge {
@@ -111,10 +154,16 @@ impl Judge {
             settled: false,
             settle_by: now + time_to_settle(&fleet),
             guard: Guard::new(fleet.guard.clone(), fleet.pools.len()),
+            damping: Damping::of(&fleet),
+            damped: Vec::new(),
             units: Units::of(&fleet),
             healthy: Units::of(&fleet),
+            alive: Units::of(&fleet),
             drains: Vec::new(),
-            drains_due: None,
+            forces: Vec::new(),
+            seen: BTreeMap::new(),
+            recalled: BTreeMap::new(),
+            wishes_due: None,
             waiting: Vec::new(),
             window_slides: None,
             dirty: false,
@@ -122,6 +171,8 @@ impl Judge {
             all_touched: true,
             trail: Trail::default(),
             loads: Loads::default(),
+            together: Together::default(),
+            measured: measured(&fleet),
             journal: Journal::default(),
             entries,
             fleet,
@@ -142,7 +193,17 @@ impl Judge {
     fn snapshot(&self) -> Snapshot {
         let mut endpoints = self.entries.clone();
         if !self.settled {
-            endpoints.iter_mut().for_each(hide);
+            let forced = |id: usize| self.seen.contains_key(&EndpointId(id as u32));
+            let unsure = endpoints.iter_mut().enumerate().filter(|(id, _)| !forced(*id));
+            unsure.for_each(|(_, state)| hide(state));
+            for (id, recalled) in &self.recalled {
+                if let Some(state) = endpoints
+                    .get_mut(id.0 as usize)
+                    .filter(|_| !forced(id.0 as usize))
+                {
+                    recalled.show(state);
+                }
+            }
         }
         Snapshot {
             number: self.number,
@@ -151,6 +212,8 @@ impl Judge {
             settled: self.settled,
             endpoints,
             drains: self.drains.clone(),
+            damped: self.damped.clone(),
+            forces: self.forces.clone(),
             loads: self.loads.current(),
             trail: self.trail.clone(),
         }
@@ -198,13 +261,19 @@ impl Judge {
         next.guard
             .inherit(&self.guard, &self.fleet.pools, &next.fleet.pools);
         next.inherit_states(&self);
+        next.forget_weights();
         next.inherit_drains(&self, now, at);
+        next.inherit_forces(&self, now, at);
+        next.inherit_recalled(&self);
         next.inherit_loads(&self, now, at);
         if self.settled {
             next.settled = true;
+            next.inherit_together(&self);
             next.recount();
             next.wait_again();
+            next.inherit_damping(&self, now, at);
             next.reconsider(now);
+            next.bring_back(now);
         } else if next.all_known() {
             next.settle();
         }
@@ -219,7 +288,7 @@ impl Judge {
     fn inherit_states(&mut self, old: &Self) {
         let checked = old.fleet.endpoint_ids().filter(|id| is_checked(&old.fleet, *id));
         let known: HashMap<_, _> = checked
-            .map(|id| (identity(&old.fleet, id), &old.entries[id.0 as usize]))
+            .map(|id| (identity(&old.fleet, id), old.without_force(id)))
             .collect();
         for id in self
             .fleet
@@ -227,7 +296,18 @@ impl Judge {
             .filter(|id| is_checked(&self.fleet, *id))
         {
             if let Some(state) = known.get(&identity(&self.fleet, id)) {
-                self.entries[id.0 as usize].clone_from(state);
+                self.entries[id.0 as usize].clone_from(state.as_ref());
+            }
+        }
+    }
+
+    fn inherit_recalled(&mut self, old: &Self) {
+        for (id, recalled) in &old.recalled {
+            let name = Target::Endpoint(*id).name(&old.fleet);
+            if let Ok(Target::Endpoint(id)) = Target::find(&self.fleet, &name)
+                && self.verdict(id) == Verdict::Unknown
+            {
+                self.recalled.insert(id, recalled.clone());
             }
         }
     }
@@ -241,6 +321,7 @@ impl Judge {
                 self.waiting.push(Waiting {
                     endpoint,
                     refusal: None,
+                    came_back: false,
                 });
             }
         }
@@ -277,13 +358,17 @@ impl Judge {
     ) -> Option<Arc<Snapshot>> {
         self.tell();
         for change in changes {
-            self.record(change, at);
+            self.damp(change, now, at);
         }
+        self.end_damping(now, at);
         if !self.settled && (self.all_known() || now >= self.settle_by) {
             self.settle();
         }
-        self.end_drains(now, at);
+        self.end_wishes(now, at);
+        self.measure_demand(at);
         self.reconsider(now);
+        self.relieve_damped(now, at);
+        self.bring_back(now);
         self.dirty |= self.loads.is_due(now, at);
         self.next_snapshot(at)
     }
@@ -297,12 +382,42 @@ impl Judge {
             Some(self.settle_by)
         };
         let loads = self.loads.next_deadline();
-        verdicts.into_iter().chain(self.drains_due).chain(loads).min()
+        let others = [self.wishes_due, self.damping.next_deadline(), loads];
+        verdicts.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// The time came: settles without the last verdicts, ends a drain, or asks the guard again.
     pub fn on_deadline(&mut self, now: Instant, at: Timestamp) -> Option<Arc<Snapshot>> {
         self.on_verdicts([], now, at)
+    }
+
+    /// What was out of service seconds before a restart stays so until its check says that it is up, or the first
+    /// round is over. Before the first snapshot. Settles nothing: routes wait for the round as ever.
+    pub fn recall(&mut self, remembered: &[Remembered]) {
+        for Remembered {
+            endpoint,
+            cause,
+            since,
+            last: _,
+        } in remembered
+        {
+            let Ok(Target::Endpoint(id)) = Target::find(&self.fleet, endpoint) else {
+                continue; // the configuration has it no more
+            };
+            if self.verdict(id) == Verdict::Unknown {
+                tracing::info!(endpoint, cause, %since, "out of service as before the restart, until it is seen up");
+                let (cause, since) = (cause.clone(), *since);
+                self.recalled.insert(id, Recalled { cause, since });
+            }
+        }
+    }
+
+    /// A check has spoken.
+    fn remember(&mut self, endpoint: EndpointId, verdict: Verdict) {
+        if verdict == Verdict::Up && self.recalled.remove(&endpoint).is_some() {
+            self.dirty = true;
+            self.touched.insert(endpoint);
+        }
     }
 
     /// Takes the verdict down and, once settled, puts the endpoint in service or in line for the guard.
@@ -312,6 +427,10 @@ impl Judge {
             verdict,
             cause,
         } = change;
+        self.remember(endpoint, verdict);
+        if self.record_under_force(endpoint, verdict, &cause, at) {
+            return;
+        }
         let Some(entry) = self.entries.get_mut(endpoint.0 as usize) else {
             return;
         };
@@ -342,6 +461,7 @@ impl Judge {
                 self.waiting.push(Waiting {
                     endpoint,
                     refusal: None,
+                    came_back: false,
                 });
             }
             (Verdict::Down, Service::Out) => {}
@@ -359,6 +479,12 @@ impl Judge {
         self.settled = true;
         self.dirty = true;
         self.all_touched = true;
+        let recalled = std::mem::take(&mut self.recalled);
+        for (id, recalled) in recalled {
+            if self.verdict(id) == Verdict::Down && !self.seen.contains_key(&id) {
+                self.entries[id.0 as usize].since = recalled.since; // it was down all the time
+            }
+        }
         let unknown = self
             .entries
             .iter()
@@ -392,17 +518,13 @@ impl Judge {
         let refusal = match self.may_go(one.endpoint, now) {
             Ok(()) => {
                 self.put(one.endpoint, Service::Out);
+                self.together.goes_out(one.endpoint, now);
                 return false;
             }
             Err(refusal) => refusal,
         };
         if one.refusal != Some(refusal) {
-            self.put(
-                one.endpoint,
-                Service::Held {
-                    reason: refusal.to_string(),
-                },
-            );
+            self.put(one.endpoint, one.held_for(refusal));
         }
         let rule_before = one.refusal.replace(refusal).map(|before| before.rule());
         if rule_before != Some(refusal.rule()) {
@@ -414,14 +536,18 @@ impl Judge {
     fn may_go(&mut self, endpoint: EndpointId, now: Instant) -> Result<(), Refusal> {
         match self.units.without(endpoint) {
             None => Ok(()),
-            Some(standing) => self.guard.ask(self.fleet.endpoint(endpoint).pool, standing, now),
+            Some(standing) => {
+                let pool = self.fleet.endpoint(endpoint).pool;
+                let down = self.alive.missing(pool);
+                self.guard.ask(pool, Standing { down, ..standing }, now)
+            }
         }
     }
 
     fn retry_at(&self, one: &Waiting) -> Option<Instant> {
         match one.refusal? {
             Refusal::Window { .. } => self.guard.frees_at(self.fleet.endpoint(one.endpoint).pool),
-            Refusal::Keep { .. } | Refusal::Capacity { .. } => None,
+            Refusal::Keep { .. } | Refusal::Capacity { .. } | Refusal::Panic { .. } => None,
         }
     }
 
@@ -431,6 +557,7 @@ impl Judge {
             return;
         }
         entry.service = service;
+        self.together.is_elsewhere(endpoint);
         self.dirty = true;
         self.touched.insert(endpoint);
         self.recount_one(endpoint);
@@ -453,8 +580,10 @@ impl Judge {
                 (false, false)
             }
         };
-        self.units.set(endpoint, serves);
-        self.healthy.set(endpoint, is_healthy);
+        let is_lost = self.together.is_lost(endpoint);
+        self.units.set(endpoint, serves && !is_lost);
+        self.healthy.set(endpoint, is_healthy && !is_lost);
+        self.alive.set(endpoint, entry.verdict != Verdict::Down);
     }
 
     fn next_snapshot(&mut self, at: Timestamp) -> Option<Arc<Snapshot>> {
@@ -470,7 +599,8 @@ impl Judge {
         self.number += 1;
         self.at = at;
         self.loads.told();
-        metrics::counter!("steer_health_snapshots_total").increment(1);
+        self.journal
+            .add(|| metrics::counter!("steer_health_snapshots_total").increment(1));
         Some(Arc::new(self.snapshot()))
     }
 }
@@ -512,6 +642,10 @@ impl Judge {
 
     fn log_refusal(&mut self, endpoint: EndpointId, reason: Refusal) {
         metrics::counter!("steer_health_guard_refusals_total", "rule" => reason.rule()).increment(1);
+        self.warn_of(endpoint, reason, "guard refused");
+    }
+
+    fn warn_of(&mut self, endpoint: EndpointId, reason: Refusal, what: &'static str) {
         self.note(
             endpoint,
             move |Subject {
@@ -520,7 +654,7 @@ impl Judge {
                       pool,
                       site,
                   }| {
-                tracing::warn!(snapshot, endpoint = %address, pool, site, %reason, "guard refused");
+                tracing::warn!(snapshot, endpoint = %address, pool, site, %reason, "{what}");
             },
         );
     }
@@ -559,6 +693,7 @@ fn first_state(fleet: &Fleet, id: EndpointId, at: Timestamp) -> EndpointState {
         service: Service::In,
         cause: cause.to_owned(),
         since: at,
+        weight: None,
     }
 }
 
@@ -576,6 +711,24 @@ fn identity(fleet: &Fleet, id: EndpointId) -> (&str, Option<&str>, SocketAddr, S
         endpoint.address,
         endpoint.probe,
     )
+}
+
+fn measured(fleet: &Fleet) -> Vec<PoolId> {
+    let pools = (0..).map(PoolId).zip(&fleet.pools);
+    let measured = pools.filter(|(_, pool)| pool.needs == Demand::Measured);
+    measured.map(|(id, _)| id).collect()
+}
+
+impl Recalled {
+    fn show(&self, state: &mut EndpointState) {
+        state.verdict = Verdict::Down;
+        state.service = match state.service {
+            Service::In | Service::Out | Service::Held { .. } => Service::Out,
+            Service::Drained => Service::Drained,
+        };
+        state.cause = format!("{} (before the restart)", self.cause);
+        state.since = self.since;
+    }
 }
 
 const NO_VERDICT_YET: &str = "no verdict yet";

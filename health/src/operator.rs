@@ -1,8 +1,11 @@
-//! What an operator wishes, whatever the checks say: drains.
+//! What an operator wishes, whatever the checks say: drains, and verdicts that are forced.
 //!
 //! A drained endpoint takes no new clients: DNS gives it to nobody, and the routes of its site step down. It is
 //! not down, and what it serves it goes on serving until the last route is withdrawn.
+//!
+//! A forced verdict stands in the place of the checks' own: up, though they fail, or down, though they succeed.
 
+mod force;
 mod handle;
 
 use std::fmt;
@@ -12,8 +15,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use steer_topology::{EndpointId, Fleet, SiteId};
 
-pub(crate) use handle::Command;
-pub use handle::{Commands, Drained, Kept, LoadOrder, Operator, Order, Refused, Undrained};
+pub use force::{Force, Forced};
+pub(crate) use handle::{Adopted, Command, Wish};
+pub use handle::{Commands, Done, Kept, LoadOrder, Operator, Order, Over, Refused, What};
 
 /// An operator's wish that something takes no new clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,7 +87,7 @@ const LISTED: usize = 12;
 
 impl Target {
     /// Finds what an operator names: a site (`fra`), or an endpoint as `ADDRESS:PORT`, with `POOL/` before it and
-    /// `@SITE` behind it where that is needed to tell it from others.
+    /// `@SITE` behind it where that is needed to tell it from others; or as `POOL@SITE`, where that is one.
     ///
     /// # Errors
     /// No target goes by that name, or several do.
@@ -133,10 +137,10 @@ impl Target {
     }
 }
 
-/// `[POOL/]ADDRESS:PORT[@SITE]`
+/// `[POOL/]ADDRESS:PORT[@SITE]` or `POOL@SITE`
 struct Pattern<'a> {
     pool: Option<&'a str>,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     site: Option<&'a str>,
 }
 
@@ -150,17 +154,25 @@ impl<'a> Pattern<'a> {
             Some((address, site)) => (address, Some(site)),
             None => (rest, None),
         };
-        Some(Self {
-            pool,
-            address: address.parse().ok()?,
-            site,
-        })
+        match (pool, address.parse(), site) {
+            (pool, Ok(address), site) => Some(Self {
+                pool,
+                address: Some(address),
+                site,
+            }),
+            (None, Err(_), site @ Some(_)) => Some(Self {
+                pool: Some(address),
+                address: None,
+                site,
+            }),
+            (_, Err(_), _) => None,
+        }
     }
 
     fn matches(&self, fleet: &Fleet, id: EndpointId) -> bool {
         let endpoint = fleet.endpoint(id);
         let site = endpoint.site.map(|site| fleet.site(site).name.as_str());
-        endpoint.address == self.address
+        self.address.is_none_or(|address| endpoint.address == address)
             && self
                 .pool
                 .is_none_or(|pool| fleet.pool(endpoint.pool).name == pool)
@@ -170,7 +182,7 @@ impl<'a> Pattern<'a> {
 
 fn unknown(fleet: &Fleet, text: &str) -> NoTarget {
     let names: Vec<_> = fleet.sites.iter().map(|site| site.name.as_str()).collect();
-    let endpoints = "an endpoint is written ADDRESS:PORT, or POOL/ADDRESS:PORT@SITE";
+    let endpoints = "an endpoint is written ADDRESS:PORT, POOL/ADDRESS:PORT@SITE or POOL@SITE";
     let known = match names.as_slice() {
         [] => format!("this fleet has no sites; {endpoints}"),
         [..] if names.len() <= LISTED => format!("sites are {}; {endpoints}", names.join(", ")),
@@ -229,6 +241,11 @@ mod tests {
                 "pool-1/192.0.2.1:80@fra",
             ),
             (
+                "pool-0@fra",
+                Target::Endpoint(EndpointId(0)),
+                "pool-0/192.0.2.1:80@fra",
+            ),
+            (
                 "192.0.2.9:80@jfk",
                 Target::Endpoint(EndpointId(4)),
                 "pool-1/192.0.2.9:80@jfk",
@@ -251,10 +268,12 @@ mod tests {
         assert_eq!(
             message("frx"),
             "no site and no endpoint is called \"frx\"; sites are fra, nrt, jfk, gru; \
-             an endpoint is written ADDRESS:PORT, or POOL/ADDRESS:PORT@SITE"
+             an endpoint is written ADDRESS:PORT, POOL/ADDRESS:PORT@SITE or POOL@SITE"
         );
         assert!(message("192.0.2.2:81").contains("no endpoint is called"));
         assert!(message("pool-9/192.0.2.2:80").contains("no endpoint is called"));
+        assert!(message("pool-0@nrt").contains("is 2 endpoints"));
+        assert!(message("pool-9@nrt").contains("no endpoint is called"));
         assert_eq!(
             message("192.0.2.1:80"),
             "\"192.0.2.1:80\" is 2 endpoints; name one of them, such as pool-0/192.0.2.1:80@fra"

@@ -81,6 +81,9 @@ pub enum Failure {
     /// Somebody reported it; the text is theirs.
     #[error("reported down: {0}")]
     Reported(String),
+    /// BFD has lost the path; the text is its diagnostic.
+    #[error("{0}")]
+    Path(String),
     /// Nobody reported anything for so long.
     #[error("no report within {}", spoken(*.0))]
     LeaseOver(Duration),
@@ -98,6 +101,9 @@ pub enum Void {
     /// We lack file descriptors, memory, buffers or local ports.
     #[error("not sent: this machine lacks what a probe needs ({0})")]
     Local(String),
+    /// The time was over, but we were let run so much later that the endpoint may have answered in time.
+    #[error("no answer, but the probe itself was {} late: this machine is too busy to tell", spoken(*.0))]
+    Late(Duration),
     /// Nobody has reported anything new; what was reported last still stands.
     #[error("no report")]
     NoReport,
@@ -121,6 +127,7 @@ impl Outcome {
             Self::Failure(failure) => failure.label(),
             Self::Void(Void::Skipped) => "skipped",
             Self::Void(Void::Local(_)) => "local-fault",
+            Self::Void(Void::Late(_)) => "late",
             Self::Void(Void::NoReport) => "no-report",
             Self::Void(Void::Panicked) => "panicked",
         }
@@ -195,6 +202,7 @@ impl Failure {
             | Self::Wrong(_)
             | Self::Exec(_)
             | Self::Reported(_)
+            | Self::Path(_)
             | Self::LeaseOver(_)
             | Self::Other(_) => false,
         }
@@ -217,6 +225,7 @@ impl Failure {
             Self::Wrong(_) => "wrong-answer",
             Self::Exec(_) => "exec",
             Self::Reported(_) => "reported",
+            Self::Path(_) => "path",
             Self::LeaseOver(_) => "lease-over",
             Self::Other(_) => "other",
         }

@@ -11,8 +11,10 @@ mod external;
 mod grpc;
 mod http;
 mod icmp;
+mod process;
 mod tls;
 mod value;
+mod watch;
 mod wire;
 
 use std::collections::HashSet;
@@ -21,16 +23,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use steer_topology::{Check, CheckKind, Endpoint, EndpointId, Fleet};
-use tokio::net::TcpStream;
+use steer_topology::{Check, CheckKind, Endpoint, EndpointId, Fleet, HttpCheck};
 use tokio::sync::Semaphore;
 
+use crate::driver::Errand;
 use crate::evidence::Evidence;
 use crate::outcome::{Answer, Failure, Outcome, Void};
 use crate::tripwire::Cut;
 
 use calculated::Calculated;
-use dial::Dial;
+use dial::{Dial, Manner};
 use dns::DnsProbe;
 use exec::Exec;
 use external::External;
@@ -41,19 +43,17 @@ use tls::{Roots, Tls};
 
 /// Sends one probe, or holds a connection. The driver sets the time limit, and drops the future when it is over.
 pub(crate) trait Prober: Send + Sync + 'static {
-    /// A connection that is held for its end alone.
+    /// What is held for its end alone.
     type Wire: Send + 'static;
 
-    /// Probes `endpoint` once, and notes in `progress` how far it got; `timeout` is the limit that the driver sets.
-    fn probe(
-        &self,
-        endpoint: EndpointId,
-        timeout: Duration,
-        progress: &Progress,
-    ) -> impl Future<Output = Outcome> + Send;
+    /// Probes once, and notes in `progress` how far it got; the driver sets the limit of the time.
+    fn probe(&self, errand: Errand, progress: &Progress) -> impl Future<Output = Outcome> + Send;
 
-    /// Somebody reported on `endpoint`. False where its check takes no reports.
-    fn reported(&self, endpoint: EndpointId, now: Instant) -> bool;
+    /// Reads the number by which `endpoint` steers; as [`Prober::probe`].
+    fn read(&self, errand: Errand, progress: &Progress) -> impl Future<Output = Outcome> + Send;
+
+    /// `by` reported on `endpoint`. False where its check takes no reports of theirs.
+    fn reported(&self, endpoint: EndpointId, by: Reporter, now: Instant) -> bool;
 
     /// Connects to where `endpoint` is probed; what it comes to otherwise is worded as of a probe.
     fn dial(
@@ -64,6 +64,24 @@ pub(crate) trait Prober: Send + Sync + 'static {
 
     /// Returns when the connection has ended.
     fn hold(&self, wire: Self::Wire) -> impl Future<Output = Cut> + Send;
+}
+
+/// Who reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reporter {
+    /// Somebody who looks after endpoints of kind `external`.
+    Outside,
+    /// BFD, for endpoints of kind `bfd`.
+    Bfd,
+}
+
+/// Which thread a probe runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// That of the loop.
+    Loop,
+    /// That of the probes.
+    Thread,
 }
 
 /// How far a probe got: what is missing when its time is over.
@@ -112,8 +130,10 @@ impl Progress {
 pub(crate) struct NetProber {
     /// By endpoint; `None` where it is not checked.
     targets: Vec<Option<Target>>,
-    /// By endpoint: where to probe.
-    addresses: Vec<Dial>,
+    /// By endpoint: where it tells a number.
+    numbers: Vec<Option<Target>>,
+    /// By endpoint: what is held.
+    wires: Vec<wire::Plan>,
 }
 
 /// Everything about a probe that does not change from one to the next.
@@ -127,6 +147,8 @@ pub(crate) enum Target {
     Icmp(Ping),
     Exec(Box<Exec>),
     External(External),
+    /// BFD tells; nothing is sent.
+    Bfd,
     Calculated(Box<Calculated>),
     /// Cannot be probed, and why. It stays `Unknown`, which is never acted upon.
     Impossible(String),
@@ -158,13 +180,19 @@ impl NetProber {
             Some(making.target(check, id))
         });
         let targets = targets.collect();
-        let address = |endpoint: &Endpoint| {
+        let numbers = fleet.endpoint_ids().map(|id| {
+            let check = fleet.check(fleet.pool(fleet.endpoint(id).pool).load?);
+            Some(making.target(check, id))
+        });
+        let numbers = numbers.collect();
+        let wire = |endpoint: &Endpoint| {
             let check = fleet.pool(endpoint.pool).check.map(|id| fleet.check(id));
-            Dial::new(check, endpoint)
+            wire::Plan::new(check, endpoint)
         };
         Self {
             targets,
-            addresses: fleet.endpoints.iter().map(address).collect(),
+            numbers,
+            wires: fleet.endpoints.iter().map(wire).collect(),
         }
     }
 }
@@ -186,23 +214,10 @@ impl Making<'_> {
             CheckKind::Tcp => Target::Tcp(dial),
             CheckKind::Tls(rules) => {
                 let tls = Tls::new(rules, None, endpoint, id, &[], &mut self.roots, self.evidence)?;
-                Target::Tls(dial, Box::new(tls))
+                Target::Tls(dial.with(Manner::Often), Box::new(tls))
             }
-            CheckKind::Http(rules) => {
-                let host = rules.host.as_deref();
-                let tls = rules.tls.as_ref().map(|tls| {
-                    Tls::new(
-                        tls,
-                        host,
-                        endpoint,
-                        id,
-                        &[b"http/1.1"],
-                        &mut self.roots,
-                        self.evidence,
-                    )
-                });
-                Target::Http(Box::new(Http::new(rules, dial, tls.transpose()?)?))
-            }
+            CheckKind::Http(rules) => self.page(rules, dial, id)?,
+            CheckKind::Load(rules) => self.page(&rules.page, dial, id)?,
             CheckKind::Dns(rules) => Target::Dns(Box::new(DnsProbe::new(rules, dial)?)),
             CheckKind::Grpc(rules) => {
                 let tls = rules
@@ -220,6 +235,7 @@ impl Making<'_> {
                 &self.programs,
             ))),
             CheckKind::External { lease } => Target::External(External::new(*lease, self.now)),
+            CheckKind::Bfd { .. } => Target::Bfd,
             CheckKind::Calculated { when } => {
                 let parts = when.checks().into_iter().map(|part| {
                     let check = self.fleet.check(part);
@@ -232,32 +248,46 @@ impl Making<'_> {
     }
 }
 
+impl Making<'_> {
+    fn page(&mut self, rules: &HttpCheck, dial: Dial, id: EndpointId) -> Result<Target, String> {
+        let (host, endpoint) = (rules.host.as_deref(), self.fleet.endpoint(id));
+        let tls = rules.tls.as_ref().map(|tls| {
+            let names: &[&[u8]] = &[b"http/1.1"];
+            Tls::new(tls, host, endpoint, id, names, &mut self.roots, self.evidence)
+        });
+        Ok(Target::Http(Box::new(Http::new(rules, dial, tls.transpose()?)?)))
+    }
+}
+
 impl Target {
     /// One probe.
-    pub(crate) async fn probe(&self, timeout: Duration, progress: &Progress) -> Outcome {
+    pub(crate) async fn probe(&self, place: Place, timeout: Duration, progress: &Progress) -> Outcome {
         match self {
             Self::Tcp(dial) => connect(dial, timeout).await,
             Self::Tls(dial, tls) => handshake(dial, tls, timeout, progress).await,
-            Self::Http(http) => http.probe(timeout, progress).await,
+            Self::Http(http) => http.probe(place, timeout, progress).await,
             Self::Dns(dns) => dns.probe(timeout).await,
             Self::Grpc(grpc) => grpc.probe(timeout, progress).await,
             Self::Icmp(ping) => ping.probe(timeout).await,
             Self::Exec(exec) => exec.probe(timeout, progress).await,
             Self::External(external) => external.probe(crate::driver::now()),
-            Self::Calculated(calculated) => Box::pin(calculated.probe(timeout)).await,
+            Self::Bfd => Outcome::Void(Void::NoReport),
+            Self::Calculated(calculated) => Box::pin(calculated.probe(place, timeout)).await,
             Self::Impossible(why) => Outcome::Void(Void::Local(why.clone())),
         }
     }
 }
 
 impl Target {
-    fn reported(&self, now: Instant) -> bool {
+    fn reported(&self, by: Reporter, now: Instant) -> bool {
         match self {
-            Self::External(external) => {
+            Self::External(external) if by == Reporter::Outside => {
                 external.reported(now);
                 true
             }
-            Self::Tcp(_)
+            Self::Bfd => by == Reporter::Bfd,
+            Self::External(_)
+            | Self::Tcp(_)
             | Self::Tls(..)
             | Self::Http(_)
             | Self::Dns(_)
@@ -271,30 +301,36 @@ impl Target {
 }
 
 impl Prober for NetProber {
-    type Wire = TcpStream;
+    type Wire = wire::Wire;
 
-    async fn probe(&self, endpoint: EndpointId, timeout: Duration, progress: &Progress) -> Outcome {
-        match self.targets.get(endpoint.0 as usize) {
-            Some(Some(target)) => target.probe(timeout, progress).await,
+    async fn probe(&self, errand: Errand, progress: &Progress) -> Outcome {
+        match self.targets.get(errand.job.endpoint.0 as usize) {
+            Some(Some(target)) => target.probe(errand.place, errand.job.timeout, progress).await,
             Some(None) | None => Outcome::Void(Void::Local("the endpoint has no check".to_owned())),
         }
     }
 
-    fn reported(&self, endpoint: EndpointId, now: Instant) -> bool {
-        let target = self.targets.get(endpoint.0 as usize).and_then(Option::as_ref);
-        target.is_some_and(|target| target.reported(now))
+    async fn read(&self, errand: Errand, progress: &Progress) -> Outcome {
+        match self.numbers.get(errand.job.endpoint.0 as usize) {
+            Some(Some(target)) => target.probe(errand.place, errand.job.timeout, progress).await,
+            Some(None) | None => Outcome::Void(Void::Local("the endpoint tells no number".to_owned())),
+        }
     }
 
-    async fn dial(&self, endpoint: EndpointId, timeout: Duration) -> Result<TcpStream, Outcome> {
-        let Some(dial) = self.addresses.get(endpoint.0 as usize) else {
+    fn reported(&self, endpoint: EndpointId, by: Reporter, now: Instant) -> bool {
+        let target = self.targets.get(endpoint.0 as usize).and_then(Option::as_ref);
+        target.is_some_and(|target| target.reported(by, now))
+    }
+
+    async fn dial(&self, endpoint: EndpointId, timeout: Duration) -> Result<wire::Wire, Outcome> {
+        let Some(plan) = self.wires.get(endpoint.0 as usize) else {
             return Err(Outcome::Void(Void::Local("the endpoint is unknown".to_owned())));
         };
-        wire::dial(dial)
-            .await
-            .map_err(|error| Outcome::of_io_error(&error, timeout))
+        let target = self.targets.get(endpoint.0 as usize).and_then(Option::as_ref);
+        plan.dial(target, timeout).await
     }
 
-    async fn hold(&self, wire: TcpStream) -> Cut {
+    async fn hold(&self, wire: wire::Wire) -> Cut {
         wire::hold(wire).await
     }
 }

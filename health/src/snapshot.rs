@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::evidence::Evidence;
 use crate::load::Load;
-use crate::operator::{Drain, Target};
+use crate::operator::{Drain, Force, Target};
 use crate::pulse::Pulse;
 
 pub use states::States;
@@ -97,6 +97,9 @@ pub struct EndpointState {
     pub cause: Cause,
     /// Since when the verdict stands.
     pub since: Timestamp,
+    /// The weight that it tells of itself; absent: what is written counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
 }
 
 /// An immutable picture: the checked fleet and what is in service. One snapshot decides DNS and BGP alike.
@@ -116,11 +119,26 @@ pub struct Snapshot {
     pub endpoints: States,
     /// The operator's wishes that stand, oldest first.
     pub drains: Vec<Drain>,
+    /// Who is up and held back, because it fell too often.
+    pub damped: Vec<Damped>,
+    /// The verdicts that an operator forces, oldest first.
+    pub forces: Vec<Force>,
     /// What sites get now, by [`SiteId`]; `None`, or no entry: nobody says. Read by DNS for `overflow`.
     pub loads: Vec<Option<Load>>,
     /// What the last snapshots changed.
     #[serde(skip)]
     pub trail: Trail,
+}
+
+/// An endpoint that is up and held back; its verdict is `Down` meanwhile. See [`crate::damping`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Damped {
+    /// Which.
+    pub endpoint: EndpointId,
+    /// Its figure of merit when the snapshot was made.
+    pub figure: u32,
+    /// When it comes back, if nothing happens.
+    pub until: Timestamp,
 }
 
 /// A condition's value. `Unknown` changes nothing: what is announced stays, what is not stays not.
@@ -150,7 +168,10 @@ impl Snapshot {
             let index = id.0 as usize;
             match (self.endpoints.get(index), before.endpoints.get(index)) {
                 (Some(now), Some(before)) => {
-                    (now.verdict, &now.service, now.since) != (before.verdict, &before.service, before.since)
+                    let seen = |state: &EndpointState| {
+                        (state.verdict, state.service.clone(), state.since, state.weight)
+                    };
+                    seen(now) != seen(before)
                 }
                 (None, _) | (_, None) => false,
             }
@@ -159,6 +180,13 @@ impl Snapshot {
             Some(touched) => touched.into_iter().filter(differs).collect(),
             None => self.fleet.endpoint_ids().filter(differs).collect(),
         }
+    }
+
+    /// The weight of an endpoint: its own word, or what is written.
+    #[must_use]
+    pub fn weight(&self, id: EndpointId) -> u32 {
+        let told = self.endpoints.get(id.0 as usize).and_then(|state| state.weight);
+        told.unwrap_or(self.fleet.endpoint(id).weight)
     }
 
     /// What a site gets now, if somebody says so.
@@ -181,6 +209,12 @@ impl Snapshot {
         let own = |drain: &&Drain| drain.target == Target::Endpoint(id);
         let drain = self.drains.iter().find(own);
         drain.or_else(|| self.site_drain(self.fleet.endpoint(id).site))
+    }
+
+    /// The forced verdict of an endpoint: its own or its site's, and of the two what is forced down.
+    #[must_use]
+    pub fn endpoint_force(&self, id: EndpointId) -> Option<&Force> {
+        crate::judge::governing(&self.forces, id, self.fleet.endpoint(id).site)
     }
 
     /// Evaluates a condition for the process that runs as `local`.

@@ -6,9 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steer_topology::{
-    Bias, Check, CheckId, CheckKind, Combine, DetectorRules, Endpoint, EndpointId, Fleet, GuardPolicy,
-    OutlierRules, OverflowPolicy, Pool, PoolId, Said, Site, SiteId, Sources,
+    Bias, Check, CheckId, CheckKind, Combine, DampingRules, Demand, DetectorRules, Endpoint, EndpointId,
+    Fleet, GuardPolicy, OutlierRules, OverflowPolicy, Pool, PoolId, Said, Site, SiteId, Sources,
 };
+
+use crate::check::Attempt;
+use crate::checks::Job;
+use crate::driver::{Errand, Purpose};
+use crate::probe::Place;
+use crate::snapshot::Verdict;
 
 /// Every second, 3 of 3 down, 2 of 2 up, by counting alone and without a look between the slots.
 pub(crate) fn plain(kind: CheckKind) -> Check {
@@ -24,6 +30,7 @@ pub(crate) fn plain(kind: CheckKind) -> Check {
         detect: vec![DetectorRules::Threshold],
         combine: Combine::Any,
         tripwire: false,
+        process: None,
         port: None,
         source: Sources::default(),
     }
@@ -59,6 +66,7 @@ impl FleetBuilder {
                 keep_sites: 1,
                 max_withdrawn: 1,
                 window: Duration::from_secs(60),
+                panic: 100,
             },
             sites: sites.to_vec(),
             checks: vec![check],
@@ -81,7 +89,10 @@ impl FleetBuilder {
             .sites
             .iter_mut()
             .for_each(|site| site.capacity = Some(capacity));
-        self.0.pools.iter_mut().for_each(|pool| pool.needs = needs);
+        self.0
+            .pools
+            .iter_mut()
+            .for_each(|pool| pool.needs = Demand::Written(needs));
         self
     }
 
@@ -90,6 +101,7 @@ impl FleetBuilder {
             keep_sites,
             max_withdrawn,
             window,
+            panic: 100,
         };
         self
     }
@@ -131,6 +143,12 @@ impl FleetBuilder {
         self
     }
 
+    /// Holds back who falls too often in the last pool.
+    pub(crate) fn damping(mut self, rules: DampingRules) -> Self {
+        self.0.pools.last_mut().unwrap().damping = Some(rules);
+        self
+    }
+
     pub(crate) fn tripwire(mut self) -> Self {
         self.0.checks[0].tripwire = true;
         self
@@ -138,6 +156,19 @@ impl FleetBuilder {
 
     pub(crate) fn fall(mut self, fall: u8) -> Self {
         self.0.checks[0].fall = NonZeroU8::new(fall).unwrap();
+        self
+    }
+
+    /// From more than so many per cent down at once on the checks are distrusted.
+    pub(crate) fn panic(mut self, percent: u8) -> Self {
+        self.0.guard.panic = percent;
+        self
+    }
+
+    /// The last pool needs what is measured; each site serves `capacity`.
+    pub(crate) fn measured(mut self, capacity: u64) -> Self {
+        self = self.load(capacity, 0);
+        self.0.pools.last_mut().unwrap().needs = Demand::Measured;
         self
     }
 
@@ -160,10 +191,12 @@ impl FleetBuilder {
         self.0.pools.push(Pool {
             name: format!("pool-{}", pool.0),
             check,
+            load: None,
             endpoints: ids,
             nested: Vec::new(),
-            needs: 0,
+            needs: Demand::Written(0),
             outlier: None,
+            damping: None,
         });
         self.0
             .endpoints
@@ -182,5 +215,20 @@ impl FleetBuilder {
 
     pub(crate) fn build(self) -> Arc<Fleet> {
         Arc::new(self.0)
+    }
+}
+
+impl Errand {
+    /// A probe of the first endpoint.
+    pub(crate) fn of_test(attempt: u64, timeout: Duration) -> Self {
+        let job = Job {
+            endpoint: EndpointId(0),
+            attempt: Attempt(attempt),
+            timeout,
+            verdict: Verdict::Unknown,
+            decides_alone: false,
+        };
+        let (place, purpose) = (Place::Thread, Purpose::Check);
+        Self { job, place, purpose }
     }
 }

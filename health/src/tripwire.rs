@@ -40,6 +40,12 @@ pub enum Cut {
     Refused,
     /// It ended otherwise: no answer to keep-alives, no route, too much said on it.
     Failed,
+    /// The peer is about to end it (GOAWAY of HTTP/2).
+    GoAway,
+    /// It stands, but on it the endpoint says of itself that it does not serve.
+    NotServing,
+    /// The process that serves there has exited.
+    Exited,
 }
 
 /// What the driver is to do.
@@ -212,13 +218,32 @@ impl Cut {
             Self::Reset => "reset",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::GoAway => "go-away",
+            Self::NotServing => "not-serving",
+            Self::Exited => "exited",
+        }
+    }
+
+    /// Whether it leaves so little doubt that any failure of the probe that follows is a proof. After the end of a
+    /// connection only a refusal or a reset is: servers close connections for many reasons.
+    pub(crate) fn is_plain(self) -> bool {
+        match self {
+            Self::NotServing | Self::Exited => true,
+            Self::Closed | Self::Reset | Self::Refused | Self::Failed | Self::GoAway => false,
         }
     }
 }
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
+        match self {
+            Self::Closed | Self::Reset | Self::Refused | Self::Failed => {
+                write!(f, "held connection {}", self.label())
+            }
+            Self::GoAway => f.write_str("held connection is to end"),
+            Self::NotServing => f.write_str("told while watched"),
+            Self::Exited => f.write_str("process exited"),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use steer_topology::{EndpointId, Fleet, Pool};
+use steer_topology::{Demand, EndpointId, Fleet, Pool, PoolId};
 
 use crate::guard::Standing;
 
@@ -48,7 +48,10 @@ struct PoolUnits {
 impl PoolUnits {
     fn of(pool: &Pool) -> Self {
         Self {
-            needs: pool.needs,
+            needs: match pool.needs {
+                Demand::Written(needs) => needs,
+                Demand::Measured => 0,
+            },
             ..Self::default()
         }
     }
@@ -124,7 +127,19 @@ impl Units {
             left: pool.standing - usize::from(stands),
             capacity: pool.capacity - if stands { capacity } else { 0 },
             needs: pool.needs,
+            down: 0,
         })
+    }
+
+    /// What is measured of what a pool must serve.
+    pub(crate) fn set_needs(&mut self, pool: PoolId, needs: u64) {
+        self.pools[pool.0 as usize].needs = needs;
+    }
+
+    /// How many units of a pool have no endpoint that is counted.
+    pub(crate) fn missing(&self, pool: PoolId) -> usize {
+        let pool = &self.pools[pool.0 as usize];
+        pool.all - pool.standing
     }
 
     fn add(&mut self, pool: usize, capacity: u64) -> usize {

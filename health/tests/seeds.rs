@@ -1,6 +1,10 @@
 //! The seeds of the fuzz targets as ordinary tests, so that what once failed is tried on every run.
 
 #[expect(clippy::expect_used, unreachable_pub, reason = "the body of a fuzz target")]
+#[path = "../../fuzz/src/gossip_merge.rs"]
+mod gossip_merge;
+
+#[expect(clippy::expect_used, unreachable_pub, reason = "the body of a fuzz target")]
 #[path = "../../fuzz/src/gossip_packet.rs"]
 mod gossip_packet;
 
@@ -35,6 +39,21 @@ fn seeds_with_any_octet_changed_pass() {
                 changed[at] = value;
                 gossip_packet::check(&changed);
             }
+        }
+    }
+}
+
+#[test]
+fn gossip_merge_seeds_pass_in_any_order() {
+    for (name, octets) in seeds("gossip_merge") {
+        eprintln!("{name}");
+        for order in 0..32_u8 {
+            let mut ordered = octets.clone();
+            ordered[..8].fill(order.wrapping_mul(37));
+            gossip_merge::check(&ordered);
+        }
+        for cut in 0..octets.len() {
+            gossip_merge::check(&octets[..cut]);
         }
     }
 }

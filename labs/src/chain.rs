@@ -262,6 +262,7 @@ impl Chain {
             );
         }
         self.report_requests(scenario, report);
+        report.run(self.run(Method::Anycast, self.anycast_reply, scenario));
         report.steps.push(self.steps(scenario));
     }
 
@@ -329,8 +330,31 @@ impl Chain {
         failed.count() as f64
     }
 
+    /// What the repetition cost the one client of a method.
+    fn run(&self, method: Method, recovered: Option<Nanos>, scenario: &Scenario) -> report::Run {
+        let late = i64::from(scenario.client.late_ms) * 1_000_000;
+        let mine = self.replies.iter().filter(|(_, reply)| reply.method == method);
+        let moments = mine.clone().map(|(at, reply)| report::Moment {
+            client: scenario.client.node.clone(),
+            at_ms: ms_between(self.fault, reply.due),
+            site: reply.body.as_ref().ok().cloned(),
+            ok: reply.body.is_ok() && at - reply.due <= late,
+        });
+        let mut moments: Vec<_> = moments.collect();
+        moments.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
+        report::Run {
+            outage_ms: recovered
+                .map(|at| ms_between(self.fault, at))
+                .into_iter()
+                .collect(),
+            timeline: report::thin(moments),
+            failed: mine.filter(|(_, reply)| reply.body.is_err()).count() as u64,
+            wrong_site: 0, // there are two sites, and both are right
+        }
+    }
+
     /// Adds this repetition to the report of the DNS method.
-    pub(crate) fn report_dns(&self, report: &mut report::Method) {
+    pub(crate) fn report_dns(&self, scenario: &Scenario, report: &mut report::Method) {
         let from_fault = [
             ("detected", "fault → verdict at the near edge", self.verdict),
             ("answer_changed", "fault → changed answer there", self.answer),
@@ -351,6 +375,7 @@ impl Chain {
         let failed = |(_, reply): &&(Nanos, Reply)| reply.method == Method::Dns && reply.body.is_err();
         let failed = self.replies.iter().filter(failed).count();
         report.count("failed", "requests that failed (count)", failed as f64);
+        report.run(self.run(Method::Dns, self.dns_reply, scenario));
     }
 
     fn steps(&self, scenario: &Scenario) -> Vec<report::Step> {

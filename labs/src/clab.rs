@@ -517,4 +517,6 @@ fn list(words: &[&str]) -> String {
 }
 
 #[cfg(test)]
+pub(crate) mod rules;
+#[cfg(test)]
 mod tests;

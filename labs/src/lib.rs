@@ -7,6 +7,7 @@
 //!    watch: capture (UPDATEs), routes (kernel), table (BIRD), answers (DNS), load, flow, replies (clients), logs
 //!                                                          ▼
 //!                                  chain: from fault to recovery ─► report: phases per method, bounds
+//!                 scenario.toml with stages ► drill: many clients, several faults, methods side by side ─┘
 //! ```
 //!
 //! All times of a run come from one wall clock (`CLOCK_REALTIME` of the one machine everything runs on), so that
@@ -14,11 +15,18 @@
 
 mod chain;
 pub mod clab;
+mod compare;
+pub mod drill;
 mod error;
+mod export;
+mod html;
+mod link;
 pub mod netns;
+mod record;
 mod rehearsal;
 pub mod report;
 mod run;
+mod runtime;
 pub mod scenario;
 mod shipped;
 pub mod wait;
@@ -27,20 +35,28 @@ mod world;
 
 use std::path::PathBuf;
 
+pub use compare::{Comparison, compare};
 pub use error::LabError;
+pub use export::{Exported, export};
+pub use html::write as write_page;
+pub use link::Wan;
 pub use report::Report;
+pub use runtime::Runtime;
+pub use runtime::containerlab::can_run as can_run_containerlab;
 
 /// How to run a lab.
 #[derive(Debug, Clone)]
 pub struct LabOptions {
     /// The binary under test.
     pub steer: PathBuf,
-    /// How often the fault is repeated; at least 1.
+    /// How often the fault is repeated; 0 is as often as the lab says: 20 times where it says nothing.
     pub repeat: u32,
     /// Run only these variants of the lab; all when empty. Bounds on others are not looked at.
     pub only: Vec<String>,
     /// Keep `result.json`, logs and captures in this folder. Without it they are kept only when the run fails.
     pub out: Option<PathBuf>,
+    /// Where the nodes live.
+    pub runtime: Runtime,
 }
 
 /// Runs a shipped lab by its name, or the lab in a folder. Shows progress on stderr. Nothing is left behind but

@@ -12,6 +12,7 @@
 //!
 //! Needs root (`CAP_SYS_ADMIN`, `CAP_NET_ADMIN`); [`can_run`] says why not.
 
+mod container;
 mod error;
 mod node;
 mod process;
@@ -23,13 +24,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(crate) use container::Container;
 pub use error::NetError;
 pub use node::Node;
 pub use process::Proc;
 pub(crate) use process::package_of;
 pub use sweep::sweep;
 
-use sweep::Owner;
+pub(crate) use sweep::Owner;
 
 /// Where `ip netns` looks for names.
 const NETNS_DIR: &str = "/run/netns";
@@ -71,6 +73,17 @@ struct State {
     nodes: Vec<Node>,
     /// Taken down, by drop or by a signal; nothing can be made in it any more.
     gone: bool,
+    /// What takes away what was made outside of namespaces.
+    teardown: Vec<Teardown>,
+}
+
+/// See [`World::on_teardown`].
+struct Teardown(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Teardown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Teardown")
+    }
 }
 
 impl World {
@@ -111,8 +124,29 @@ impl World {
         &self.shared.dir
     }
 
+    /// First part of the names of everything that belongs to this world alone.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
+    /// Calls `body` once, when the world is taken down: by drop, by a panic, by a signal. The first to be given goes last.
+    pub(crate) fn on_teardown(&self, body: impl FnOnce() + Send + 'static) {
+        self.shared.lock().teardown.push(Teardown(Box::new(body)));
+    }
+
     /// Makes a namespace with `lo` up.
     pub fn node(&self, name: &str) -> Result<Node, NetError> {
+        let node = self.add(name, None)?;
+        node.prepare()?;
+        Ok(node)
+    }
+
+    /// Takes a container in: its namespace is the node's, commands run inside it.
+    pub(crate) fn adopt(&self, name: &str, container: Container) -> Result<Node, NetError> {
+        self.add(name, Some(container))
+    }
+
+    fn add(&self, name: &str, container: Option<Container>) -> Result<Node, NetError> {
         check_name(name)?;
         let mut state = self.shared.lock();
         if state.gone {
@@ -125,10 +159,9 @@ impl World {
                 name: name.to_owned(),
             });
         }
-        let node = Node::create(name, format!("{}-{name}", self.shared.prefix), &self.shared.dir)?;
+        let netns = format!("{}-{name}", self.shared.prefix);
+        let node = Node::create(name, netns, &self.shared.dir, container)?;
         state.nodes.push(node.clone());
-        drop(state);
-        node.prepare()?;
         Ok(node)
     }
 
@@ -209,11 +242,17 @@ impl Shared {
 
     /// Removes everything; harmless when done twice.
     fn destroy(&self) {
-        let nodes = {
+        let (nodes, teardown) = {
             let mut state = self.lock();
             state.gone = true;
-            std::mem::take(&mut state.nodes)
+            (
+                std::mem::take(&mut state.nodes),
+                std::mem::take(&mut state.teardown),
+            )
         };
+        for Teardown(body) in teardown.into_iter().rev() {
+            body();
+        }
         let namespaces: Vec<String> = nodes.iter().map(|node| node.netns_name().to_owned()).collect();
         sweep::remove_namespaces(&namespaces);
         for node in nodes {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -16,9 +16,9 @@ use crate::watch::capture::{self, Pcap};
 use crate::watch::load::Load;
 use crate::watch::log::{Line, Tail, bird_removed};
 use crate::watch::replies::Steered;
-use crate::watch::{Nanos, Timeline, answers, flow, load, now, replies, routes, table};
+use crate::watch::{Nanos, Timeline, answers, clock_offset, flow, load, now, replies, routes, table};
 use crate::world::{Lab, node};
-use crate::{LabError, Report, wait};
+use crate::{LabError, Report, report, wait};
 
 /// How often conditions are looked at. Only waiting depends on it: what is measured comes from time stamps.
 const POLL: Duration = Duration::from_millis(10);
@@ -69,11 +69,13 @@ impl Rehearsal {
         say: &dyn Fn(&str),
     ) -> Result<Report, LabError> {
         let mut report = Report {
+            schema: report::SCHEMA,
             lab: lab.to_owned(),
             summary: self.scenario.summary.clone(),
             fault: self.scenario.fault.to_string(),
             started: jiff::Timestamp::now(),
             repeat,
+            runtime: self.lab.runtime().to_string(),
             clock: Clock {
                 source: self.precision(),
                 largest_step_us: 0.0,
@@ -81,6 +83,7 @@ impl Rehearsal {
             settings: self.scenario.settings.clone(),
             methods: BTreeMap::new(),
             bounds: Vec::new(),
+            side_by_side: Vec::new(),
         };
         for number in 0..repeat {
             for variant in variants {
@@ -241,7 +244,10 @@ impl Rehearsal {
         let anycast = report.methods.entry(method(variant).to_owned()).or_default();
         chain.report_anycast(&self.scenario, anycast);
         if self.scenario.dns.is_some() {
-            chain.report_dns(report.methods.entry("dns".to_owned()).or_default());
+            chain.report_dns(
+                &self.scenario,
+                report.methods.entry("dns".to_owned()).or_default(),
+            );
         }
     }
 
@@ -383,16 +389,4 @@ fn title(variant: &Variant) -> String {
     } else {
         format!("{}: ", variant.name)
     }
-}
-
-/// Wall clock minus monotonic clock since the first call, nanoseconds: constant unless the wall clock is set.
-fn clock_offset() -> i64 {
-    static START: std::sync::OnceLock<(SystemTime, Instant)> = std::sync::OnceLock::new();
-    let (wall, monotonic) = START.get_or_init(|| (SystemTime::now(), Instant::now()));
-    let steady = i64::try_from(monotonic.elapsed().as_nanos()).unwrap_or(i64::MAX);
-    let passed = match wall.elapsed() {
-        Ok(forward) => i64::try_from(forward.as_nanos()).unwrap_or(i64::MAX),
-        Err(back) => -i64::try_from(back.duration().as_nanos()).unwrap_or(i64::MAX),
-    };
-    passed - steady
 }

@@ -1,5 +1,7 @@
 //! What a lab measured, for people and for machines.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -7,9 +9,17 @@ use serde::Serialize;
 
 use crate::scenario::{Bound, Ratio, Scenario};
 
-/// One run of a lab: every method, every phase, and whether the bounds held.
+/// Version of the shape of [`Report`].
+pub(crate) const SCHEMA: u32 = 1;
+
+/// Between two changes, one request of so many milliseconds is kept.
+const THIN_MS: f64 = 1000.0;
+
+/// One run of a lab: every method, every phase, and whether the bounds held. `result.json` is this.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// Version of this shape: 1.
+    pub schema: u32,
     /// The lab's name.
     pub lab: String,
     /// What the lab does, in one line.
@@ -20,6 +30,8 @@ pub struct Report {
     pub started: jiff::Timestamp,
     /// How often the fault was repeated.
     pub repeat: u32,
+    /// What the nodes were made of: `netns` or `containerlab`.
+    pub runtime: String,
     /// Which clock, and how exact each kind of time is.
     pub clock: Clock,
     /// The settings under which it was measured: name and value.
@@ -28,6 +40,9 @@ pub struct Report {
     pub methods: BTreeMap<String, Method>,
     /// What was asked for, and what came out.
     pub bounds: Vec<Checked>,
+    /// How it is shown: methods side by side, in this order, instead of one table for each.
+    #[serde(skip)]
+    pub(crate) side_by_side: Vec<String>,
 }
 
 /// Where the times come from.
@@ -42,11 +57,64 @@ pub struct Clock {
 /// One way to bring the client back.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Method {
-    /// In order of the chain from fault to recovery, then what the clients paid.
+    /// What it is, in a few words.
+    pub title: String,
+    /// From the fault until a client is served for good, milliseconds, over all clients of all repetitions; 0 for a
+    /// client that lost nothing.
+    pub outage_ms: Option<Spread>,
+    /// Requests that failed, per repetition.
+    pub failed: Option<Spread>,
+    /// Replies from a site that serves none of these clients before or after the fault, per repetition.
+    pub wrong_site: Option<Spread>,
+    /// In order of the chain from fault to recovery, each from the fault unless its title says otherwise.
     pub phases: Vec<Phase>,
+    /// What the clients paid otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<Count>,
+    /// One per repetition.
+    pub runs: Vec<Run>,
     /// What the router's table went through, per repetition, where a lab follows it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Vec<Step>>,
+}
+
+/// Of several samples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Spread {
+    /// The smallest.
+    pub min: f64,
+    /// The middle one, or the mean of the middle two.
+    pub median: f64,
+    /// By nearest rank: of fewer than 100 samples it is the largest.
+    pub p99: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+/// What one repetition cost the clients of a method.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Run {
+    /// Per client, milliseconds; see [`Method::outage_ms`].
+    pub outage_ms: Vec<f64>,
+    /// What became of requests: every change, and one of each second between.
+    pub timeline: Vec<Moment>,
+    /// Requests that failed.
+    pub failed: u64,
+    /// Replies from a wrong site.
+    pub wrong_site: u64,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moment {
+    /// Whose.
+    pub client: String,
+    /// When it was due, milliseconds after the fault.
+    pub at_ms: f64,
+    /// Who answered.
+    pub site: Option<String>,
+    /// Whether the answer was good, and came in time.
+    pub ok: bool,
 }
 
 /// A change of the near edge's route in the router's table.
@@ -58,24 +126,30 @@ pub struct Step {
     pub what: String,
 }
 
-/// One row: the time from one event to another, or a count.
+/// The time from one event to another.
 #[derive(Debug, Clone, Serialize)]
 pub struct Phase {
     /// For machines and bounds, such as `verdict_to_wire`.
-    pub id: String,
-    /// For people; names the unit unless it is the millisecond.
+    pub name: String,
+    /// For people.
     pub title: String,
+    /// Milliseconds; `null` where the method has no such event, or it was not seen.
+    pub ms: Option<Spread>,
     /// One per repetition in which it was seen, in order.
     pub samples: Vec<f64>,
+}
+
+/// A count, or a share in per cent.
+#[derive(Debug, Clone, Serialize)]
+pub struct Count {
+    /// For machines and bounds, such as `syn_lost`.
+    pub name: String,
+    /// For people; names the unit.
+    pub title: String,
     /// Over the samples.
-    pub min: f64,
-    /// Over the samples.
-    pub median: f64,
-    /// Over the samples.
-    pub max: f64,
-    /// Digits behind the point: none for a count.
-    #[serde(skip)]
-    digits: usize,
+    pub count: Option<Spread>,
+    /// One per repetition.
+    pub samples: Vec<f64>,
 }
 
 /// A bound of the scenario beside the measured value.
@@ -114,7 +188,7 @@ impl Report {
     }
 
     fn check_bound(&self, bound: &Bound) -> Vec<Checked> {
-        let phase = self.phase(&bound.method, &bound.phase);
+        let phase = self.spread(&bound.method, &bound.phase);
         let what = |which: &str| format!("{} {}: {which}", bound.method, bound.phase);
         let median = bound
             .median_ms
@@ -126,7 +200,7 @@ impl Report {
     }
 
     fn check_ratio(&self, ratio: &Ratio) -> Checked {
-        let median = |method: &str| self.phase(method, &ratio.phase).map(|phase| phase.median);
+        let median = |method: &str| self.spread(method, &ratio.phase).map(|phase| phase.median);
         let got = median(&ratio.of).zip(median(&ratio.to)).map(|(of, to)| of / to);
         let what = format!(
             "{} of {}, median as a multiple of {}",
@@ -135,13 +209,15 @@ impl Report {
         Checked::new(what, ratio.most, got)
     }
 
-    fn phase(&self, method: &str, phase: &str) -> Option<&Phase> {
-        self.methods.get(method).and_then(|method| method.phase(phase))
+    /// Over the repetitions: of a phase, of a count, or of `outage`, `failed` and `wrong_site`.
+    #[must_use]
+    pub fn spread(&self, method: &str, name: &str) -> Option<Spread> {
+        self.methods.get(method).and_then(|method| method.spread(name))
     }
 }
 
 impl Checked {
-    fn new(what: String, limit: f64, got: Option<f64>) -> Self {
+    pub(crate) fn new(what: String, limit: f64, got: Option<f64>) -> Self {
         let held = got.is_some_and(|got| got <= limit);
         Self {
             what,
@@ -168,133 +244,120 @@ impl fmt::Display for Checked {
     }
 }
 
-impl Method {
-    /// The phase with this id.
+/// Keeps both sides of every change, and one request of each second between. Of one client, in order of time.
+pub(crate) fn thin(moments: Vec<Moment>) -> Vec<Moment> {
+    let like = |a: &Moment, b: &Moment| a.ok == b.ok && a.site == b.site;
+    let mut kept: Vec<Moment> = Vec::new();
+    let mut skipped: Option<Moment> = None;
+    for moment in moments {
+        match kept.last() {
+            Some(last) if like(last, &moment) && moment.at_ms - last.at_ms < THIN_MS => {
+                skipped = Some(moment);
+            }
+            Some(last) if !like(last, &moment) => {
+                kept.extend(skipped.take());
+                kept.push(moment);
+            }
+            Some(_) | None => {
+                skipped = None;
+                kept.push(moment);
+            }
+        }
+    }
+    kept.extend(skipped);
+    kept
+}
+
+impl Spread {
+    /// `None` without samples.
     #[must_use]
-    pub fn phase(&self, id: &str) -> Option<&Phase> {
-        self.phases.iter().find(|phase| phase.id == id)
+    pub fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let count = sorted.len();
+        // Nearest rank: the smallest with at least 99 % of the samples at or below it.
+        let rank = (count * 99).div_ceil(100).max(1);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or(max);
+        Some(Self {
+            min,
+            median: f64::midpoint(at((count - 1) / 2), at(count / 2)),
+            p99: at(rank - 1),
+            max,
+        })
+    }
+}
+
+impl Method {
+    /// Over the repetitions: of a phase, of a count, or of `outage`, `failed` and `wrong_site`.
+    #[must_use]
+    pub fn spread(&self, name: &str) -> Option<Spread> {
+        let phase = self.phases.iter().find(|phase| phase.name == name);
+        let count = self.counts.iter().find(|count| count.name == name);
+        let own = match name {
+            "outage" => self.outage_ms,
+            "failed" => self.failed,
+            "wrong_site" => self.wrong_site,
+            _ => None,
+        };
+        own.or_else(|| phase.and_then(|phase| phase.ms))
+            .or_else(|| count.and_then(|count| count.count))
     }
 
     /// Adds a time; the first of a phase makes its row.
-    pub(crate) fn add(&mut self, id: &str, title: &str, milliseconds: f64) {
-        self.row(id, title, 2).add(milliseconds);
+    pub(crate) fn add(&mut self, name: &str, title: &str, milliseconds: f64) {
+        self.phase(name, title, Some(milliseconds));
+    }
+
+    /// Adds a time that may not have been seen. The row is there in any case.
+    pub(crate) fn phase(&mut self, name: &str, title: &str, milliseconds: Option<f64>) {
+        let index = self.phases.iter().position(|phase| phase.name == name);
+        let index = index.unwrap_or_else(|| {
+            self.phases.push(Phase {
+                name: name.to_owned(),
+                title: title.to_owned(),
+                ms: None,
+                samples: Vec::new(),
+            });
+            self.phases.len() - 1
+        });
+        let phase = &mut self.phases[index];
+        phase.samples.extend(milliseconds);
+        phase.ms = Spread::of(&phase.samples);
     }
 
     /// Adds a count, or a share in percent.
-    pub(crate) fn count(&mut self, id: &str, title: &str, count: f64) {
-        let digits = usize::from(title.ends_with("(%)"));
-        self.row(id, title, digits).add(count);
-    }
-
-    fn row(&mut self, id: &str, title: &str, digits: usize) -> &mut Phase {
-        let index = self.phases.iter().position(|phase| phase.id == id);
+    pub(crate) fn count(&mut self, name: &str, title: &str, sample: f64) {
+        let index = self.counts.iter().position(|count| count.name == name);
         let index = index.unwrap_or_else(|| {
-            self.phases.push(Phase::new(id, title, digits));
-            self.phases.len() - 1
+            self.counts.push(Count {
+                name: name.to_owned(),
+                title: title.to_owned(),
+                count: None,
+                samples: Vec::new(),
+            });
+            self.counts.len() - 1
         });
-        &mut self.phases[index]
-    }
-}
-
-impl Phase {
-    fn new(id: &str, title: &str, digits: usize) -> Self {
-        Self {
-            id: id.to_owned(),
-            title: title.to_owned(),
-            samples: Vec::new(),
-            min: 0.0,
-            median: 0.0,
-            max: 0.0,
-            digits,
-        }
+        let count = &mut self.counts[index];
+        count.samples.push(sample);
+        count.count = Spread::of(&count.samples);
     }
 
-    fn add(&mut self, sample: f64) {
-        self.samples.push(sample);
-        let mut sorted = self.samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        self.min = sorted[0];
-        self.max = sorted[sorted.len() - 1];
-        // The mean of the middle two where there are two.
-        self.median = f64::midpoint(sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+    /// Adds what a repetition cost.
+    pub(crate) fn run(&mut self, run: Run) {
+        self.runs.push(run);
+        let outages: Vec<f64> = self
+            .runs
+            .iter()
+            .flat_map(|run| run.outage_ms.iter().copied())
+            .collect();
+        self.outage_ms = Spread::of(&outages);
+        let of = |count: fn(&Run) -> u64| {
+            let samples: Vec<f64> = self.runs.iter().map(|run| count(run) as f64).collect();
+            Spread::of(&samples)
+        };
+        (self.failed, self.wrong_site) = (of(|run| run.failed), of(|run| run.wrong_site));
     }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.lab, self.summary)?;
-        writeln!(
-            f,
-            "fault: {}; {} repetitions; milliseconds",
-            self.fault, self.repeat
-        )?;
-        for (name, value) in &self.settings {
-            writeln!(f, "  {name}: {value}")?;
-        }
-        writeln!(f)?;
-        let width = self.widest_title();
-        for (name, method) in &self.methods {
-            table(f, name, method, width)?;
-        }
-        for checked in &self.bounds {
-            writeln!(f, "{checked}")?;
-        }
-        writeln!(f)?;
-        write!(
-            f,
-            "clock: {}; largest step within a repetition {:.0} µs",
-            self.clock.source, self.clock.largest_step_us
-        )
-    }
-}
-
-impl Report {
-    fn widest_title(&self) -> usize {
-        let phases = self.methods.values().flat_map(|method| &method.phases);
-        let titles = phases.map(|phase| &phase.title).chain(self.methods.keys());
-        titles
-            .map(|title| title.chars().count())
-            .max()
-            .unwrap_or(0)
-            .max(30)
-    }
-}
-
-fn table(f: &mut fmt::Formatter<'_>, name: &str, method: &Method, width: usize) -> fmt::Result {
-    let line = |left, middle, right| {
-        let cell = "─".repeat(11);
-        format!(
-            "{left}{}{middle}{cell}{middle}{cell}{middle}{cell}{right}",
-            "─".repeat(width + 2)
-        )
-    };
-    writeln!(f, "{}", line('┌', '┬', '┐'))?;
-    writeln!(
-        f,
-        "│ {name:<width$} │ {:>9} │ {:>9} │ {:>9} │",
-        "min", "median", "max"
-    )?;
-    writeln!(f, "{}", line('├', '┼', '┤'))?;
-    for phase in &method.phases {
-        let Phase {
-            title,
-            min,
-            median,
-            max,
-            digits,
-            ..
-        } = phase;
-        writeln!(
-            f,
-            "│ {title:<width$} │ {min:>9.digits$} │ {median:>9.digits$} │ {max:>9.digits$} │"
-        )?;
-    }
-    writeln!(f, "{}", line('└', '┴', '┘'))?;
-    // The steps of the last repetition: they are the same each time but for milliseconds.
-    for Step { at_ms, what } in method.steps.last().into_iter().flatten() {
-        writeln!(f, "  {at_ms:>9.1} ms  {what}")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -309,14 +372,16 @@ mod tests {
             anycast.add("verdict_to_wire", "verdict to UPDATE on the wire", sample);
         }
         for failed in [30.0, 28.0, 41.0, 35.0] {
-            anycast.count("failed", "requests that failed (count)", failed);
+            anycast.count("lost", "requests that were lost (count)", failed);
         }
         Report {
+            schema: 1,
             lab: "test".to_owned(),
             summary: "a test".to_owned(),
             fault: "none".to_owned(),
             started: jiff::Timestamp::UNIX_EPOCH,
             repeat: 4,
+            runtime: "netns".to_owned(),
             clock: Clock {
                 source: "made up".to_owned(),
                 largest_step_us: 3.0,
@@ -324,6 +389,7 @@ mod tests {
             settings: vec![("check".to_owned(), "every 100 ms".to_owned())],
             methods: BTreeMap::from([("anycast".to_owned(), anycast)]),
             bounds: Vec::new(),
+            side_by_side: Vec::new(),
         }
     }
 
@@ -351,8 +417,26 @@ mod tests {
     #[test]
     fn the_median_of_an_even_count_lies_between_the_middle_two() {
         let report = report();
-        let phase = report.methods["anycast"].phase("verdict_to_wire").unwrap();
-        assert_eq!((phase.min, phase.median, phase.max), (1.0, 2.5, 10.0));
+        let phase = report.spread("anycast", "verdict_to_wire").unwrap();
+        assert_eq!(
+            (phase.min, phase.median, phase.p99, phase.max),
+            (1.0, 2.5, 10.0, 10.0)
+        );
+    }
+
+    #[test]
+    fn thinning_keeps_both_sides_of_every_change() {
+        let moment = |at_ms: f64, site: &str, ok: bool| Moment {
+            client: "a".to_owned(),
+            at_ms,
+            site: ok.then(|| site.to_owned()),
+            ok,
+        };
+        let all: Vec<_> = (0..3000)
+            .map(|at| moment(f64::from(at), "fra", !(700..710).contains(&at)))
+            .collect();
+        let kept: Vec<_> = thin(all).iter().map(|moment| moment.at_ms).collect();
+        assert_eq!(kept, [0.0, 699.0, 700.0, 709.0, 710.0, 1710.0, 2710.0, 2999.0]);
     }
 
     #[test]
@@ -383,7 +467,7 @@ mod tests {
             report.check(&scenario(&[], &[(of, to, most)]), &[]);
             assert_eq!(report.passed(), passes, "{of} {to} {most}");
         }
-        let mut scenario = scenario(&[("failed", 0.0)], &[]);
+        let mut scenario = scenario(&[("lost", 0.0)], &[]);
         (scenario.bounds[0].median_ms, scenario.bounds[0].most) = (None, Some(41.0));
         report.check(&scenario, &[]);
         assert!(report.passed(), "{report}");

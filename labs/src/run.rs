@@ -5,11 +5,23 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::clab::{self, Topology};
+use crate::drill::{Drill, Drilled};
+use crate::link::{self, Lines, Wan};
 use crate::netns::World;
 use crate::rehearsal::Rehearsal;
-use crate::scenario::{Scenario, Variant};
+use crate::runtime::Runtime;
+use crate::runtime::containerlab::Containerlab;
+use crate::scenario::{Process, Scenario, Variant};
 use crate::world::{Lab, Values, find_program};
 use crate::{LabError, LabOptions, Report, shipped};
+
+/// What a lab does: one of the two kinds.
+enum Plan {
+    /// One near and one far edge, every packet of the fault followed.
+    Scenario(Box<Scenario>),
+    /// Any topology, many clients.
+    Drill(Box<Drill>),
+}
 
 pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
     let start = Instant::now();
@@ -20,7 +32,7 @@ pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
     }
     let world = World::new(&world_name(lab))?;
     let folder = unpack(lab, world.dir())?;
-    let (topology, scenario) = read(&folder)?;
+    let (topology, plan, wan) = read(&folder)?;
     let steer = fs::canonicalize(&options.steer)
         .map_err(|source| LabError::io("find the binary under test", &options.steer, source))?;
     let values = Values {
@@ -28,20 +40,77 @@ pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
         lab: folder,
         run: world.dir().to_owned(),
     };
-    let variants = chosen(&scenario, &options.only)?;
-    find_programs(&scenario, &variants)?;
-    let lab = Lab::build(world, &topology, &scenario, values)?;
+    let (processes, announcers) = plan.wanted(&options.only)?;
+    let containers = containers(options.runtime, &topology, &processes, &announcers)?;
+    let lab = Lab::build(world, &topology, &processes, values, containers.as_ref())?;
+    let lines = Lines::start(&lab.world, &wan)?;
     say(&format!(
         "{}: {} nodes, {} links, {} processes",
         topology.name,
         topology.nodes.len(),
         topology.links.len(),
-        scenario.processes.len()
+        processes.len()
     ));
-    let mut rehearsal = Rehearsal::new(lab, scenario)?;
-    let result = rehearsal.repeat(&topology.name, &variants, options.repeat.max(1), &say);
-    rehearsal.stop_watching();
-    finish(&rehearsal.lab, options, result)
+    let repeat = match options.repeat {
+        0 => plan.repeat(),
+        asked => asked,
+    };
+    match plan {
+        Plan::Scenario(scenario) => {
+            let variants = chosen(&scenario, &options.only)?;
+            let mut rehearsal = Rehearsal::new(lab, *scenario)?;
+            let result = rehearsal.repeat(&topology.name, &variants, repeat, &say);
+            rehearsal.stop_watching();
+            finish(&rehearsal.lab, options, lines, result)
+        }
+        Plan::Drill(drill) => {
+            let mut drilled = Drilled::new(lab, *drill, &say)?;
+            let result = drilled.repeat(&topology.name, &options.only, repeat);
+            drilled.stop_watching();
+            finish(&drilled.lab, options, lines, result)
+        }
+    }
+}
+
+impl Plan {
+    /// How often a fault is repeated when nobody says.
+    fn repeat(&self) -> u32 {
+        match self {
+            Self::Scenario(_) => 20,
+            Self::Drill(drill) => drill.repeat,
+        }
+    }
+
+    /// All processes, and the announcers of what was asked for.
+    fn wanted(&self, only: &[String]) -> Result<(Vec<Process>, Vec<String>), LabError> {
+        match self {
+            Self::Scenario(scenario) => {
+                let variants = chosen(scenario, only)?;
+                let announcers = variants.into_iter().map(|variant| variant.announcer);
+                Ok((scenario.processes.clone(), announcers.collect()))
+            }
+            Self::Drill(drill) => {
+                let known = |name: &&String| drill.methods.iter().any(|method| method.id == **name);
+                if let Some(name) = only.iter().find(|name| !known(name)) {
+                    let ids: Vec<_> = drill.methods.iter().map(|method| method.id.as_str()).collect();
+                    let ids = ids.join(", ");
+                    return Err(LabError::failed(format!(
+                        "this lab has no method `{name}`; it has: {ids}"
+                    )));
+                }
+                let asked = drill.methods.iter();
+                let asked = asked.filter(|method| only.is_empty() || only.contains(&method.id));
+                let stages = asked.filter_map(|method| drill.stage(&method.stage));
+                let announcers = stages.map(|stage| stage.announcer.clone()).collect();
+                let is_asked = |method: &String| only.is_empty() || only.contains(method);
+                let runs = |process: &&Process| {
+                    let methods = process.methods.as_ref();
+                    methods.is_none_or(|methods| methods.iter().any(is_asked))
+                };
+                Ok((drill.processes.iter().filter(runs).cloned().collect(), announcers))
+            }
+        }
+    }
 }
 
 /// The variants to run: those named, or all.
@@ -61,20 +130,53 @@ fn chosen(scenario: &Scenario, only: &[String]) -> Result<Vec<Variant>, LabError
     Ok(scenario.variants.iter().filter(wanted).cloned().collect())
 }
 
-/// A missing program is named before anything starts.
-fn find_programs(scenario: &Scenario, variants: &[Variant]) -> Result<(), LabError> {
-    let runs = |announcer: &String| variants.iter().any(|variant| variant.announcer == *announcer);
-    for process in &scenario.processes {
-        let program = process.run.first().map(String::as_str).unwrap_or_default();
-        if process.announcer.as_ref().is_none_or(runs) && !program.starts_with("{steer}") {
-            find_program(program)?;
+/// A missing program is named before anything starts; so is whatever else containers need.
+fn containers(
+    runtime: Runtime,
+    topology: &Topology,
+    processes: &[Process],
+    announcers: &[String],
+) -> Result<Option<Containerlab>, LabError> {
+    let programs = programs(processes, announcers);
+    match runtime {
+        Runtime::Netns => {
+            for program in programs {
+                find_program(program)?;
+            }
+            Ok(None)
+        }
+        Runtime::Containerlab => {
+            let containerlab = Containerlab::find()?;
+            containerlab.check(topology, &programs)?;
+            Ok(Some(containerlab))
         }
     }
-    Ok(())
+}
+
+/// Every program that is started, but for the one under test.
+fn programs<'p>(processes: &'p [Process], announcers: &[String]) -> Vec<&'p str> {
+    let runs = |process: &&Process| {
+        let word = process.announcer.as_ref();
+        word.is_none_or(|word| announcers.contains(word))
+    };
+    let words = |process: &'p Process| process.run.first().into_iter().chain(&process.needs);
+    let ours = processes.iter().filter(runs).flat_map(words);
+    ours.map(String::as_str)
+        .filter(|program| !program.starts_with("{steer}"))
+        .collect()
 }
 
 /// Keeps what is asked for, or what a failure needs.
-fn finish(lab: &Lab, options: &LabOptions, result: Result<Report, LabError>) -> Result<Report, LabError> {
+fn finish(
+    lab: &Lab,
+    options: &LabOptions,
+    lines: Lines,
+    mut result: Result<Report, LabError>,
+) -> Result<Report, LabError> {
+    if let (Ok(report), Some(precision)) = (&mut result, lines.precision()) {
+        report.settings.push(("long lines".to_owned(), precision));
+    }
+    drop(lines);
     let failed = !result.as_ref().is_ok_and(Report::passed);
     if options.out.is_none() && !failed {
         return result;
@@ -91,7 +193,12 @@ fn finish(lab: &Lab, options: &LabOptions, result: Result<Report, LabError>) -> 
     match result {
         Ok(report) => {
             write_result(&report, &out)?;
-            eprintln!("result, logs, states and capture: {}", out.display());
+            let page = crate::html::write(&out)?;
+            eprintln!(
+                "result, logs, states and capture: {}; page: {}",
+                out.display(),
+                page.display()
+            );
             Ok(report)
         }
         Err(LabError::Failed { what, kept: None }) => Err(LabError::Failed {
@@ -104,7 +211,8 @@ fn finish(lab: &Lab, options: &LabOptions, result: Result<Report, LabError>) -> 
 
 fn write_result(report: &Report, out: &Path) -> Result<(), LabError> {
     let path = out.join("result.json");
-    let text = serde_json::to_string_pretty(report).map_err(std::io::Error::from);
+    // Without indentation: a long run has thousands of moments.
+    let text = serde_json::to_string(report).map_err(std::io::Error::from);
     text.and_then(|text| fs::write(&path, text + "\n"))
         .map_err(|source| LabError::io("write", &path, source))
 }
@@ -140,15 +248,24 @@ fn unknown(lab: &str) -> LabError {
     }
 }
 
-fn read(folder: &Path) -> Result<(Topology, Scenario), LabError> {
+fn read(folder: &Path) -> Result<(Topology, Plan, Vec<Wan>), LabError> {
     let text = |path: &Path| fs::read_to_string(path).map_err(|source| LabError::io("read", path, source));
     let entries = fs::read_dir(folder).map_err(|source| LabError::io("read", folder, source))?;
     let is_topology = |path: &PathBuf| path.to_string_lossy().ends_with(".clab.yml");
     let file = entries.flatten().map(|entry| entry.path()).find(is_topology);
     let file = file.ok_or_else(|| unknown(&folder.display().to_string()))?;
-    let topology = clab::parse(&file, &text(&file)?)?;
+    let mut topology = clab::parse(&file, &text(&file)?)?;
     let file = folder.join("scenario.toml");
-    let scenario = Scenario::parse(&file, &text(&file)?)?;
+    let words = text(&file)?;
+    let wan = link::parse(&file, &words, &topology)?;
+    if Drill::is_one(&words) {
+        let drill = Drill::parse(&file, &words)?;
+        drill.fits(&file, &topology)?;
+        link::insert(&mut topology, &wan);
+        return Ok((topology, Plan::Drill(Box::new(drill)), wan));
+    }
+    let scenario = Scenario::parse(&file, &words)?;
     scenario.fits(&file, &topology)?;
-    Ok((topology, scenario))
+    link::insert(&mut topology, &wan);
+    Ok((topology, Plan::Scenario(Box::new(scenario)), wan))
 }

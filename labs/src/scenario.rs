@@ -24,6 +24,9 @@ pub struct Scenario {
     /// `[[variant]]`: what is compared in one run. Without any, the lab has one nameless way to run.
     #[serde(default, rename = "variant")]
     pub variants: Vec<Variant>,
+    /// `[[wan]]`: links that are long lines.
+    #[serde(default)]
+    pub wan: Vec<crate::link::Wan>,
     /// `[[process]]`: started in this order.
     #[serde(rename = "process")]
     pub processes: Vec<Process>,
@@ -77,6 +80,11 @@ pub struct Process {
     pub run: Vec<String>,
     /// Runs only in variants with this announcer; in all when absent.
     pub announcer: Option<String>,
+    /// In a drill: runs only when one of these methods is asked for; always when absent.
+    pub methods: Option<Vec<String>>,
+    /// Programs that it starts in turn, so that a missing one is named before anything begins.
+    #[serde(default)]
+    pub needs: Vec<String>,
 }
 
 /// What breaks, and is healed for the next repetition.

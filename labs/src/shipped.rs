@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// Every shipped lab.
-pub(crate) const LABS: [Shipped; 5] = [
+pub(crate) const LABS: [Shipped; 13] = [
     Shipped {
         name: "app-death",
         files: files!(
@@ -49,6 +49,60 @@ pub(crate) const LABS: [Shipped; 5] = [
         ),
     },
     Shipped {
+        name: "bad-check",
+        files: files!(
+            "bad-check",
+            "README.md",
+            "bad-check.clab.yml",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "catchment-shift",
+        files: files!(
+            "catchment-shift",
+            "README.md",
+            "catchment-shift.clab.yml",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "resolver/de.conf",
+            "resolver/jp.conf",
+            "resolver/us.conf",
+            "router/de.conf",
+            "router/jp.conf",
+            "router/us.conf",
+            "scenario.toml",
+            "service/fra.conf",
+            "service/iad.conf",
+            "service/nrt.conf",
+        ),
+    },
+    Shipped {
+        name: "dns-vs-anycast",
+        files: files!(
+            "dns-vs-anycast",
+            "README.md",
+            "dns-vs-anycast.clab.yml",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "frr/daemon.sh",
+            "iad2/steer.toml",
+            "iadr/bgpd.conf",
+            "resolver/clamped1.conf",
+            "resolver/clamped2.conf",
+            "resolver/honest.conf",
+            "resolver/named.conf",
+            "scenario.toml",
+            "t1/bfdd.conf",
+            "t1/bgpd.conf",
+            "t2/bird.conf",
+        ),
+    },
+    Shipped {
         name: "drain-load",
         files: files!(
             "drain-load",
@@ -69,6 +123,89 @@ pub(crate) const LABS: [Shipped; 5] = [
             "edge/zones/example.com.zone",
             "first-failover.clab.yml",
             "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "flap",
+        files: files!(
+            "flap",
+            "README.md",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "flap.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "partition",
+        files: files!(
+            "partition",
+            "README.md",
+            "edge/gossip.key",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "partition.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "router/split.nft",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "peers",
+        files: files!(
+            "peers",
+            "README.md",
+            "ahc/bird.conf",
+            "ahc/checker.conf",
+            "ahc/start.sh",
+            "dns/steer.toml",
+            "dns/zones/steer.test.zone",
+            "edge/steer.toml",
+            "exabgp/exabgp.conf",
+            "exabgp/exabgp.env",
+            "far/bird.conf",
+            "gdnsd/config",
+            "gdnsd/start.sh",
+            "gdnsd/zones/gdnsd.test",
+            "gobgp/gobgpd.toml",
+            "gobgp/health.sh",
+            "pdns/named.conf",
+            "pdns/pdns.test.zone",
+            "pdns/start.sh",
+            "peers.clab.yml",
+            "polling/steer.toml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "region-loss",
+        files: files!(
+            "region-loss",
+            "README.md",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "region-loss.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "rolling-upgrade",
+        files: files!(
+            "rolling-upgrade",
+            "README.md",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "resolver/unbound.conf",
+            "rolling-upgrade.clab.yml",
             "router/bird.conf",
             "scenario.toml",
         ),
@@ -105,7 +242,7 @@ impl Shipped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clab, scenario::Scenario};
+    use crate::{clab, drill::Drill, scenario::Scenario};
 
     fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -137,8 +274,18 @@ mod tests {
             let file = format!("{}.clab.yml", lab.name);
             let topology = clab::parse(Path::new(&file), text(&file)).unwrap();
             assert_eq!(topology.name, lab.name);
-            let scenario = Scenario::parse(Path::new("scenario.toml"), text("scenario.toml")).unwrap();
-            scenario.fits(Path::new("scenario.toml"), &topology).unwrap();
+            let (file, scenario) = (Path::new("scenario.toml"), text("scenario.toml"));
+            if Drill::is_one(scenario) {
+                Drill::parse(file, scenario)
+                    .unwrap()
+                    .fits(file, &topology)
+                    .unwrap();
+            } else {
+                Scenario::parse(file, scenario)
+                    .unwrap()
+                    .fits(file, &topology)
+                    .unwrap();
+            }
             for node in topology
                 .nodes
                 .iter()
@@ -167,20 +314,30 @@ mod tests {
         for lab in &LABS {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(lab.name);
             let text = fs::read_to_string(root.join("scenario.toml")).unwrap();
-            let scenario = Scenario::parse(Path::new("scenario.toml"), &text).unwrap();
-            let mut sets: Vec<_> = scenario.variants.into_iter().map(|variant| variant.set).collect();
+            let is_drill = Drill::is_one(&text);
+            let mut sets: Vec<_> = if is_drill {
+                let drill = Drill::parse(Path::new("scenario.toml"), &text).unwrap();
+                drill.stages.into_iter().map(|stage| stage.set).collect()
+            } else {
+                let scenario = Scenario::parse(Path::new("scenario.toml"), &text).unwrap();
+                scenario.variants.into_iter().map(|variant| variant.set).collect()
+            };
             if sets.is_empty() {
                 sets.push(std::collections::BTreeMap::new());
             }
             for set in sets {
                 let folder = std::env::temp_dir().join(format!("steer-{}-{}", lab.name, std::process::id()));
                 crate::world::render(&root, &folder, &set).unwrap();
-                let fleet = steer_topology::Fleet::load(&folder.join("edge/steer.toml"), &NoHosts);
+                let files = lab.files.iter().filter(|(path, _)| path.ends_with("steer.toml"));
+                for (path, _) in files {
+                    let fleet = steer_topology::Fleet::load(&folder.join(path), &NoHosts);
+                    let fleet =
+                        fleet.unwrap_or_else(|faults| panic!("{} {path} {set:?}: {faults}", lab.name));
+                    // Repetitions are further apart than this, or the guard would hold the second fault. A drill
+                    // starts everything anew.
+                    assert!(is_drill || fleet.guard.window <= std::time::Duration::from_secs(1));
+                }
                 fs::remove_dir_all(&folder).unwrap();
-                let fleet = fleet.unwrap_or_else(|faults| panic!("{} {set:?}: {faults}", lab.name));
-                assert!(fleet.site_named("fra").is_some() && fleet.site_named("nrt").is_some());
-                // Repetitions are further apart than this, or the guard would hold the second fault.
-                assert!(fleet.guard.window <= std::time::Duration::from_secs(1));
             }
         }
     }

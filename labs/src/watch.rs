@@ -11,8 +11,8 @@ pub(crate) mod table;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds since 1970 by the wall clock (`CLOCK_REALTIME`); good until 2262.
 pub(crate) type Nanos = i64;
@@ -23,6 +23,18 @@ pub(crate) fn now() -> Nanos {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO);
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Wall clock minus monotonic clock since the first call, nanoseconds: constant unless the wall clock is set.
+pub(crate) fn clock_offset() -> i64 {
+    static START: OnceLock<(SystemTime, Instant)> = OnceLock::new();
+    let (wall, monotonic) = START.get_or_init(|| (SystemTime::now(), Instant::now()));
+    let steady = i64::try_from(monotonic.elapsed().as_nanos()).unwrap_or(i64::MAX);
+    let passed = match wall.elapsed() {
+        Ok(forward) => i64::try_from(forward.as_nanos()).unwrap_or(i64::MAX),
+        Err(back) => -i64::try_from(back.duration().as_nanos()).unwrap_or(i64::MAX),
+    };
+    passed - steady
 }
 
 /// Milliseconds from one time to another.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::LabError;
 use crate::clab::{Kind, LinkSpec, Topology};
 use crate::netns::{Node, Proc, World};
-use crate::scenario::{Process, Scenario, Variant};
+use crate::runtime::containerlab::Containerlab;
+use crate::scenario::{Process, Variant};
+use crate::{LabError, Runtime};
 
 /// How long a process may take to end in good order before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -26,6 +27,8 @@ pub(crate) struct Lab {
     variant: Variant,
     /// In order of their start.
     running: Vec<((String, String), Proc)>,
+    /// In containers, programs are those of the image.
+    runtime: Runtime,
 }
 
 /// What stands for `{steer}`, `{lab}` and `{run}`.
@@ -59,34 +62,29 @@ impl Lab {
     pub(crate) fn build(
         world: World,
         topology: &Topology,
-        scenario: &Scenario,
+        processes: &[Process],
         values: Values,
+        containers: Option<&Containerlab>,
     ) -> Result<Self, LabError> {
-        for spec in &topology.nodes {
-            match spec.kind {
-                Kind::Linux => world.node(&spec.name)?,
-                Kind::Bridge => world.switch(&spec.name)?,
-            };
-        }
-        for link in &topology.links {
-            join(&world, topology, link)?;
-        }
-        for spec in &topology.nodes {
-            let node = node(&world, &spec.name)?;
-            for (key, value) in &spec.sysctls {
-                node.sysctl(key, value)?;
+        match containers {
+            Some(containerlab) => {
+                let shared = [values.run.as_path(), values.lab.as_path(), values.steer.as_path()];
+                containerlab.build(&world, topology, &shared)?;
             }
-            for line in &spec.exec {
-                exec(&node, line)?;
-            }
+            None => build_namespaces(&world, topology)?,
         }
         Ok(Self {
             world,
-            recipes: scenario.processes.clone(),
+            recipes: processes.to_vec(),
             values,
             variant: Variant::default(),
             running: Vec::new(),
+            runtime: containers.map_or(Runtime::Netns, |_| Runtime::Containerlab),
         })
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        self.runtime
     }
 
     /// Starts every process of a variant in order.
@@ -144,7 +142,10 @@ impl Lab {
     fn command(&self, run: &[String]) -> Result<Command, LabError> {
         let mut words = self.words(run).into_iter();
         let program = words.next().unwrap_or_default();
-        let mut command = Command::new(find_program(&program)?);
+        let mut command = match self.runtime {
+            Runtime::Netns => Command::new(find_program(&program)?),
+            Runtime::Containerlab => Command::new(program),
+        };
         // Log lines of every program are compared with each other.
         command
             .args(words)
@@ -162,10 +163,15 @@ impl Lab {
 
     /// Runs a command on a node to its end; an error when it fails.
     pub(crate) fn run(&self, node_name: &str, run: &[String]) -> Result<(), LabError> {
+        self.output(node_name, run).map(drop)
+    }
+
+    /// The same, with what it said on its standard output.
+    pub(crate) fn output(&self, node_name: &str, run: &[String]) -> Result<String, LabError> {
         let words = self.words(run);
         let output = node(&self.world, node_name)?.exec(&words)?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(LabError::failed(format!(
@@ -225,6 +231,28 @@ impl Lab {
     }
 }
 
+fn build_namespaces(world: &World, topology: &Topology) -> Result<(), LabError> {
+    for spec in &topology.nodes {
+        match spec.kind {
+            Kind::Linux => world.node(&spec.name)?,
+            Kind::Bridge => world.switch(&spec.name)?,
+        };
+    }
+    for link in &topology.links {
+        join(world, topology, link)?;
+    }
+    for spec in &topology.nodes {
+        let node = node(world, &spec.name)?;
+        for (key, value) in &spec.sysctls {
+            node.sysctl(key, value)?;
+        }
+        for line in &spec.exec {
+            exec(&node, line)?;
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn node(world: &World, name: &str) -> Result<Node, LabError> {
     world
         .get(name)
@@ -254,7 +282,11 @@ pub(crate) fn find_program(program: &str) -> Result<PathBuf, LabError> {
 
 fn remedy(program: &str) -> String {
     match crate::netns::package_of(program) {
+        _ if program.contains("/frr/") => "install the Debian package `frr`".to_owned(),
         Some(package) => format!("install the Debian package `{package}`"),
+        None if program == "anycast-healthchecker" => {
+            "`pip install anycast-healthchecker`, and put it on PATH (`cargo xtask lab` does)".to_owned()
+        }
         None => "build it or install it".to_owned(),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use steer_labs::{LabError, LabOptions, netns};
+use steer_labs::{LabError, LabOptions, Runtime, netns};
 
 fn skipped() -> bool {
     match netns::can_run() {
@@ -22,6 +22,7 @@ fn options() -> LabOptions {
         repeat: 1,
         only: Vec::new(),
         out: None,
+        runtime: Runtime::Netns,
     }
 }
 

@@ -1,4 +1,18 @@
 //! The edge that runs on the anycast address: a gRPC proxy and client with delivery semantics.
 //!
-//! Empty until the RPC edge is built: its place in the workspace and its arrows are fixed (`topology` and
-//! `health` below it, `steer` above), so that it obeys the same snapshot as DNS and BGP.
+//! ```text
+//! transport news ─► fate::Stage ─► fate::Call ─► start, cancel, finish       (sans-IO)
+//!                    what happened   retry, hedge, deadline, budget
+//! idempotency-key ─► key::Desk ─► claim, run, commit, answer again            (sans-IO)
+//!                    key::KeyStore   memory, redb, PostgreSQL
+//! ```
+//!
+//! - [`fate`]: what happened to a call that did not come back, and whether it may be sent again.
+//! - [`edge`]: the proxy.
+//! - [`key`]: a call that is sent again and yet done once.
+//!
+//! Knows no DNS and no BGP.
+
+pub mod edge;
+pub mod fate;
+pub mod key;

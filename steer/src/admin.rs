@@ -6,16 +6,20 @@
 //! | `GET /v1/status?after=N` | the same, as soon as the snapshot number is above `N` (at most 25 s later) |
 //! | `GET /v1/explain?client=ADDRESS&name=NAME` | the engine's explanation as JSON; 400 where a value is wrong |
 //! | `GET /v1/drains` | every drain that stands, and how the store is |
-//! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it |
+//! | `POST /v1/drains` | drains `{target, for, reason, author, force}`; 404 no such target, 409 the guard forbids it, 503 the store of the fleet did not take it |
 //! | `DELETE /v1/drains/TARGET?author=NAME` | ends a drain; 404 where there is none |
+//! | `GET /v1/forces` | every forced verdict that stands, and how the store is |
+//! | `POST /v1/forces` | forces `{target, to, for, reason, author, force}`, `to` is `up` or `down`; errors as for drains |
+//! | `DELETE /v1/forces/TARGET?author=NAME` | ends a forced verdict; 404 where there is none |
 //! | `GET /v1/loads` | what each site can serve and gets, and how `overflow` shares it out |
 //! | `POST /v1/loads` | what a site gets: `{site, per_second, for, author}`; 404 no such site |
 //! | `PUT /v1/reports/ENDPOINT?state=up&reason=TEXT` | what somebody else saw of an endpoint under a check of kind `external`; 409 is another kind |
-//! | `POST /v1/reload` | reads everything again; 400 with every fault, and then nothing has changed |
+//! | `POST /v1/reload` | reads everything again, `{allow_withdraw: [..], now: false}`; 400 with every fault, and then nothing has changed |
 //! | `POST /v1/mrt` | all that is sent and received in `{for}`, as MRT, when it is over |
 //! | `GET /v1/routes` | what becomes of each prefix, and what each session has of it |
 //! | `PUT /v1/routes/PREFIX?lease=30s&owner=NAME` | a lease on a prefix, or another term of it; 409 is somebody else's |
 //! | `DELETE /v1/routes/PREFIX?owner=NAME` | gives a lease back |
+//! | `POST /v1/flaps/ENDPOINT` | forgets its falls: nothing holds it back |
 //! | `POST /v1/routes/PREFIX/clear` | forgets its flaps |
 //! | `GET /metrics` | Prometheus text |
 //!
@@ -27,6 +31,8 @@
 //! `&color=true&width=COLUMNS`).
 
 pub(crate) mod drains;
+pub(crate) mod flaps;
+pub(crate) mod forces;
 pub(crate) mod loads;
 pub(crate) mod mrt;
 pub(crate) mod reports;
@@ -106,8 +112,11 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/explain", get(explain))
         .route("/v1/drains", get(drains::list).post(drains::drain))
         .route("/v1/drains/{*target}", delete(drains::undrain))
+        .route("/v1/forces", get(forces::list).post(forces::force))
+        .route("/v1/forces/{*target}", delete(forces::unforce))
         .route("/v1/loads", get(loads::list).post(loads::tell))
         .route("/v1/reports/{*target}", put(reports::report))
+        .route("/v1/flaps/{*target}", post(flaps::clear))
         .route("/v1/reload", post(reload))
         .route("/v1/mrt", post(mrt::dump))
         .route("/v1/routes", get(routes::list))
@@ -206,8 +215,32 @@ async fn explain(State(admin): State<Admin>, Query(query): Query<ExplainQuery>) 
     }
 }
 
-async fn reload(State(admin): State<Admin>) -> Response {
-    match admin.reloader.reload("admin API").await {
+/// What `POST /v1/reload` may say. Nothing at all is right too.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReloadRequest {
+    /// Prefixes and names that may leave more sites than the guard would let go.
+    #[serde(default)]
+    allow_withdraw: Vec<String>,
+    /// Without the stages of `[fleet] gossip` `staged`.
+    #[serde(default)]
+    now: bool,
+}
+
+async fn reload(State(admin): State<Admin>, body: axum::body::Bytes) -> Response {
+    let request = if body.is_empty() {
+        ReloadRequest::default()
+    } else {
+        match serde_json::from_slice(&body) {
+            Ok(request) => request,
+            Err(error) => return bad(format!("the request cannot be read: {error}")),
+        }
+    };
+    match admin
+        .reloader
+        .reload("admin API", request.allow_withdraw, request.now)
+        .await
+    {
         Ok(reloaded) => axum::Json(reloaded).into_response(),
         Err(Failure::Configuration(faults)) => {
             let count = faults.0.len();

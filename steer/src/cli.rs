@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use steer_labs::Runtime;
 use steer_topology::{Name, Prefix};
 
 pub(crate) use watch::{DumpArgs, MonitorArgs};
@@ -54,6 +55,12 @@ pub(crate) enum Command {
     Drain(DrainArgs),
     /// End a drain: take a site or an endpoint back into service.
     Undrain(UndrainArgs),
+    /// Force an endpoint, or all of a site, up: it serves, whatever its checks say.
+    ForceUp(DrainArgs),
+    /// Force an endpoint, or all of a site, down: it is out of service at once, whatever its checks say.
+    ForceDown(DrainArgs),
+    /// End a forced verdict: what the checks say counts again.
+    Unforce(UndrainArgs),
     /// Tell what a site gets now, for the filter `overflow`. It counts for a while; tell it again before that is over.
     Load(LoadArgs),
     /// Read the configuration and the zones of a running steer again, without a lost query. SIGHUP does the same.
@@ -66,7 +73,7 @@ pub(crate) enum Command {
     Announce(AnnounceArgs),
     /// Withdraw a prefix that was announced by a lease.
     Withdraw(WithdrawArgs),
-    /// Forget the flaps of a prefix, so that nothing delays its next announcement.
+    /// Forget the flaps of a prefix or the falls of an endpoint, so that nothing delays its return.
     ClearFlaps(ClearFlapsArgs),
     /// Rehearse failover in network namespaces (needs root).
     Lab(LabArgs),
@@ -203,8 +210,17 @@ pub(crate) struct WithdrawArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClearFlapsArgs {
+    /// A prefix of `[[anycast]]`, or an endpoint: ADDRESS:PORT, POOL/ADDRESS:PORT@SITE or POOL@SITE.
+    #[arg(value_name = "PREFIX|ENDPOINT")]
+    pub(crate) target: String,
+    /// Which site, where the running steer is several (quickstart).
+    #[arg(long, value_name = "IATA")]
+    pub(crate) site: Option<String>,
     #[command(flatten)]
-    pub(crate) route: RouteArgs,
+    pub(crate) admin: AdminArgs,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +257,12 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReloadArgs {
+    /// Let the file take this prefix or steered name from more sites than the guard lets go. May be given several times.
+    #[arg(long, value_name = "PREFIX|NAME")]
+    pub(crate) allow_withdraw: Vec<String>,
+    /// Take the file now, whatever the other sites try: without the stages of `[fleet] gossip` `staged`.
+    #[arg(long)]
+    pub(crate) now: bool,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
     /// Print what came of it as JSON.
@@ -266,16 +288,16 @@ pub(crate) struct SimulateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DrainArgs {
-    /// A site, or an endpoint as ADDRESS:PORT, POOL/ADDRESS:PORT or POOL/ADDRESS:PORT@SITE.
+    /// A site, or an endpoint as ADDRESS:PORT, POOL/ADDRESS:PORT@SITE or POOL@SITE.
     #[arg(value_name = "SITE|ENDPOINT")]
     pub(crate) target: String,
-    /// The drain ends by itself after this time, such as 30m or 2h. Without it: when it is undrained.
+    /// It ends by itself after this time, such as 30m or 2h. Without it: when somebody ends it.
     #[arg(long = "for", value_name = "TIME", value_parser = time)]
     pub(crate) time: Option<String>,
     /// Why, for those who see it in status, logs and explanations.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
-    /// Drain although the guard forbids it: the last site of a pool, too many at once, too little capacity left.
+    /// Do it although the guard forbids it: the last site of a pool, too many at once, too little capacity left.
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
@@ -289,7 +311,7 @@ pub(crate) struct DrainArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UndrainArgs {
-    /// What was drained, by the name that `steer status` shows or a shorter one.
+    /// What was drained or forced, by the name that `steer status` shows or a shorter one.
     #[arg(value_name = "SITE|ENDPOINT")]
     pub(crate) target: String,
     #[command(flatten)]
@@ -383,22 +405,54 @@ pub(crate) struct LabArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum LabCommand {
     /// Run a lab and print its table.
-    Run {
-        /// A shipped lab's name.
-        name: String,
-        /// How often each fault is repeated.
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        repeat: u32,
-        /// Run only these variants of the lab, separated by commas.
-        #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
-        only: Vec<String>,
-        /// Keep result, logs and captures in this folder.
+    Run(LabRunArgs),
+    /// Make the page of a kept run anew: report.html beside its result.json.
+    Report {
+        /// A result.json or its folder.
+        #[arg(value_name = "DIR")]
+        result: PathBuf,
+    },
+    /// Write a twin of a fleet as a lab: its sites, peers, upstream networks, clients per region, and the delays between.
+    Export {
+        /// The configuration of the fleet.
+        #[arg(long, short, value_name = "FILE", default_value = "steer.toml")]
+        config: PathBuf,
+        /// The folder of the lab; it must be empty or not there yet.
         #[arg(long, value_name = "DIR")]
-        out: Option<PathBuf>,
-        /// Print the report as JSON.
+        out: PathBuf,
+    },
+    /// Put two kept runs side by side.
+    Compare {
+        /// A result.json or its folder.
+        a: PathBuf,
+        /// Another.
+        b: PathBuf,
+        /// Print the comparison as JSON.
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabRunArgs {
+    /// A shipped lab's name, or a folder with a topology and a scenario.
+    #[arg(value_name = "LAB")]
+    pub(crate) name: String,
+    /// How often each fault is repeated. Without it, as often as the lab says.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: Option<u32>,
+    /// Run only these methods or variants of the lab, separated by commas.
+    #[arg(long, value_name = "METHOD", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Keep result, page, logs and captures in this folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where the nodes live: `netns` (built in) or `containerlab` (that program with Docker).
+    #[arg(long, value_name = "RUNTIME", default_value_t)]
+    pub(crate) runtime: Runtime,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -412,4 +466,8 @@ pub(crate) struct EndpointArgs {
     /// End when standard input closes, that is, with the process that started us.
     #[arg(long)]
     pub(crate) with_stdin: bool,
+    /// Misbehave as this file says, which is read again and again: `well`, `500`, `slow 300ms`, `refuse`, `reset` or
+    /// `half-open`. Without the file, well. For rehearsals.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) behave: Option<PathBuf>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::exit::Failure;
 
@@ -22,6 +23,21 @@ struct ApiError {
 pub(crate) struct AdminClient {
     base: String,
     http: reqwest::Client,
+}
+
+/// Prints what came of a wish: as it is, or as `text` words it.
+pub(crate) fn told<T: DeserializeOwned>(
+    json: bool,
+    done: &serde_json::Value,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
+    if json {
+        println!("{done}");
+        return Ok(());
+    }
+    let done = T::deserialize(done).map_err(|error| Failure::runtime("the answer is no steer's", &error))?;
+    println!("{}", text(&done));
+    Ok(())
 }
 
 impl AdminClient {

@@ -2,7 +2,7 @@
 
 use crate::admin::drains::{Done, KeptView};
 use crate::cli::{DrainArgs, UndrainArgs};
-use crate::client::AdminClient;
+use crate::client::{AdminClient, told};
 use crate::exit::Failure;
 use crate::{moment, runtimes};
 
@@ -18,7 +18,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
     runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let done = client.post(&["v1", "drains"], &[], &wish).await?;
-        show(&done, args.json, drained)
+        told(args.json, &done, drained)
     })
 }
 
@@ -29,19 +29,8 @@ pub(crate) fn undrain(args: &UndrainArgs) -> Result<(), Failure> {
         let path = ["v1", "drains", &args.target];
         let author = [("author", args.author.name())];
         let done = client.delete(&path, &author).await?;
-        show(&done, args.json, undrained)
+        told(args.json, &done, undrained)
     })
-}
-
-fn show(done: &serde_json::Value, json: bool, say: impl Fn(&Done) -> String) -> Result<(), Failure> {
-    if json {
-        println!("{done}");
-        return Ok(());
-    }
-    let done: Done = serde::Deserialize::deserialize(done)
-        .map_err(|error| Failure::runtime("the answer is no steer's", &error))?;
-    println!("{}", say(&done));
-    Ok(())
 }
 
 fn drained(done: &Done) -> String {
@@ -56,7 +45,17 @@ fn drained(done: &Done) -> String {
         || "until undrained".to_owned(),
         |until| format!("until {}", moment::end(until)),
     );
-    let kept = match kept {
+    format!(
+        "{target} is drained {until}, since snapshot {snapshot}\n\
+         new clients go elsewhere by DNS, and its routes are withdrawn\n\
+         the drain {}",
+        self::kept(kept)
+    )
+}
+
+/// "survives a restart"
+pub(crate) fn kept(kept: &KeptView) -> String {
+    match kept {
         KeptView { kept: true, .. } => "survives a restart".to_owned(),
         KeptView {
             kept: false,
@@ -65,12 +64,7 @@ fn drained(done: &Done) -> String {
             "ends with the process: {}",
             not_kept_because.as_deref().unwrap_or("unknown")
         ),
-    };
-    format!(
-        "{target} is drained {until}, since snapshot {snapshot}\n\
-         new clients go elsewhere by DNS, and its routes are withdrawn\n\
-         the drain {kept}"
-    )
+    }
 }
 
 fn undrained(done: &Done) -> String {

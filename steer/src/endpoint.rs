@@ -1,31 +1,51 @@
 //! A small HTTP endpoint that answers 200 with its name: what quickstart and labs kill and revive.
 
+mod behave;
+
 use std::io;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::any;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::cli::EndpointArgs;
 use crate::exit::Failure;
 use crate::{run, runtimes};
+use behave::Behaviour;
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(args: &EndpointArgs) -> Result<(), Failure> {
     runtimes::serving()?.block_on(async {
         let mut stop = run::stop_on_signal()?;
         let doing = format!("cannot serve on {}", args.listen);
-        let listener = bind(args).map_err(|error| Failure::runtime(&doing, &error))?;
-        let name: Arc<str> = format!("{}\n", args.name).into();
-        let app = Router::new().fallback(any(move || async move { name.to_string() }));
+        let failed = |error: io::Error| Failure::runtime(&doing, &error);
+        let (_well, always_well) = watch::channel(Behaviour::Well);
+        let behaviour = args.behave.clone().map_or(always_well, behave::follow);
+        let app = app(format!("{}\n", args.name).into(), behaviour.clone());
+        let listen = args.listen;
+        let listener = behave::Listener::new(move || bind(listen), behaviour).map_err(failed)?;
         tokio::select! {
             () = stop.wait() => Ok(()),
             () = stdin_closes(), if args.with_stdin => Ok(()),
-            ended = axum::serve(listener, app) => ended.map_err(|error| Failure::runtime(&doing, &error)),
+            ended = axum::serve(listener, app) => ended.map_err(failed),
         }
     })
+}
+
+/// Answers everything with the name, unless the behaviour of the moment is another.
+fn app(name: Arc<str>, behaviour: watch::Receiver<Behaviour>) -> Router {
+    Router::new().fallback(any(move || async move {
+        let now = *behaviour.borrow();
+        match now {
+            Behaviour::Error => return (StatusCode::INTERNAL_SERVER_ERROR, name.to_string()),
+            Behaviour::Slow(time) => tokio::time::sleep(time).await,
+            Behaviour::Well | Behaviour::Refuse | Behaviour::Reset | Behaviour::HalfOpen => {}
+        }
+        (StatusCode::OK, name.to_string())
+    }))
 }
 
 /// Returns when the other end of standard input is gone.
@@ -43,13 +63,13 @@ async fn stdin_closes() {
 /// Connections that may wait to be accepted. Labs stop an endpoint under load; the kernel then goes on for so long.
 const BACKLOG: u32 = 4096;
 
-fn bind(args: &EndpointArgs) -> io::Result<TcpListener> {
-    let socket = if args.listen.is_ipv4() {
+fn bind(listen: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let socket = if listen.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
-    socket.bind(args.listen)?;
+    socket.bind(listen)?;
     socket.listen(BACKLOG)
 }

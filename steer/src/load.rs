@@ -8,14 +8,18 @@ use std::time::SystemTime;
 use steer_dns::{Tables, Zones};
 use steer_health::Snapshot;
 use steer_health::gossip::Keys;
+use steer_health::gossip::rollout::Digest;
 use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, Latency, SiteId};
 
 use crate::exit::Failure;
 use crate::resolve::SystemResolver;
 
 /// A checked configuration with all its files read.
+#[derive(Clone)]
 pub(crate) struct Loaded {
     pub(crate) config: PathBuf,
+    /// What its text is known by, where other sites have the same.
+    pub(crate) digest: Digest,
     /// Counts up by one per reload, from 0.
     pub(crate) generation: u64,
     pub(crate) fleet: Arc<Fleet>,
@@ -35,6 +39,7 @@ type Stamp = (PathBuf, Option<(u64, SystemTime)>);
 impl Loaded {
     /// Reads `config` and every file it names. All faults of a stage are reported in one go.
     pub(crate) fn from_file(config: &Path) -> Result<Self, Failure> {
+        let digest = digest(config);
         let fleet = Fleet::load(config, &SystemResolver)?;
         let zones = Zones::load(&fleet);
         let sources = sources(&fleet);
@@ -44,6 +49,7 @@ impl Loaded {
         let (zones, (geography, (latency, keys))) = both(zones, rest)?;
         Ok(Self {
             config: config.to_owned(),
+            digest,
             generation: 0,
             classes: Arc::new(classes(&fleet, geography.as_ref(), latency)?),
             fleet: Arc::new(fleet),
@@ -56,6 +62,7 @@ impl Loaded {
 
     /// Reads everything again; what has not changed is shared. An error leaves this load as it is.
     pub(crate) fn reload(&self) -> Result<Self, Failure> {
+        let digest = digest(&self.config);
         let fleet = Fleet::load(&self.config, &SystemResolver)?;
         let zones = self.zones.reload(&fleet);
         let sources = sources(&fleet);
@@ -74,6 +81,7 @@ impl Loaded {
         let is_same_fleet = *self.fleet == fleet;
         Ok(Self {
             config: self.config.clone(),
+            digest,
             generation: self.generation + 1,
             // Shared, so that everybody sees that it is the same.
             fleet: if is_same_fleet {
@@ -87,6 +95,14 @@ impl Loaded {
             keys,
             sources,
         })
+    }
+
+    /// The same once more, in the place of what came after it.
+    pub(crate) fn again(self, after: &Self) -> Self {
+        Self {
+            generation: after.generation + 1,
+            ..self
+        }
     }
 
     /// Every file that was read.
@@ -166,6 +182,11 @@ fn gossip_keys(fleet: &Fleet) -> Result<Option<Keys>, Faults> {
         fault(format!("the gossip key is no key: {error}"), remedy)
     })?;
     Ok(Some(keys))
+}
+
+/// Read beside the fleet: who reads a file that is being written reads it again.
+fn digest(config: &Path) -> Digest {
+    Digest::of(&fs::read(config).unwrap_or_default())
 }
 
 /// Every file of `[fleet] geo` and `latency`.

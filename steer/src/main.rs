@@ -18,11 +18,13 @@ mod dump;
 mod endpoint;
 mod exit;
 mod explain;
+mod force;
 mod lab;
 mod load;
 mod logging;
 mod moment;
 mod monitor;
+mod paths;
 mod quickstart;
 mod reload;
 mod resolve;
@@ -33,6 +35,7 @@ mod simulate;
 mod site_load;
 mod status;
 mod table;
+mod wishes;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,7 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 use exit::Failure;
+use steer_health::Forced;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -59,6 +63,9 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => simulate::simulate(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
+        Command::ForceUp(args) => force::force(&args, Forced::Up),
+        Command::ForceDown(args) => force::force(&args, Forced::Down),
+        Command::Unforce(args) => force::unforce(&args),
         Command::Load(args) => site_load::tell(&args),
         Command::Reload(args) => reload::ask(&args),
         Command::Monitor(args) => monitor::run(&args),

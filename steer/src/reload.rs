@@ -7,13 +7,18 @@
 //!                           └─ the old state stays, and everything that is wrong is told
 //! ```
 //!
+//! A file that takes a prefix or a name from more sites than the guard would let go is refused, unless it was confirmed
+//! ([`withdrawal`]).
+//!
 //! All or nothing. Answers come from the old tables until the new ones are swapped in, so no query waits. Where only
-//! zones have changed, the checks run on undisturbed. BGP sessions are not touched: what belongs to them needs a
+//! zones have changed, the checks run on undisturbed. Sites may take another fleet one after the other ([`staged`]). BGP sessions are not touched: what belongs to them needs a
 //! restart, and a file that changes it is refused as a whole.
 
 mod compiler;
 mod restart;
+mod staged;
 mod watch;
+mod withdrawal;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +31,7 @@ use steer_health::{Commands, Judge, SnapshotCell};
 use steer_topology::{Faults, SiteId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -33,6 +39,7 @@ use crate::exit::Failure;
 use crate::load::Loaded;
 
 use compiler::Compiled;
+use staged::{LOOK_EVERY, Staged, Step};
 
 pub(crate) use self::compiler::Compiler;
 pub(crate) use self::watch::watch;
@@ -51,6 +58,9 @@ pub(crate) struct Reloaded {
     /// Those that were read; the others had not changed.
     pub(crate) zones_read: usize,
     pub(crate) warnings: usize,
+    /// It is not in force yet, and what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) staged: Option<String>,
 }
 
 /// Who may ask for a reload. Cheap to copy.
@@ -60,6 +70,10 @@ pub(crate) struct Reloader(mpsc::Sender<Request>);
 #[derive(Debug)]
 pub(crate) struct Request {
     by: &'static str,
+    /// What may be taken away from all sites; see [`withdrawal`].
+    allowed: Vec<String>,
+    /// Without the stages.
+    at_once: bool,
     answer: oneshot::Sender<Result<Reloaded, Failure>>,
 }
 
@@ -73,10 +87,22 @@ impl Reloader {
     }
 
     /// Reloads. Returns when answers come from the new tables; an error says why everything stays as it was.
-    pub(crate) async fn reload(&self, by: &'static str) -> Result<Reloaded, Failure> {
+    /// `allowed` are the prefixes and names that may leave more sites than the guard would let go.
+    /// `at_once`: without the stages of `[fleet] gossip` `staged`, which else are only begun.
+    pub(crate) async fn reload(
+        &self,
+        by: &'static str,
+        allowed: Vec<String>,
+        at_once: bool,
+    ) -> Result<Reloaded, Failure> {
         let stopping = || Failure::Runtime("steer is stopping".to_owned());
         let (answer, answered) = oneshot::channel();
-        let request = Request { by, answer };
+        let request = Request {
+            by,
+            allowed,
+            at_once,
+            answer,
+        };
         self.0.send(request).await.map_err(|_| stopping())?;
         answered.await.map_err(|_| stopping())?
     }
@@ -84,7 +110,12 @@ impl Reloader {
     /// Asks for a reload that nobody waits for. One that finds the line full is as good as those before it.
     pub(crate) fn nudge(&self, by: &'static str) {
         let (answer, _) = oneshot::channel();
-        let _ = self.0.try_send(Request { by, answer });
+        let _ = self.0.try_send(Request {
+            by,
+            allowed: Vec::new(),
+            at_once: false,
+            answer,
+        });
     }
 }
 
@@ -101,32 +132,136 @@ pub(crate) struct Reloading {
 
 type Checks = JoinHandle<(Judge, Commands)>;
 
+/// The checks, and what ends them for the next ones.
+struct Running {
+    checks: Checks,
+    round: CancellationToken,
+}
+
 impl Reloading {
     /// Runs the checks, and starts them anew with each other fleet, until `stop`. Ends early where they do.
     pub(crate) async fn run(mut self, judge: Judge, commands: Commands) -> Result<(), JoinError> {
-        let mut round = self.stop.child_token();
-        let mut checks = self.start(judge, commands, &round);
+        let round = self.stop.child_token();
+        let checks = self.start(judge, commands, &round);
+        let mut checks = Running { checks, round };
+        let mut staged: Option<Staged> = None;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let Request { by, answer } = tokio::select! {
-                ended = &mut checks => return ended.map(drop),
-                Some(request) = self.requests.recv() => request,
+            let request = tokio::select! {
+                ended = &mut checks.checks => return ended.map(drop),
+                Some(request) = self.requests.recv() => Some(request),
+                _ = look.tick(), if staged.is_some() => None,
             };
-            let done = match self.prepare().await {
-                Ok(next) if self.is_same_fleet(&next) => Ok(self.swap_zones(next).await),
-                Ok(next) => {
-                    round.cancel();
-                    let (judge, commands) = (&mut checks).await?;
-                    round = self.stop.child_token();
-                    let (judge, done) = self.swap_fleet(judge, next).await?;
-                    checks = self.start(judge, commands, &round);
-                    Ok(done)
-                }
-                Err(failure) => Err(failure),
-            };
-            tell(by, done.as_ref());
-            // Nobody may wait for it.
-            let _ = answer.send(done);
+            match request {
+                Some(request) => self.on_request(request, &mut checks, &mut staged).await?,
+                None => self.on_look(&mut checks, &mut staged).await?,
+            }
         }
+    }
+
+    async fn on_request(
+        &mut self,
+        request: Request,
+        checks: &mut Running,
+        staged: &mut Option<Staged>,
+    ) -> Result<(), JoinError> {
+        let Request {
+            by,
+            allowed,
+            at_once,
+            answer,
+        } = request;
+        let done = match self.prepare(allowed).await {
+            Ok(next) if at_once => {
+                staged.take().into_iter().for_each(Staged::give_up);
+                Ok(self.apply(next, checks).await?)
+            }
+            Ok(next) if self.is_same_fleet(&next) => {
+                // A file that waits is not the newest any more; one that is tried is in force.
+                staged
+                    .take_if(|staged| !staged.is_on_trial())
+                    .into_iter()
+                    .for_each(Staged::give_up);
+                Ok(self.swap_zones(next).await)
+            }
+            Ok(next) => self.stage(next, by, checks, staged).await?,
+            Err(failure) => Err(failure),
+        };
+        tell(by, done.as_ref());
+        // Nobody may wait for it.
+        let _ = answer.send(done);
+        Ok(())
+    }
+
+    /// Begins the stages of another fleet, or applies it where there are none.
+    async fn stage(
+        &mut self,
+        next: Loaded,
+        by: &'static str,
+        checks: &mut Running,
+        staged: &mut Option<Staged>,
+    ) -> Result<Result<Reloaded, Failure>, JoinError> {
+        let (config, zones) = (next.config.clone(), next.zones.len());
+        if let Some(staged) = staged.as_mut().filter(|staged| staged.waits_with(next.digest)) {
+            staged.renew(next);
+        } else {
+            match Staged::of(self.gossip.as_ref(), &self.current.load(), next, by) {
+                Ok(one) => *staged = Some(one),
+                Err(next) => return Ok(Ok(self.apply(*next, checks).await?)),
+            }
+        }
+        let told = staged.as_mut().map(|staged| staged.told(&config));
+        match told.transpose() {
+            Ok(told) => Ok(Ok(Reloaded {
+                snapshot: self.cell.peek().number,
+                fleet_changed: true,
+                zones,
+                zones_read: 0,
+                warnings: 0,
+                staged: told,
+            })),
+            Err(failure) => {
+                staged.take().into_iter().for_each(Staged::give_up);
+                Ok(Err(failure))
+            }
+        }
+    }
+
+    /// Goes on with a file that is on its way into force.
+    async fn on_look(&mut self, checks: &mut Running, staged: &mut Option<Staged>) -> Result<(), JoinError> {
+        let Some((local, one)) = self.gossip.as_ref().map(GossipHandle::local).zip(staged.as_mut()) else {
+            return Ok(());
+        };
+        let by = one.by;
+        let step = one.step(&self.cell.peek(), &self.current.load(), local);
+        match step {
+            Step::Wait => {}
+            Step::Apply(next) => {
+                let done = self.apply(*next, checks).await?;
+                tell(by, Ok(&done));
+            }
+            Step::GoBack(before) => {
+                *staged = None;
+                let before = before.again(&self.current.load());
+                self.apply(before, checks).await?;
+            }
+            Step::Over => *staged = None,
+        }
+        Ok(())
+    }
+
+    /// Puts another configuration in force.
+    async fn apply(&mut self, next: Loaded, running: &mut Running) -> Result<Reloaded, JoinError> {
+        if self.is_same_fleet(&next) {
+            return Ok(self.swap_zones(next).await);
+        }
+        running.round.cancel();
+        let (judge, commands) = (&mut running.checks).await?;
+        running.round = self.stop.child_token();
+        let (judge, done) = self.swap_fleet(judge, next).await?;
+        running.checks = self.start(judge, commands, &running.round);
+        Ok(done)
     }
 
     fn start(&self, judge: Judge, commands: Commands, round: &CancellationToken) -> Checks {
@@ -144,12 +279,18 @@ impl Reloading {
     }
 
     /// Everything anew, off the threads that answer.
-    async fn prepare(&self) -> Result<Loaded, Failure> {
+    async fn prepare(&self, allowed: Vec<String>) -> Result<Loaded, Failure> {
         let current = self.current.load_full();
         let sites = Arc::clone(&self.sites);
         let load = move || {
             let next = current.reload()?;
-            let faults = restart::needed(&current.fleet, &next.fleet, &sites, &current.config);
+            let mut faults = restart::needed(&current.fleet, &next.fleet, &sites, &current.config);
+            faults.extend(withdrawal::refused(
+                &current.fleet,
+                &next.fleet,
+                &allowed,
+                &current.config,
+            ));
             if faults.is_empty() {
                 Ok(next)
             } else {
@@ -205,6 +346,7 @@ impl Reloading {
             zones: next.zones.len(),
             zones_read: next.zones.len() - next.zones.kept(),
             warnings: next.zones.warnings().len(),
+            staged: None,
         };
         next.log_warnings();
         let generation = next.generation;
@@ -227,12 +369,19 @@ fn tell(by: &'static str, done: Result<&Reloaded, &Failure>) {
             zones,
             zones_read,
             warnings,
+            staged: None,
         }) => {
             info!(
                 by,
                 snapshot, fleet_changed, zones, zones_read, warnings, "reloaded"
             );
             "applied"
+        }
+        Ok(Reloaded {
+            staged: Some(staged), ..
+        }) => {
+            info!(by, "{staged}");
+            return;
         }
         Err(Failure::Configuration(Faults(faults))) => {
             for fault in faults {
@@ -258,16 +407,13 @@ pub(crate) fn ask(args: &crate::cli::ReloadArgs) -> Result<(), Failure> {
     crate::runtimes::serving()?.block_on(async {
         let client = crate::client::AdminClient::new(args.admin.admin)?;
         let done = client
-            .post(&["v1", "reload"], &[], &serde_json::json!({}))
+            .post(
+                &["v1", "reload"],
+                &[],
+                &serde_json::json!({ "allow_withdraw": args.allow_withdraw, "now": args.now }),
+            )
             .await?;
-        if args.json {
-            println!("{done}");
-            return Ok(());
-        }
-        let done: Reloaded = Deserialize::deserialize(&done)
-            .map_err(|error| Failure::runtime("the answer is no steer's", &error))?;
-        println!("{}", said(&done));
-        Ok(())
+        crate::client::told(args.json, &done, said)
     })
 }
 
@@ -278,7 +424,11 @@ fn said(done: &Reloaded) -> String {
         zones,
         zones_read,
         warnings,
+        staged,
     } = done;
+    if let Some(staged) = staged {
+        return staged.clone();
+    }
     let fleet = if *fleet_changed {
         "another fleet"
     } else {

@@ -1,15 +1,16 @@
 //! `steer status routes`, and the requests of those who announce from outside.
 
 use comfy_table::{Cell, Color, Table};
-use serde::de::DeserializeOwned;
 use steer_anycast::announcer::status::{BindStatus, FlapStatus, LeaseStatus};
 use steer_anycast::announcer::{ConditionStatus, DrainStatus, PrefixStatus, State, Why};
 use steer_anycast::session;
 use steer_health::Holds;
+use steer_topology::Prefix;
 
+use crate::admin::flaps::Cleared;
 use crate::admin::routes::{Carried, LeaseView, RouteView, RoutesView, SessionView};
-use crate::cli::{AnnounceArgs, ClearFlapsArgs, RouteArgs, RoutesArgs, WithdrawArgs};
-use crate::client::AdminClient;
+use crate::cli::{AnnounceArgs, ClearFlapsArgs, RoutesArgs, WithdrawArgs};
+use crate::client::{AdminClient, told};
 use crate::exit::Failure;
 use crate::moment::{self, ago};
 use crate::{runtimes, table};
@@ -36,7 +37,7 @@ pub(crate) fn announce(args: &AnnounceArgs) -> Result<(), Failure> {
         let done = client
             .put(&["v1", "routes", &route.prefix.to_string()], &query)
             .await?;
-        say(route, &done, |granted: LeaseView| {
+        told(route.json, &done, |granted: &LeaseView| {
             let LeaseView {
                 prefix,
                 owner,
@@ -45,7 +46,7 @@ pub(crate) fn announce(args: &AnnounceArgs) -> Result<(), Failure> {
             } = granted;
             format!(
                 "{prefix} is leased to {owner} until {}; ask again before that",
-                moment::end(until)
+                moment::end(*until)
             )
         })
     })
@@ -59,42 +60,39 @@ pub(crate) fn withdraw(args: &WithdrawArgs) -> Result<(), Failure> {
         let client = AdminClient::new(route.admin.admin)?;
         let path = ["v1", "routes", &route.prefix.to_string()];
         let done = client.delete(&path, &query).await?;
-        say(route, &done, |done: Carried| {
+        told(route.json, &done, |done: &Carried| {
             format!("{} is leased no more and withdrawn", done.prefix)
         })
     })
 }
 
-/// Forgets the flaps of a prefix.
+/// Forgets the flaps of a prefix, or the falls of an endpoint.
 pub(crate) fn clear_flaps(args: &ClearFlapsArgs) -> Result<(), Failure> {
-    let route = &args.route;
+    let ClearFlapsArgs {
+        target,
+        site,
+        admin,
+        json,
+    } = args;
+    let is_prefix = target.parse::<Prefix>().is_ok();
+    let path = match is_prefix {
+        true => vec!["v1", "routes", target, "clear"],
+        false => vec!["v1", "flaps", target],
+    };
+    let query: Vec<_> = site.clone().map(|site| ("site", site)).into_iter().collect();
     runtimes::serving()?.block_on(async {
-        let client = AdminClient::new(route.admin.admin)?;
-        let path = ["v1", "routes", &route.prefix.to_string(), "clear"];
-        let done = client
-            .post(&path, &route.query([]), &serde_json::Value::Null)
-            .await?;
-        say(route, &done, |done: Carried| {
-            format!(
-                "the flaps of {} are forgotten; nothing holds it back",
-                done.prefix
-            )
-        })
+        let client = AdminClient::new(admin.admin)?;
+        let done = client.post(&path, &query, &serde_json::Value::Null).await?;
+        if is_prefix {
+            told(*json, &done, |Carried { prefix, .. }: &Carried| {
+                format!("the flaps of {prefix} are forgotten; nothing holds it back")
+            })
+        } else {
+            told(*json, &done, |Cleared { target, snapshot }: &Cleared| {
+                format!("the falls of {target} are forgotten; nothing holds it back (snapshot {snapshot})")
+            })
+        }
     })
-}
-
-fn say<T: DeserializeOwned>(
-    args: &RouteArgs,
-    done: &serde_json::Value,
-    text: impl Fn(T) -> String,
-) -> Result<(), Failure> {
-    if args.json {
-        println!("{done}");
-        return Ok(());
-    }
-    let done = T::deserialize(done).map_err(|error| Failure::runtime("the answer is no steer's", &error))?;
-    println!("{}", text(done));
-    Ok(())
 }
 
 /// The routes for a terminal: a row for each prefix, and one below it for each session.

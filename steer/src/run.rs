@@ -11,9 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use steer_anycast::Speaker;
 use steer_dns::{Engine, Limits, Server, Settings};
 use steer_health::gossip::{GossipHandle, GossipService, GossipSockets};
-use steer_health::store::Store;
-use steer_health::store::keeper::Keeper;
-use steer_health::{Judge, Operator, SnapshotCell};
+use steer_health::{Judge, SnapshotCell};
 use steer_topology::{Dns, Fault, Faults, Fleet, SiteId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -27,8 +25,10 @@ use crate::cli::RunArgs;
 use crate::exit::Failure;
 use crate::load::Loaded;
 use crate::logging;
+use crate::paths::Paths;
 use crate::reload::{self, Compiler, Reloader, Reloading};
 use crate::runtimes::Runtimes;
+use crate::wishes::{Wishes, memory_file};
 
 /// Runs one site until SIGTERM or SIGINT.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -72,7 +72,7 @@ pub(crate) struct Bound {
     serving: Handle,
     loaded: Arc<Loaded>,
     sites: Vec<Option<SiteId>>,
-    keeper: Keeper,
+    wishes: Wishes,
     server: Option<Server>,
     talk: Settings,
     speakers: Vec<Speaker>,
@@ -89,9 +89,10 @@ impl Bound {
         serving: Handle,
     ) -> Result<Self, Failure> {
         let fleet = Arc::clone(&loaded.fleet);
-        let keeper = Store::open(fleet.store.as_deref())
-            .and_then(Keeper::new)
-            .map_err(|error| Failure::Runtime(error.to_string()))?;
+        let wishes = serving.spawn(Wishes::open(Arc::clone(&fleet), sites.to_vec()));
+        let wishes = wishes
+            .await
+            .map_err(|error| Failure::runtime("cannot open the store", &error))??;
         let listeners = serving.spawn(bind_serving(Arc::clone(&fleet)));
         let (server, admin) = listeners
             .await
@@ -112,7 +113,7 @@ impl Bound {
             serving,
             loaded: Arc::new(loaded),
             sites: sites.to_vec(),
-            keeper,
+            wishes,
             server,
             talk,
             speakers,
@@ -128,7 +129,7 @@ impl Bound {
             serving,
             loaded,
             sites,
-            mut keeper,
+            mut wishes,
             server,
             talk,
             speakers,
@@ -138,13 +139,19 @@ impl Bound {
         // Without a reader nothing is recorded: histograms that nobody drains would grow without bound.
         let metrics = admin.as_ref().map(|_| admin::install_metrics()).transpose()?;
         let mut judge = Judge::new(Arc::clone(&loaded.fleet), Instant::now(), Timestamp::now());
-        keeper.restore(&mut judge, Instant::now(), Timestamp::now());
+        wishes.restore(&mut judge, Instant::now(), Timestamp::now());
+        judge.recall(&Wishes::remembered(&loaded.fleet));
         let cell = Arc::new(SnapshotCell::new(judge.first_snapshot()));
-        let (operator, commands) = Operator::new(Arc::clone(&cell), &keeper);
+        let (operator, commands) = wishes.operator(Arc::clone(&cell));
         let engine = Arc::new(Engine::with(loaded.tables(cell.load()), talk));
         let statuses: Vec<_> = speakers.iter().map(Speaker::status).collect();
         let observers: Vec<_> = speakers.iter().map(Speaker::observers).collect();
         let taps: Vec<_> = speakers.iter().map(Speaker::tap).collect();
+        let paths: Vec<_> = speakers
+            .iter()
+            .zip(&sites)
+            .map(|(speaker, site)| Paths::of(speaker, *site))
+            .collect();
         let announcers: Vec<_> = speakers.iter().map(Speaker::announcer).collect();
         let stop_announcing = CancellationToken::new();
         let stop = CancellationToken::new();
@@ -157,8 +164,17 @@ impl Bound {
             announcing.spawn(speaker.run(Arc::clone(&cell), rand::random(), stop_announcing.clone()));
         }
         let mut tasks = JoinSet::new();
+        for paths in &paths {
+            paths.tell(&cell, &operator, &stop, &mut tasks);
+        }
         let sites: Arc<[Option<SiteId>]> = sites.into();
         let gossip = start_gossip(gossip, &loaded, &serving, &stop, &mut tasks);
+        if let Some(file) = memory_file(&loaded.fleet) {
+            tasks.spawn_on(
+                steer_health::memory::keep(file, Arc::clone(&cell), stop.clone()),
+                &serving,
+            );
+        }
         let current = Arc::new(ArcSwap::from(loaded));
         let (compiler, compiled) =
             Compiler::new(Arc::clone(&current), Arc::clone(&cell), Arc::clone(&engine));
@@ -171,6 +187,8 @@ impl Bound {
             let (engine, stop) = (Arc::clone(&engine), stop.clone());
             tasks.spawn_on(async move { server.run(engine, stop).await }, &serving);
         }
+        let keeping = wishes.run(operator.clone(), Arc::clone(&cell), stop.clone());
+        tasks.spawn_on(keeping, &serving);
         if let Some((listener, metrics)) = admin.zip(metrics) {
             let admin = Admin {
                 sites: Arc::clone(&sites),
@@ -196,7 +214,6 @@ impl Bound {
             requests,
             stop: stop.clone(),
         };
-        tasks.spawn(keeper.run(Arc::clone(&cell), stop.clone()));
         tasks.spawn(async move {
             if let Err(error) = reloading.run(judge, commands).await {
                 tracing::error!(%error, "the checks failed");

@@ -1,7 +1,8 @@
 //! The threads of a running steer: one that decides, some that serve.
 //!
 //! ```text
-//! control, one thread    checks ─► verdicts ─► routes ─► BGP sessions      BFD has a thread of its own
+//! control, one thread    verdicts ─► routes ─► BGP sessions                BFD has a thread of its own, and so have
+//!                                                                         the probes
 //! serving, one per core  compile tables, DNS over TCP and up, admin API    DNS over UDP has threads of its own
 //! ```
 //!

@@ -2,7 +2,7 @@
 
 use crate::admin::loads::Told;
 use crate::cli::LoadArgs;
-use crate::client::AdminClient;
+use crate::client::{self, AdminClient};
 use crate::exit::Failure;
 use crate::{moment, runtimes};
 
@@ -17,14 +17,7 @@ pub(crate) fn tell(args: &LoadArgs) -> Result<(), Failure> {
     runtimes::serving()?.block_on(async {
         let client = AdminClient::new(args.admin.admin)?;
         let told = client.post(&["v1", "loads"], &[], &wish).await?;
-        if args.json {
-            println!("{told}");
-            return Ok(());
-        }
-        let told: Told = serde::Deserialize::deserialize(&told)
-            .map_err(|error| Failure::runtime("the answer is no steer's", &error))?;
-        println!("{}", sentence(&told));
-        Ok(())
+        client::told(args.json, &told, sentence)
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod gossip;
 mod observers;
+mod store;
 
 use comfy_table::{Cell, Color, Table};
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use steer_topology::Prefix;
 
 use crate::admin::Admin;
 use crate::admin::drains::{DrainView, DrainsView, KeptView};
+use crate::admin::forces::ForceView;
 use crate::cli::{StatusArgs, StatusPart};
 use crate::client::AdminClient;
 use crate::exit::Failure;
@@ -22,6 +24,7 @@ use crate::{routes, runtimes, table};
 
 use gossip::GossipRows;
 use observers::ObserverRows;
+use store::StoreRow;
 
 /// The status document. Fields are added, never renamed.
 #[derive(Debug, Serialize)]
@@ -42,8 +45,12 @@ pub(crate) struct Status {
     settled: bool,
     /// The operator's wishes that stand, oldest first.
     drains: Vec<DrainView>,
-    /// Whether they survive a restart.
+    /// The verdicts that an operator forces, oldest first.
+    forces: Vec<ForceView>,
+    /// Whether these wishes survive a restart.
     drains_kept: KeptView,
+    /// The cluster that keeps the wishes of the whole fleet, where one is configured.
+    store: Option<StoreRow>,
     /// Every endpoint of every pool.
     endpoints: Vec<EndpointRow>,
     /// Members and votes, where this site gossips.
@@ -166,7 +173,9 @@ impl Status {
             dns_snapshot: admin.engine.tables().snapshot_number(),
             settled: snapshot.settled,
             drains: drains.drains,
+            forces: ForceView::all(&snapshot),
             drains_kept: drains.kept,
+            store: admin.operator.keeping().fleet.map(StoreRow::new),
             endpoints: endpoints.collect(),
             gossip: admin.gossip.as_ref().map(|gossip| GossipRows::of(gossip, fleet)),
             bgp: speakers
@@ -190,7 +199,9 @@ impl Status {
             dns_snapshot,
             settled,
             drains,
+            forces,
             drains_kept,
+            store,
             endpoints,
             gossip,
             bgp,
@@ -214,18 +225,24 @@ impl Status {
         if !drains.is_empty() {
             text.push_str(&format!("\n{}\n", table::text(drain_table(drains, color), width)));
         }
+        if !forces.is_empty() {
+            text.push_str(&format!("\n{}\n", table::text(force_table(forces, color), width)));
+        }
         if let Some(why) = drains_kept
             .not_kept_because
             .as_deref()
-            .filter(|_| !drains.is_empty())
+            .filter(|_| !drains.is_empty() || !forces.is_empty())
         {
-            text.push_str(&format!("drains end with the process: {why}\n"));
+            text.push_str(&format!("these wishes end with the process: {why}\n"));
         }
         if !endpoints.is_empty() {
             text.push_str(&format!(
                 "\n{}\n",
                 table::text(endpoint_table(endpoints, color), width)
             ));
+        }
+        if let Some(store) = store {
+            text.push_str(&store.render());
         }
         if let Some(gossip) = gossip {
             text.push_str(&gossip.render(color, width));
@@ -247,6 +264,22 @@ fn drain_table(rows: &[DrainView], color: bool) -> Table {
         let until = row.until.map_or_else(|| "undrained".to_owned(), moment::end);
         table.add_row([
             Cell::new(&row.target).fg(Color::Yellow),
+            Cell::new(ago(row.since)),
+            Cell::new(until),
+            Cell::new(&row.author),
+            Cell::new(&row.reason),
+        ]);
+    }
+    table
+}
+
+fn force_table(rows: &[ForceView], color: bool) -> Table {
+    let mut table = table::new(&["forced", "to", "since", "until", "by", "reason"], color);
+    for row in rows {
+        let until = row.until.map_or_else(|| "unforced".to_owned(), moment::end);
+        table.add_row([
+            Cell::new(&row.target).fg(Color::Yellow),
+            Cell::new(row.to),
             Cell::new(ago(row.since)),
             Cell::new(until),
             Cell::new(&row.author),

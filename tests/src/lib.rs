@@ -8,6 +8,8 @@ pub mod admin;
 pub mod dns;
 pub mod peers;
 pub mod process;
+pub mod served;
+pub mod sim;
 
 pub use admin::Admin;
 pub use process::{Finished, Steer, steer_binary};

@@ -11,10 +11,8 @@ use std::time::Duration;
 use hickory_proto::rr::RecordType;
 use steer_tests::dns::Question;
 use steer_tests::process::Finished;
+use steer_tests::served::ZONE;
 use steer_tests::{Steer, free_port};
-
-const ZONE: &str =
-    "@ 60 IN SOA ns1 hostmaster 1 7200 900 1209600 60\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.1\n";
 
 /// Writes the files and runs `steer run` to its end.
 fn run(files: &[(&str, &str)]) -> Finished {

@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use steer_tests::dns::Question;
-use steer_tests::{Admin, Steer, free_port};
-
-const ZONE: &str =
-    "@ 60 IN SOA ns1 hostmaster 1 7200 900 1209600 60\n@ 60 IN NS ns1\nns1 60 IN A 192.0.2.1\n";
+use steer_tests::{Admin, Steer, free_port, served};
 
 const FRA: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 const NRT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -50,21 +47,11 @@ timeout = "50ms"
 name = "web"
 check = "web"
 endpoints = [ {{ site = "fra", address = "{fra}" }}, {{ site = "nrt", address = "{nrt}" }} ]
-[dns]
-listen = ["{dns}"]
-[[zone]]
-name = "example.com"
-file = "example.com.zone"
-[[steer]]
-name = "www.example.com"
-pool = "web"
-chain = ["up", "take 1"]
-[admin]
-listen = "{admin}"
 "#
         );
+        let config = config + &served::www(dns, admin);
         fs::write(folder.path().join("steer.toml"), config).unwrap();
-        fs::write(folder.path().join("example.com.zone"), ZONE).unwrap();
+        served::write_zone(folder.path()).unwrap();
         Self {
             folder,
             dns,

@@ -26,13 +26,20 @@ struct Run {
 impl Run {
     /// The median of a phase.
     fn median(&self, method: &str, phase: &str) -> f64 {
-        let phases = self.result["methods"][method]["phases"].as_array();
-        let row = phases
+        let method = &self.result["methods"][method];
+        let rows = ["phases", "counts"]
             .into_iter()
+            .filter_map(|of| method[of].as_array());
+        let row = rows
             .flatten()
-            .find(|row| row["id"] == phase)
-            .unwrap_or_else(|| panic!("no {phase} of {method}\n{}", self.said));
-        row["median"].as_f64().unwrap()
+            .find(|row| row["name"] == phase)
+            .unwrap_or_else(|| panic!("no {phase}\n{}", self.said));
+        let spread = if row["ms"].is_null() {
+            &row["count"]
+        } else {
+            &row["ms"]
+        };
+        spread["median"].as_f64().unwrap()
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Check {
     pub combine: Combine,
     /// Hold a TCP connection to each endpoint; its end triggers the deciding probe at once. Default false.
     pub tripwire: bool,
+    /// A file with the number of a process of this machine that serves the endpoints here; its exit triggers the
+    /// deciding probe as well.
+    pub process: Option<PathBuf>,
     /// Port to probe instead of the endpoint's own.
     pub port: Option<NonZeroU16>,
     /// Addresses to probe from.
@@ -87,6 +90,13 @@ pub enum CheckKind {
         /// How long a report stands without another one. Default 10 s.
         lease: Duration,
     },
+    /// The path to a neighbour, as BFD sees it.
+    Bfd {
+        /// Address of a `[[bgp.peer]]` that has `bfd`.
+        peer: IpAddr,
+    },
+    /// No verdict, but a number that steers.
+    Load(LoadCheck),
     /// Other checks of the same endpoint.
     Calculated {
         /// What must hold of their outcomes.
@@ -130,6 +140,29 @@ impl HttpCheck {
             reuse: false,
         }
     }
+}
+
+/// A number that an endpoint tells of itself, and what is made of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoadCheck {
+    /// How it is asked; always with a `value`.
+    pub page: HttpCheck,
+    /// What the number stands for.
+    pub feeds: Feeds,
+    /// What it is multiplied by. Default 1.
+    pub scale: f64,
+    /// How long a number counts without another one. Default 10 s.
+    pub lease: Duration,
+}
+
+/// What a number steers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Feeds {
+    /// Requests per second that the endpoint gets; all of a site together are the load of that site, for `overflow`.
+    Load,
+    /// Its weight, for `weighted` and `sticky`.
+    Weight,
 }
 
 /// What a body must be like.
@@ -328,6 +361,21 @@ pub enum PhiModel {
     Empirical,
 }
 
+/// `damping` of a pool, in the terms of RFC 2439 §4.2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DampingRules {
+    /// What each fall adds to the figure of an endpoint. Default 1000.
+    pub penalty: u32,
+    /// Time in which the figure halves. Default 1 min.
+    pub half_life: Duration,
+    /// From this figure on an endpoint that is up again is held back. Default 3000.
+    pub suppress: u32,
+    /// Below this one it comes back. Default 1000.
+    pub reuse: u32,
+    /// Longest that anybody is held back. Default 10 min.
+    pub max: Duration,
+}
+
 /// `outlier` of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OutlierRules {
@@ -347,4 +395,18 @@ pub struct OutlierRules {
     pub max_ejection: Duration,
     /// Per cent of the pool that may be ejected at once; at least one endpoint, and never the last one. Default 10.
     pub max_ejected: u8,
+}
+
+impl OutlierRules {
+    /// The defaults of the fields.
+    pub const DEFAULT: Self = Self {
+        interval: Duration::from_secs(10),
+        samples: 5,
+        stdev_factor: 1900,
+        failure: 30,
+        slower: 5,
+        base_ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(300),
+        max_ejected: 10,
+    };
 }

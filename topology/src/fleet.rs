@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::{Anycast, Bgp, Check, CountryCode, Dns, Name, OutlierRules, Position, Said, Steer, Subject};
+use crate::{
+    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, Name, OutlierRules, Position, Said, Steer, Subject,
+};
 
 /// Index of a site in [`Fleet::sites`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -60,8 +62,8 @@ pub struct Fleet {
     pub bgp: Option<Bgp>,
     /// `[admin]`; absent: no admin listener.
     pub admin: Option<Admin>,
-    /// `[fleet] store`: the file that keeps drains and other wishes of the operator; absent: they end with the process.
-    pub store: Option<PathBuf>,
+    /// `[fleet] store`: what keeps drains and other wishes of the operator; absent: they end with the process.
+    pub store: Option<StorePlace>,
 }
 
 /// Where the geography comes from. All files are MMDB, in the nested GeoIP2 or the flat schema.
@@ -85,6 +87,9 @@ pub struct GuardPolicy {
     pub max_withdrawn: u16,
     /// Sliding window of `max_withdrawn`. Default 60 s.
     pub window: Duration,
+    /// More than so many per cent of the sites of a service down at once: nothing more is taken out. Applies to services
+    /// with more than `keep_sites` sites, and more than one. 100: never. Default 70.
+    pub panic: u8,
 }
 
 /// How the filter `overflow` follows what is counted at the sites.
@@ -122,6 +127,46 @@ pub struct GossipPolicy {
     pub share: u8,
     /// How long no other site must have had a word on an endpoint until a site's own check decides. Default 10 s.
     pub own_after: Duration,
+    /// How long a site tries another configuration before the others take it too; zero: all take it when they are told.
+    /// Default 0.
+    pub staged: Duration,
+    /// Endpoints that are not ours, by which a site knows that it is itself cut off: all of them down, and it does not
+    /// believe its own checks.
+    pub reference: Option<PoolId>,
+}
+
+/// Where the operator's wishes are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StorePlace {
+    /// `embedded:PATH`: a file of this process. Its wishes are this site's.
+    Embedded(PathBuf),
+    /// `etcd://..`: a cluster. Its wishes are those of all sites.
+    Etcd(Box<EtcdStore>),
+}
+
+/// An etcd cluster, as `[fleet] store` and `[fleet] etcd` say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EtcdStore {
+    /// `HOST:PORT` of its members, in the order in which they are tried.
+    pub members: Vec<String>,
+    /// Present with `etcds://`: the connections are TLS.
+    pub tls: Option<EtcdTls>,
+    /// The user, and the file with its password.
+    pub user: Option<(String, PathBuf)>,
+    /// What the names of all keys begin with. Ends with `/`. Default `/steer/` and the name of the fleet.
+    pub prefix: String,
+    /// The file that keeps what was last read, for a start without the cluster.
+    pub cache: PathBuf,
+}
+
+/// How a member of the cluster shows who it is, and we.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct EtcdTls {
+    /// PEM; who may sign the members' certificates. Absent: whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// PEM: our certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A point of presence.
@@ -194,14 +239,28 @@ pub struct Pool {
     pub name: String,
     /// The check; `None` where the pool is never checked and so always up.
     pub check: Option<CheckId>,
+    /// A check of kind `load`: where its endpoints tell a number that steers.
+    pub load: Option<CheckId>,
     /// Its own endpoints, in file order.
     pub endpoints: Vec<EndpointId>,
     /// The pools in it, in file order. Never in a circle, and no pool is in another in two ways.
     pub nested: Vec<Nested>,
-    /// Requests per second that its sites in service must be able to serve together; 0: no demand. Default 0.
-    pub needs: u64,
+    /// What its sites in service must be able to serve together. Default: nothing.
+    pub needs: Demand,
     /// How its endpoints are compared with each other; absent: not at all.
     pub outlier: Option<OutlierRules>,
+    /// Whether endpoints that go down again and again stay down longer each time; absent: they do not.
+    pub damping: Option<DampingRules>,
+}
+
+/// What a pool needs, in requests per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Demand {
+    /// So much; 0: no demand.
+    Written(u64),
+    /// As much as its sites get at the moment, as far as somebody tells.
+    Measured,
 }
 
 /// A pool in a pool.

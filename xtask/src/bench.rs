@@ -12,6 +12,8 @@ mod grpc;
 mod probes;
 mod receiver;
 mod reload;
+mod swim;
+mod target;
 mod zones;
 
 use clap::Subcommand;
@@ -30,11 +32,13 @@ pub(crate) enum Bench {
     /// 1,000,000 routes from a peer: the session, our own announcements, memory and CPU beside GoBGP (needs root).
     Flood,
     /// 10,000 endpoints once a second from one core: CPU, memory and TIME_WAIT beside HAProxy (needs root).
-    Probes,
+    Probes(probes::Plan),
     /// 1,000,000 records in 1,000 zones: time to check and to load them, and memory, beside NSD.
     Zones,
     /// 1,000 zones reloaded again and again under 50,000 queries a second: none lost, none refused.
     Reload,
+    /// Membership of up to 1,000 sites, simulated: detection, false alarms and octets; writes docs/swim.md and swim.svg.
+    Swim,
     /// No false BFD failure while every core is busy: steer with BIRD, and BIRD with BIRD (needs root).
     Bfd(bfd::Plan),
 }
@@ -46,9 +50,10 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
         Bench::Detect => detect::bench(),
         Bench::Announce(plan) => announce::bench(&plan),
         Bench::Flood => flood::bench(),
-        Bench::Probes => probes::bench(),
+        Bench::Probes(plan) => probes::bench(plan),
         Bench::Zones => zones::bench(),
         Bench::Reload => reload::bench(),
+        Bench::Swim => swim::bench(),
         Bench::Bfd(plan) => bfd::bench(plan),
     }
 }

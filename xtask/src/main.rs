@@ -1,13 +1,15 @@
-//! The commands that people and CI both use: `cargo xtask check | test | interop | lab | bench | fuzz | data`.
+//! The commands that people and CI both use: `cargo xtask check | test | interop | lab | images | sim | bench | fuzz | data`.
 
 mod bench;
 mod check;
 mod data;
 mod fuzz;
+mod images;
 mod interop;
 mod lab;
 mod packages;
 mod shell;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -37,14 +39,22 @@ enum Command {
         /// One of them alone: `interop` (BGP) or `bfd`.
         test: Option<String>,
     },
-    /// Run one lab with the binary of this tree (needs root).
+    /// Run one lab, or all of them, with the binary of this tree (needs root).
     Lab {
-        /// The lab's name, for example `first-failover`.
+        /// The lab's name, for example `first-failover`, or `all`.
         name: String,
         /// Passed on to `steer lab run`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Make the container image that labs need under `--runtime containerlab` (needs root and Docker).
+    Images {
+        /// Although it is there.
+        #[arg(long)]
+        again: bool,
+    },
+    /// Whole fleets under virtual time, from seeds: looks for broken rules (docs/simulation.md).
+    Sim(sim::Sim),
     /// Measure beside real peers, in one run.
     Bench {
         #[command(subcommand)]
@@ -81,6 +91,8 @@ fn main() -> ExitCode {
             input,
         } => fuzz::fuzz(target.as_deref(), seconds, input.as_deref()),
         Command::Data { check } => data::data(check),
+        Command::Images { again } => images::images(again),
+        Command::Sim(sim) => sim::sim(&sim),
         Command::Lab { name, rest } => lab::lab(&name, &rest),
     };
     match result {

@@ -1,8 +1,8 @@
-//! The thin part: one loop around the [`Announcer`], run by the speaker's own task, so that a verdict is one hop
-//! away from the tasks of the peers.
+//! The thin part: one loop around the [`Announcer`], run by the speaker's own task, which runs the sessions too: between a
+//! snapshot and the octets to the peers no other task has a turn.
 //!
 //! ```text
-//! snapshots, deadlines, requests ─► Announcer ─► Sessions ─► one task per peer
+//! snapshots, deadlines, requests ─► Announcer ─► Sessions ─► one loop per peer
 //!                  Kernel (a task) ◄──► │ ▲
 //!                             status of the sessions: is each withdrawal sent?
 //! ```
@@ -13,8 +13,10 @@
 //! [`COUNT_EVERY`].
 
 use std::collections::{BTreeSet, VecDeque};
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -61,8 +63,11 @@ pub(crate) struct Driver {
 /// The other side: whoever obeys what is wanted.
 pub(crate) trait Sessions {
     /// This is wanted from now on, and differs from before in `changed` at most; `settled`: it is all that a start
-    /// wants at first.
+    /// wants at first. Every session has written what comes of it when this returns, as far as its socket takes it.
     fn want(&self, wanted: &Arc<Wanted>, changed: BTreeSet<Prefix>, settled: bool);
+
+    /// Gives each session that has something to do its turn, and sees to it that `cx` is woken when one has again.
+    fn tend(&self, cx: &mut Context<'_>);
 
     /// Whether a session was given `prefix` and not yet its withdrawal.
     fn announce(&self, prefix: &Prefix) -> bool;
@@ -73,6 +78,8 @@ pub(crate) struct Ended;
 
 impl Sessions for Ended {
     fn want(&self, _: &Arc<Wanted>, _: BTreeSet<Prefix>, _: bool) {}
+
+    fn tend(&self, _: &mut Context<'_>) {}
 
     fn announce(&self, _: &Prefix) -> bool {
         false
@@ -114,14 +121,15 @@ impl Driver {
         let mut numbers = self.snapshots.subscribe_first();
         numbers.mark_changed(); // one may have come since we looked
         loop {
-            self.turn(sessions).await;
+            self.turn(sessions);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
                 changed = numbers.changed() => match changed {
                     Ok(()) => self.look(),
-                    Err(_) => return shutdown.cancelled().await,
+                    Err(_) => return tending(sessions, shutdown.cancelled()).await,
                 },
+                () = tending(sessions, pending()) => {}
                 () = self.something(sessions) => {}
                 () = sleep(RESYNC) => self.look(),
             }
@@ -132,11 +140,11 @@ impl Driver {
     pub(crate) async fn release(&mut self, sessions: &impl Sessions) {
         let limit = self.linger + RELEASE_SLACK;
         self.announcer.stop(now());
-        self.turn(sessions).await;
+        self.turn(sessions);
         let released = async {
             while !self.announcer.is_clear() {
                 self.something(sessions).await;
-                self.turn(sessions).await;
+                self.turn(sessions);
             }
         };
         if tokio::time::timeout(limit, released).await.is_err() {
@@ -164,12 +172,13 @@ impl Driver {
     }
 
     /// After every piece of news: the peers first, then the kernel, then the log.
-    async fn turn(&mut self, sessions: &impl Sessions) {
+    fn turn(&mut self, sessions: &impl Sessions) {
         let (changed, settled) = (self.announcer.take_changed(), self.announcer.is_settled());
         if !changed.is_empty() || settled != self.told_settled {
             self.told_settled = settled;
+            // The kernel has the octets of every session then.
             sessions.want(self.announcer.wanted(), changed, settled);
-            tokio::task::yield_now().await;
+            self.announcer.tidy();
         }
         self.obey();
         self.plan_count();
@@ -234,6 +243,16 @@ impl Driver {
             self.announcer.on_withdrawn(prefix, now());
         }
     }
+}
+
+/// Tends the sessions until `end`.
+async fn tending(sessions: &impl Sessions, end: impl Future<Output = ()>) {
+    let mut end = pin!(end);
+    poll_fn(|cx| {
+        sessions.tend(cx);
+        end.as_mut().poll(cx)
+    })
+    .await;
 }
 
 fn now() -> Moment {

@@ -168,6 +168,7 @@ impl World {
             service,
             cause: String::new(),
             since: Timestamp::UNIX_EPOCH,
+            weight: None,
         });
         Snapshot {
             number: self.number,
@@ -176,6 +177,8 @@ impl World {
             settled: self.settled,
             endpoints: endpoints.into_iter().collect(),
             drains: self.drains.clone(),
+            damped: Vec::new(),
+            forces: Vec::new(),
             loads: Vec::new(),
             trail: Trail::default(),
         }
@@ -274,12 +277,10 @@ impl World {
     }
 
     fn follow(&mut self) {
-        for prefix in self.announcer.take_changed() {
-            match self.announcer.wanted().prefixes.get(&prefix) {
-                Some(decision) => drop(self.followed.prefixes.insert(prefix, decision.clone())),
-                None => drop(self.followed.prefixes.remove(&prefix)),
-            }
-        }
+        let changed = self.announcer.take_changed().into_iter();
+        let wanted = &self.announcer.wanted().prefixes;
+        let changes = changed.map(|prefix| (prefix, wanted.get(&prefix).cloned()));
+        self.followed.prefixes.change(changes.collect());
         assert_eq!(
             self.followed.prefixes,
             self.announcer.wanted().prefixes,
@@ -288,7 +289,7 @@ impl World {
     }
 
     fn decision(&self, text: &str) -> &Decision {
-        &self.announcer.wanted().prefixes[&prefix(text)]
+        self.announcer.wanted().prefixes.get(&prefix(text)).unwrap()
     }
 
     fn announced(&self) -> bool {

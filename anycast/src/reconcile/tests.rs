@@ -2,7 +2,7 @@
 
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -132,7 +132,11 @@ fn a_change_costs_what_it_changes_and_not_what_stays() {
     assert_eq!(before, 1000);
     let one = prefix("10.1.2.0/24");
     for announce in [false, true, false] {
-        wanted.prefixes.get_mut(&one).unwrap().announce = announce;
+        let decision = Decision {
+            announce,
+            ..wanted.prefixes.get(&one).unwrap().clone()
+        };
+        wanted.prefixes.change([(one, Some(decision))].into());
         reconciler.touch(&[one]);
         let batch = reconciler.reconcile(&wanted, usize::MAX);
         assert_eq!((batch.changes, batch.messages.len()), (vec![(one, announce)], 1));
@@ -167,7 +171,7 @@ fn prefixes_with_the_same_next_hop_share_an_update() {
 fn what_the_session_cannot_carry_is_not_sent_and_the_obstacle_is_named() {
     let v6 = prefix("2001:db8::1/128");
     let wanted = wanting(&[("2001:db8::1/128", None)]);
-    let decision = wanted.prefixes[&v6].clone();
+    let decision = wanted.prefixes.get(&v6).unwrap().clone();
     let batch = reconciler(terms()).reconcile(&wanted, usize::MAX);
     assert_eq!(batch.changes, vec![]);
     assert_eq!(terms().next_hop(&v6, &decision), Err(Obstacle::NoNextHop));

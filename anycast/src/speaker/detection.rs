@@ -1,5 +1,6 @@
 //! BFD of a speaker: which peer has which session, and what the peer's task is told of it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use steer_topology::{Bgp, Peer};
@@ -81,6 +82,16 @@ impl Detections {
                 false => bfd.admin_up(id),
             }
         }
+    }
+
+    /// Every path and where it leads, as it changes.
+    #[must_use]
+    pub fn paths(&self) -> Vec<(IpAddr, watch::Receiver<Path>)> {
+        let path = |peer| {
+            let (bfd, id) = self.session(peer)?;
+            Some((bfd.status(id)?.peer, bfd.path(id)?))
+        };
+        (0..self.ids.len()).filter_map(path).collect()
     }
 
     /// The session of a peer, where it has one.

@@ -1,44 +1,45 @@
-//! The task of one peer: sockets and clock around [`crate::session::Peer`] and [`Reconciler`].
+//! One peer: sockets and clock around [`crate::session::Peer`] and [`Reconciler`].
 //!
-//! One loop, one wait. What waits for a blocked socket is at most [`BACKLOG`] octets; beyond that nothing is
+//! One loop, one wait: see [`run`]. What waits for a blocked socket is at most [`BACKLOG`] octets; beyond that nothing is
 //! encoded, and when the socket takes octets again the difference is computed anew, from the newest wish.
 //!
-//! A wish goes out first. What is to be told of it (status, log, meters) waits until every other peer's task that
-//! was woken by the same wish has had its turn: see [`notes`].
+//! A wish goes out first: whoever tells it has every peer write its octets, one after the other ([`PeerTask::obey`]). All else
+//! that comes of it (the machine's turn, status, log, meters) is for the loops, afterwards: see [`notes`].
 
 mod flow;
 mod notes;
+mod run;
 
 use std::future::Future;
 use std::io;
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use metrics::counter;
 use steer_topology::{Asn, Peer};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::detection::{PathWatch, path_news};
 use super::inbound::Inbound;
 use super::status::{PeerStatus, SessionStatus, SpeakerStatus, locked};
 use super::stop::{StopHandle, StopKind};
 use super::wish::Wish;
 use super::{RESYNC, SOFTWARE};
-use crate::connection::{Connection, any_ready};
-use crate::reconcile::{Encodings, Reconciler, Terms, next_hop_of};
+use crate::connection::{Connection, poll_any_ready};
+use crate::reconcile::{Batch, Encodings, Reconciler, Terms, next_hop_of};
 use crate::session::{self, Action, Config, End, Event, Negotiated, Refusal, SessionId};
 use crate::tap::Tap;
 use crate::transport::{Transport, global_address};
 use crate::wire::{self, Family, Kind, Notification, Reason, Update};
 use flow::Flow;
 use notes::{Meters, Notes};
+
+pub(super) use run::Follower;
 
 /// Octets that may wait for the socket before we stop encoding.
 const BACKLOG: usize = 64 * 1024;
@@ -78,14 +79,16 @@ pub(super) struct PeerTask {
     index: usize,
     common: Arc<Common>,
     machine: session::Peer,
-    /// BFD, where the peer has it.
-    path: Option<PathWatch>,
     dial: Option<(SessionId, Dial)>,
     connections: Vec<Connection>,
     closing: JoinSet<()>,
     /// There while the session is up.
     up: Option<Up>,
     wish: Arc<Wish>,
+    /// It came past the loop, which is to have its turn.
+    obeyed: bool,
+    /// What was written of it, and is to be accounted for.
+    ahead: Option<Written>,
     /// Something may differ between wanted and announced.
     unsettled: bool,
     /// We may follow a process whose routes the peer still keeps (RFC 4724): until then at most.
@@ -94,6 +97,12 @@ pub(super) struct PeerTask {
     meters: Meters,
     /// The last end that was logged; the same again is not.
     logged: Option<End>,
+}
+
+/// Octets that were handed to the socket of the session that is up.
+struct Written {
+    batch: Batch,
+    failed: bool,
 }
 
 /// A session that is up.
@@ -110,7 +119,6 @@ impl PeerTask {
     pub(super) fn new(
         peer: Peer,
         transport: Arc<Transport>,
-        path: Option<PathWatch>,
         index: usize,
         common: Arc<Common>,
         seed: u64,
@@ -130,12 +138,13 @@ impl PeerTask {
             transport,
             index,
             machine: session::Peer::new(config, seed),
-            path,
             dial: None,
             connections: Vec::new(),
             closing: JoinSet::new(),
             up: None,
             wish: Arc::default(),
+            obeyed: false,
+            ahead: None,
             unsettled: true,
             recovering: restart.map(|time| common.started + time),
             notes: Notes::default(),
@@ -144,67 +153,59 @@ impl PeerTask {
         }
     }
 
-    pub(super) async fn run(
-        mut self,
-        mut wishes: watch::Receiver<Arc<Wish>>,
-        mut accepted: mpsc::Receiver<TcpStream>,
-        shutdown: CancellationToken,
-    ) {
-        self.wish = Arc::clone(&wishes.borrow_and_update());
+    /// From now on by this wish.
+    pub(super) fn begin(&mut self, wish: Arc<Wish>) {
+        self.wish = wish;
         self.compare_all();
         self.machine.handle(Event::Start, Instant::now());
-        // Spread over the peers, so that they do not all compare everything in one moment.
+    }
+
+    /// When everything is compared first: spread over the peers, so that they do not all do so in one moment.
+    fn first_resync(&self) -> Duration {
         let peers = self.common.status.peers.len().max(1);
-        let first = RESYNC.mul_f64((self.index + 1) as f64 / peers as f64);
-        let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + first, RESYNC);
-        loop {
-            self.turn();
-            if self.notes.are_due() {
-                tokio::task::yield_now().await; // every other peer's octets go first
-                self.tell();
-            }
-            let deadline = self.next_deadline();
-            tokio::select! {
-                biased; // wishes are few, and none of the others is ready for ever
-                () = shutdown.cancelled() => break,
-                changed = wishes.changed() => {
-                    if changed.is_err() { break }
-                    let wish = Arc::clone(&wishes.borrow_and_update());
-                    self.obey(wish);
-                }
-                () = any_ready(&self.connections) => self.pump(),
-                (id, result) = dialled(&mut self.dial) => self.on_dialled(id, result),
-                Some(stream) = accepted.recv() => self.on_accepted(stream),
-                news = path_news(&mut self.path) => self.on_path(news),
-                () = until(deadline) => self.on_deadline(),
-                _ = resync.tick() => self.compare_all(),
-            }
-        }
-        self.stop().await;
+        RESYNC.mul_f64((self.index + 1) as f64 / peers as f64)
     }
 
     /// After every wake-up, whatever it was: does what the machine asks for, brings announced to wanted.
     fn turn(&mut self) {
+        self.obeyed = false;
+        self.settle_accounts();
         self.act();
         if self.unsettled {
             self.reconcile();
             self.act(); // a failed write is news for the machine
         }
         self.note_state();
+        if self.notes.are_due() {
+            self.tell();
+        }
     }
 
-    /// Takes a wish. Who has missed one cannot know what it changed.
-    fn obey(&mut self, wish: Arc<Wish>) {
+    /// Takes a wish and writes what it changes at once; the accounts are for the loop. Who has missed one cannot know what it
+    /// changed.
+    fn obey(&mut self, wish: &Arc<Wish>) {
+        self.settle_accounts(); // of a wish that came just before
+        self.obeyed = true;
         let missed = wish.number != self.wish.number + 1;
-        self.wish = wish;
+        self.wish = Arc::clone(wish);
+        self.unsettled = true;
         if missed {
             return self.compare_all();
         }
         if let Some(up) = &mut self.up {
             up.reconciler.touch(&self.wish.changed);
         }
-        self.notes.routes_changed(&self.wish.changed);
-        self.unsettled = true;
+        self.notes.wish_obeyed();
+        // A start that follows another process has more to weigh, and takes the usual way.
+        if self.recovering.is_none() {
+            self.ahead = self.write();
+        }
+    }
+
+    fn settle_accounts(&mut self) {
+        if let Some(written) = self.ahead.take() {
+            self.unsettled = self.account(written);
+        }
     }
 
     fn compare_all(&mut self) {
@@ -238,7 +239,9 @@ impl PeerTask {
         }
     }
 
-    async fn stop(mut self) {
+    /// The orderly end. Returns what is still being closed.
+    fn stop(&mut self) -> JoinSet<()> {
+        self.settle_accounts();
         let kind = self.common.stop.kind();
         let retained = self.up.as_ref().is_some_and(|up| up.retained);
         // RFC 4724 §4: a peer that keeps our routes through a restart must not be told that they are gone.
@@ -263,9 +266,18 @@ impl PeerTask {
         self.act();
         self.note_state();
         self.tell();
-        let closed = async { while self.closing.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_LIMIT, closed).await.is_err() {
-            warn!(peer = %self.label, "the peer did not take our last messages in time");
+        std::mem::take(&mut self.closing)
+    }
+
+    /// Whether something can be read or, where something waits to go out, written.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        poll_any_ready(&self.connections, cx)
+    }
+
+    fn poll_dial(&mut self, cx: &mut Context<'_>) -> Poll<(SessionId, io::Result<TcpStream>)> {
+        match &mut self.dial {
+            Some((id, dial)) => dial.as_mut().poll(cx).map(|result| (*id, result)),
+            None => Poll::Pending,
         }
     }
 
@@ -484,39 +496,59 @@ impl PeerTask {
     /// Whether something is left to send.
     fn send_difference(&mut self) -> bool {
         loop {
-            let Some(up) = &mut self.up else {
-                return false; // all is sent when a session comes up
+            let Some(written) = self.write() else {
+                return self.is_blocked(); // without a session: all is sent when one comes up
             };
-            let Some(index) = self
-                .connections
-                .iter()
-                .position(|connection| connection.id == up.id)
-            else {
-                return false;
-            };
-            let connection = &mut self.connections[index];
-            let room = BACKLOG.saturating_sub(connection.backlog());
-            if room == 0 {
-                return true;
-            }
-            let batch = up.reconciler.reconcile(&self.wish.wanted, room);
-            for message in &batch.messages {
-                connection.queue(message);
-            }
-            let written = connection.flush();
-            self.common.tap.sent_all(self.index, connection, &batch.messages);
-            up.flow.wrote(Instant::now());
-            let complete = batch.complete;
-            self.notes
-                .sent(batch, self.wish.wanted.snapshot, connection.queued());
-            if written.is_err() {
-                self.pump_one(index); // finds the error again, after what the peer may have said
-                return false;
-            }
-            if complete {
+            if !self.account(written) {
                 return false;
             }
         }
+    }
+
+    /// The connection of the session that is up.
+    fn outlet(&self) -> Option<usize> {
+        let id = self.up.as_ref()?.id;
+        self.connections.iter().position(|connection| connection.id == id)
+    }
+
+    /// Whether as much waits for the socket as may.
+    fn is_blocked(&self) -> bool {
+        self.outlet()
+            .is_some_and(|index| self.connections[index].backlog() >= BACKLOG)
+    }
+
+    /// Hands the difference to the socket, as far as it has room; `None`: it has none, or no session is up.
+    fn write(&mut self) -> Option<Written> {
+        let index = self.outlet()?;
+        let connection = &mut self.connections[index];
+        let room = BACKLOG
+            .checked_sub(connection.backlog())
+            .filter(|room| *room > 0)?;
+        let batch = self.up.as_mut()?.reconciler.reconcile(&self.wish.wanted, room);
+        for message in &batch.messages {
+            connection.queue(message);
+        }
+        let failed = connection.flush().is_err();
+        Some(Written { batch, failed })
+    }
+
+    /// Takes down what was written. Whether more is to be.
+    fn account(&mut self, Written { batch, failed }: Written) -> bool {
+        let Some(index) = self.outlet() else {
+            return false;
+        };
+        let connection = &self.connections[index];
+        self.common.tap.sent_all(self.index, connection, &batch.messages);
+        if let Some(up) = &mut self.up {
+            up.flow.wrote(Instant::now());
+        }
+        let complete = batch.complete;
+        self.notes
+            .sent(batch, self.wish.wanted.snapshot, connection.queued());
+        if failed {
+            self.pump_one(index); // finds the error again, after what the peer may have said
+        }
+        !(complete || failed)
     }
 
     fn send_keepalive(&mut self, id: SessionId) {
@@ -591,19 +623,5 @@ impl PeerTask {
             ("direction", direction.to_owned()),
         ];
         counter!("steer_anycast_notifications_total", &labels).increment(1);
-    }
-}
-
-async fn dialled(dial: &mut Option<(SessionId, Dial)>) -> (SessionId, io::Result<TcpStream>) {
-    match dial {
-        Some((id, future)) => (*id, future.await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
     }
 }

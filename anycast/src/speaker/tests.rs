@@ -7,6 +7,7 @@ mod lease;
 mod policy;
 mod restart;
 mod security;
+mod wishes;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

@@ -469,7 +469,7 @@ fn change(rng: &mut StdRng, wanted: &mut Wanted, most: u32) {
             to: Vec::new(),
             by: 1,
         };
-        wanted.prefixes.insert(any_prefix(rng), decision);
+        wanted.prefixes.change([(any_prefix(rng), Some(decision))].into());
     }
 }
 

@@ -106,7 +106,10 @@ impl Reasons<'_> {
             }
             (Service::Out, Verdict::Down) => format!("down: {}", state.cause),
             (Service::Out, Verdict::Up | Verdict::Unknown) => "taken out of service".to_owned(),
-            (Service::In, Verdict::Up) => "up".to_owned(),
+            (Service::In, Verdict::Up) => match self.snapshot.endpoint_force(candidate.endpoint) {
+                Some(_) => format!("up: {}", state.cause),
+                None => "up".to_owned(),
+            },
             (Service::In, Verdict::Unknown) => "unknown, which counts as serving".to_owned(),
             (Service::In, Verdict::Down) => format!("down ({}), still in service", state.cause),
         }

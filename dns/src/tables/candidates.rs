@@ -249,7 +249,7 @@ fn of_pool(
     serves: &dyn Fn(EndpointId) -> bool,
 ) -> Vec<Candidate> {
     let fleet = &snapshot.fleet;
-    let members = members(fleet, pool, serves);
+    let members = members(snapshot, pool, serves);
     let mut tiers: Vec<&[u16]> = members.iter().map(|member| &*member.tiers).collect();
     tiers.sort_unstable();
     tiers.dedup();
@@ -290,12 +290,13 @@ struct Member {
 const PARTS: u64 = 1 << 20;
 
 /// In file order. The configuration has no circle of pools, and no pool twice.
-fn members(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Member> {
+fn members(snapshot: &Snapshot, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Member> {
+    let fleet = &snapshot.fleet;
     let pool = fleet.pool(pool);
     let parts = if pool.nested.is_empty() { 1 } else { PARTS };
     let own = |id: &EndpointId| Member {
         endpoint: *id,
-        weight: u64::from(fleet.endpoint(*id).weight) * parts,
+        weight: u64::from(snapshot.weight(*id)) * parts,
         tiers: vec![fleet.endpoint(*id).tier],
     };
     let mut members = Vec::with_capacity(pool.endpoints.len());
@@ -303,7 +304,7 @@ fn members(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> 
     for nested in &pool.nested {
         members.extend(pool.endpoints.iter().take(nested.behind).skip(next).map(own));
         next = nested.behind;
-        members.extend(inner(fleet, nested, serves));
+        members.extend(inner(snapshot, nested, serves));
     }
     members.extend(pool.endpoints.iter().skip(next).map(own));
     members
@@ -311,8 +312,8 @@ fn members(fleet: &Fleet, pool: PoolId, serves: &dyn Fn(EndpointId) -> bool) -> 
 
 /// The members of a pool in a pool. Together they have the weight of that pool: those that serve share it, so that it
 /// stays the same when one of them goes.
-fn inner(fleet: &Fleet, nested: &Nested, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Member> {
-    let mut members = members(fleet, nested.pool, serves);
+fn inner(snapshot: &Snapshot, nested: &Nested, serves: &dyn Fn(EndpointId) -> bool) -> Vec<Member> {
+    let mut members = members(snapshot, nested.pool, serves);
     let any_serves = members.iter().any(|member| serves(member.endpoint));
     let counts = |member: &&Member| !any_serves || serves(member.endpoint);
     let sum: u64 = members.iter().filter(counts).map(|member| member.weight).sum();

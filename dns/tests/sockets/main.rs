@@ -51,6 +51,7 @@ fn tables(number: u64) -> Tables {
         service: Service::In,
         cause: String::new(),
         since: Timestamp::UNIX_EPOCH,
+        weight: None,
     };
     let endpoints = std::iter::repeat_n(state, fleet.endpoints.len()).collect();
     let snapshot = Snapshot {
@@ -60,6 +61,8 @@ fn tables(number: u64) -> Tables {
         settled: true,
         endpoints,
         drains: Vec::new(),
+        damped: Vec::new(),
+        forces: Vec::new(),
         loads: Vec::new(),
         trail: Trail::default(),
     };

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use steer_topology::{CheckId, CheckKind, HttpCheck};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -9,8 +11,10 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::outcome::{Answer, Failure};
+use crate::probe::Reporter;
 use crate::snapshot::{Service, Snapshot};
 use crate::testing::FleetBuilder;
+use crate::tripwire::Cut;
 
 /// How an endpoint of the pretended world treats a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +87,8 @@ impl World {
 impl Prober for World {
     type Wire = oneshot::Receiver<Cut>;
 
-    async fn probe(&self, endpoint: EndpointId, _timeout: Duration, _progress: &Progress) -> Outcome {
-        match self.meets(endpoint) {
+    async fn probe(&self, errand: Errand, _progress: &Progress) -> Outcome {
+        match self.meets(errand.job.endpoint) {
             Manner::Answers => Outcome::Success(Answer::Connected),
             Manner::Refuses => Outcome::Failure(Failure::Refused),
             Manner::Hangs => std::future::pending().await,
@@ -97,7 +101,11 @@ impl Prober for World {
         }
     }
 
-    fn reported(&self, _endpoint: EndpointId, _now: Instant) -> bool {
+    async fn read(&self, _errand: Errand, _progress: &Progress) -> Outcome {
+        Outcome::Void(Void::Skipped)
+    }
+
+    fn reported(&self, _endpoint: EndpointId, _by: Reporter, _now: Instant) -> bool {
         true
     }
 
@@ -186,7 +194,7 @@ async fn an_endpoint_that_dies_and_returns_is_followed() {
         .wait_for("1 down", |s| verdict_of(s, 1) == Verdict::Down)
         .await;
     assert!(
-        now() - died <= Duration::from_millis(3_005),
+        now() - died <= Duration::from_millis(3_015),
         "fall x interval: {:?}",
         now() - died
     );
@@ -199,7 +207,7 @@ async fn an_endpoint_that_dies_and_returns_is_followed() {
         .wait_for("1 up", |s| verdict_of(s, 1) == Verdict::Up)
         .await;
     assert!(
-        now() - returned <= Duration::from_millis(2_005),
+        now() - returned <= Duration::from_millis(2_015),
         "rise x interval: {:?}",
         now() - returned
     );
@@ -244,16 +252,7 @@ async fn by_default_a_refusal_is_down_within_2_2_seconds_and_a_hang_within_3() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outlier_is_down_with_its_reason_and_returns_after_its_time() {
-    let rules = steer_topology::OutlierRules {
-        interval: Duration::from_secs(10),
-        samples: 5,
-        stdev_factor: 1900,
-        failure: 30,
-        slower: 5,
-        base_ejection: Duration::from_secs(30),
-        max_ejection: Duration::from_secs(300),
-        max_ejected: 10,
-    };
+    let rules = steer_topology::OutlierRules::DEFAULT;
     let (fleet, world) = (three_sites().outlier(rules).build(), World::default());
     let running = start(&fleet, world.clone(), 1, IN_FLIGHT_MAX);
     running.wait_for("everything settled", |s| s.settled).await;
@@ -662,3 +661,27 @@ fn operators_can_count_probes_refusals_and_verdicts() {
 }
 
 mod tripwire;
+
+/// A machine that was not let run finds out late that the time is over.
+#[tokio::test(start_paused = true)]
+async fn a_time_out_that_comes_much_too_late_says_nothing_of_the_endpoint() {
+    let timeout = Duration::from_millis(300);
+    for (late, is_void) in [
+        (Duration::from_millis(70), false),
+        (Duration::from_millis(80), true),
+    ] {
+        let world = World::default();
+        world.set(0, Manner::Hangs);
+        let probe = tokio::spawn(send(Arc::new(world), Errand::of_test(1, timeout)));
+        tokio::task::yield_now().await; // it has begun
+        tokio::time::advance(timeout + late).await;
+        let outcome = probe.await.unwrap().outcome;
+        let was_void = matches!(outcome, Outcome::Void(Void::Late(by)) if by >= late);
+        let was_failure = outcome == Outcome::no_answer(timeout);
+        assert_eq!(
+            (was_void, was_failure),
+            (is_void, !is_void),
+            "{late:?} late: {outcome:?}"
+        );
+    }
+}

@@ -59,7 +59,7 @@ impl<P: Prober> Wires<P> {
     pub(super) fn new(fleet: &Fleet, prober: Arc<P>) -> Self {
         let wire = |endpoint: &steer_topology::Endpoint| {
             let check = fleet.check(fleet.pool(endpoint.pool).check?);
-            check.tripwire.then(|| Wire {
+            (check.tripwire || check.process.is_some()).then(|| Wire {
                 machine: Tripwire::new(),
                 timeout: check.timeout,
                 task: None,

@@ -10,7 +10,7 @@
 mod sync;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,16 +21,14 @@ use super::keys::Keys;
 use super::member::Instance;
 use super::moment::Moment;
 use super::observation::Key;
-use super::seal::{DATAGRAM_MAX, Dropped, Kind, OVERHEAD, Opener, Sealer};
+use super::seal::{DATAGRAM_MAX, Dropped, Kind, OVERHEAD, Opener, Sealer, Source};
 use super::site::{Roster, SiteName};
 use super::spread::{Backlog, News, Told};
-use super::store::{Merged, Store};
+use super::standing::Standing;
+use super::store::{Merged, Store, beat_every};
 use super::swim::{FAN_OUT, MemberEvent, MemberView, Membership};
 use super::wire::{self, Delta, Item, Pull};
 use crate::snapshot::Verdict;
-
-/// Between two beats.
-pub const BEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two rounds in which some others are told news of endpoints.
 const SPREAD_EVERY: Duration = Duration::from_millis(50);
@@ -53,11 +51,22 @@ const PULLS_MAX: usize = 40;
 /// Packets that answer one packet of pulls.
 const ANSWERS_MAX: usize = 4;
 
+/// Datagrams that come of one that a member sent, at most: [`ANSWERS_MAX`], an acknowledgement, and twice [`FAN_OUT`] where
+/// it has us say that we are alive. Nothing at all comes of one that is dropped.
+pub const ANSWER_DATAGRAMS_MAX: usize = ANSWERS_MAX + 1 + 2 * FAN_OUT;
+
 /// Between two streams that we ask for.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
 
 /// Octets in a datagram for us.
 const ROOM: usize = DATAGRAM_MAX - OVERHEAD - 2;
+
+/// Hearing nobody at all for so long, we know nothing of what the others say now.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// To how many rounds of others each passes on a beat. In the mean each is then heard by all but one of four hundred, and
+/// words stay good until four are missed.
+const BEAT_ROUNDS: u8 = 2;
 
 /// To how many rounds of others each who hears news passes it on, in a fleet of so many sites: enough that at 30 % loss
 /// hardly anybody is left out, and those few ask.
@@ -66,6 +75,8 @@ fn rounds(sites: usize) -> u8 {
 }
 
 pub use sync::SYNC_FRAMES_MAX;
+
+use sync::Asking;
 
 /// What the driver is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +101,15 @@ pub enum Action {
     Changed(Vec<Key>),
 }
 
+/// How a datagram came.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrival {
+    /// From where; `None` where nobody bounds what a source may cost.
+    pub from: Option<IpAddr>,
+    /// How long it lay in the socket, before we were let run: what it says is that much older.
+    pub waited: Duration,
+}
+
 /// The gossip of one site. Sans-IO: give it time and datagrams, do what [`Gossip::poll_action`] says.
 pub struct Gossip {
     me: SiteName,
@@ -105,11 +125,37 @@ pub struct Gossip {
     next_spread: Option<Instant>,
     next_repair: Instant,
     next_sync: Instant,
+    /// When the newest stream of ours was asked for.
+    sync_asked: Instant,
     next_absent: Instant,
     /// How far each origin was known at the last look, where something was missing.
     lacking: BTreeMap<SiteName, u64>,
+    last_heard: Instant,
+    asking: Asking,
     refused: u64,
+    sent: Sent,
     left: bool,
+}
+
+/// Octets of datagrams that were sent, envelopes included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// For SWIM: who is there.
+    pub members: u64,
+    /// For observations: beats, words, and asking for what is missing.
+    pub words: u64,
+}
+
+impl Sent {
+    /// An envelope goes to what made it necessary.
+    fn count(&mut self, octets: usize, swim: &[u8], items: &[Item]) {
+        let of_words = |item: &&Item| !matches!(item, Item::Members(_));
+        let words: usize = items.iter().filter(of_words).map(Item::length).sum();
+        let has_members = !swim.is_empty() || items.iter().any(|item| matches!(item, Item::Members(_)));
+        let words = if has_members { words } else { octets };
+        self.words += words as u64;
+        self.members += (octets - words) as u64;
+    }
 }
 
 /// Who we are.
@@ -132,6 +178,8 @@ impl Gossip {
             start,
             address: own.address,
         };
+        let mut store = Store::new(own.site, start);
+        store.set_sites(roster.len());
         let chances = [StdRng::from_rng(&mut random), StdRng::from_rng(&mut random)];
         Self {
             me: own.site,
@@ -139,7 +187,7 @@ impl Gossip {
             opener: Opener::new(own.site, keys.clone()),
             keys,
             members: Membership::new(me, roster, chances, when.now),
-            store: Store::new(own.site, start),
+            store,
             backlog: Backlog::default(),
             random,
             actions: VecDeque::new(),
@@ -147,9 +195,13 @@ impl Gossip {
             next_spread: None,
             next_repair: when.now + REPAIR_EVERY,
             next_sync: when.now,
+            sync_asked: when.now,
             next_absent: when.now + ABSENT_EVERY,
             lacking: BTreeMap::new(),
+            last_heard: when.now,
+            asking: Asking::begin(when.now),
             refused: 0,
+            sent: Sent::default(),
             left: false,
         }
     }
@@ -176,7 +228,9 @@ impl Gossip {
         self.members.on_deadline(when);
         self.follow_members(when);
         if self.next_beat <= when.now {
-            self.next_beat = when.now + BEAT_EVERY;
+            // Sites that started together would beat together.
+            let every = beat_every(self.members.roster().len());
+            self.next_beat = when.now + every.mul_f64(self.random.random_range(0.6..1.0));
             self.add_news(News::Beat(self.me), when.now);
         }
         if self.next_spread.is_some_and(|at| at <= when.now) {
@@ -185,6 +239,10 @@ impl Gossip {
         if self.next_repair <= when.now {
             self.next_repair = when.now + REPAIR_EVERY;
             self.repair(when);
+            // Nobody need come anew for us to ask: until somebody has told us everything, we ask on.
+            if let Some(other) = self.members.some_others(1).pop() {
+                self.want_sync_if_new(other.site, when.now);
+            }
         }
         if self.next_absent <= when.now {
             self.next_absent = when.now + ABSENT_EVERY;
@@ -202,6 +260,11 @@ impl Gossip {
         }
     }
 
+    /// Who says as of when our own words are; without, they are as of now.
+    pub(crate) fn set_standing(&mut self, standing: Standing) {
+        self.store.set_standing(standing);
+    }
+
     /// We say something of an endpoint ourselves.
     pub fn observe(&mut self, key: Key, verdict: Verdict, reason: &str, since: Timestamp, now: Instant) {
         if self.store.observe(key, verdict, reason, since, now) {
@@ -215,33 +278,55 @@ impl Gossip {
     /// Why it was dropped. Nobody is answered, and nothing of it was used, unless it came from a member that has our key and
     /// a part inside broke the format: then the other parts count.
     pub fn on_datagram(&mut self, octets: &[u8], when: Moment) -> Result<(), Dropped> {
+        self.on_datagram_from(Arrival::default(), octets, when)
+    }
+
+    /// The same, with a bound on what one source may cost. At most [`ANSWER_DATAGRAMS_MAX`] datagrams come of one.
+    ///
+    /// # Errors
+    /// As [`Gossip::on_datagram`].
+    pub fn on_datagram_from(&mut self, arrival: Arrival, octets: &[u8], when: Moment) -> Result<(), Dropped> {
+        let heard = when.now.checked_sub(arrival.waited).unwrap_or(when.now);
         if self.left {
             return Ok(());
         }
         let roster = self.members.roster();
-        let opened = self.opener.open(Kind::Datagram, roster, None, octets, when.at)?;
+        let source = arrival.from.map(|from| Source { from, now: when.now });
+        let opened = self
+            .opener
+            .open_from(source, Kind::Datagram, roster, None, octets, when.at)?;
+        self.last_heard = self.last_heard.max(heard);
         let (swim, items) = wire::decode(&opened.content)?;
         let taken = match swim {
             [] => Ok(()),
             swim => self.members.on_packet(swim, opened.sender, when),
         };
-        let taken = self.on_items(opened.sender, items, when).and(taken);
+        let taken = self.on_items(opened.sender, items, heard, when).and(taken);
         self.follow_members(when);
         taken
     }
 
-    fn on_items(&mut self, sender: SiteName, items: Vec<Item>, when: Moment) -> Result<(), Dropped> {
+    /// `heard` is when the items came to this host, from where on they grow old.
+    fn on_items(
+        &mut self,
+        sender: SiteName,
+        items: Vec<Item>,
+        heard: Instant,
+        when: Moment,
+    ) -> Result<(), Dropped> {
         let mut taken = Ok(());
         let mut changed = Vec::new();
         let mut answers = Vec::new();
         for item in items {
             match item {
                 Item::Beat(beat) => {
-                    if self.members.roster().has(beat.origin) && self.store.on_beat(&beat, when.now) {
+                    if self.members.roster().has(beat.origin) && self.store.on_beat(&beat, heard) {
                         self.add_news(News::Beat(beat.origin), when.now);
+                    } else if beat.origin == sender && answers.is_empty() {
+                        answers.extend(self.store.correction(&beat).map(Item::Beat));
                     }
                 }
-                Item::Delta(delta) => changed.append(&mut self.merge(&delta, when.now)),
+                Item::Delta(delta) => changed.append(&mut self.merge(&delta, heard, when.now)),
                 Item::Pull(pull) => {
                     if answers.len() < PULLS_MAX {
                         answers.extend(self.answer(&pull, when.now));
@@ -262,11 +347,11 @@ impl Gossip {
     }
 
     /// Merges what an origin of the fleet says, and passes it on.
-    fn merge(&mut self, delta: &Delta, now: Instant) -> Vec<Key> {
+    fn merge(&mut self, delta: &Delta, heard: Instant, now: Instant) -> Vec<Key> {
         if !self.members.roster().has(delta.origin) {
             return Vec::new();
         }
-        let Merged { changed, refused } = self.store.merge(delta, now);
+        let Merged { changed, refused } = self.store.merge(delta, heard);
         self.refused += refused as u64;
         for key in &changed {
             self.add_news(News::Word(delta.origin, *key), now);
@@ -302,6 +387,7 @@ impl Gossip {
     fn send(&mut self, to: SiteName, address: SocketAddr, swim: &[u8], items: &[Item], at: Timestamp) {
         let content = wire::encode(swim, items);
         let octets = self.sealer.seal(Kind::Datagram, to, None, &content, at);
+        self.sent.count(octets.len(), swim, items);
         self.actions.push_back(Action::Send { to: address, octets });
     }
 
@@ -314,8 +400,11 @@ impl Gossip {
     }
 
     fn follow_members(&mut self, when: Moment) {
+        if self.members.take_begun_anew() {
+            self.asking = Asking::begin(when.now);
+        }
         for (site, event) in self.members.take_events() {
-            if event == MemberEvent::Up {
+            if event != MemberEvent::Down {
                 // Whoever comes may lack much: so do we, where we are the one who comes.
                 self.want_sync_if_new(site, when.now);
             }
@@ -324,14 +413,14 @@ impl Gossip {
         for (to, swim) in self.members.take_sends() {
             let suspicion = self.members.suspicion(to.site).map(Item::Members);
             let used = swim.len() + suspicion.as_ref().map_or(0, Item::length);
-            let mut items = self.news(ROOM.saturating_sub(used), when.now);
+            let mut items = self.news(ROOM.saturating_sub(used), false, when.now);
             items.extend(suspicion);
             self.send(to.site, to.address, &swim, &items, when.at);
         }
     }
 
     fn want_sync_if_new(&mut self, with: SiteName, now: Instant) {
-        if self.store.origins().count() <= 1 {
+        if self.asking.is_due(now) {
             self.want_sync(with, now);
         }
     }
@@ -362,7 +451,7 @@ impl Gossip {
             if others.is_empty() || self.backlog.is_empty() {
                 break;
             }
-            let items = self.news(ROOM, when.now);
+            let items = self.news(ROOM, true, when.now);
             for other in &others {
                 self.send(other.site, other.address, &[], &items, when.at);
             }
@@ -375,12 +464,18 @@ impl Gossip {
         self.next_spread = (!self.backlog.is_empty()).then_some(when.now + wait);
     }
 
-    /// The news that fit in so many octets.
-    fn news(&mut self, room: usize, now: Instant) -> Vec<Item> {
+    /// The news that fit in so many octets. Beats go to some at once alone: each is told but a few times, and a packet to one
+    /// would be one of them.
+    fn news(&mut self, room: usize, with_beats: bool, now: Instant) -> Vec<Item> {
         let (mut items, mut left) = (Vec::new(), room);
-        let (store, times) = (&self.store, rounds(self.members.roster().len()));
+        let (store, rounds) = (&self.store, rounds(self.members.roster().len()));
+        let times = |news| match news {
+            News::Beat(_) => BEAT_ROUNDS,
+            News::Word(..) => rounds,
+        };
         self.backlog.tell(times, |news| {
             let item = match news {
+                News::Beat(_) if !with_beats => return Told::NotHere,
                 News::Beat(origin) => store.beat(origin, now).map(Item::Beat),
                 News::Word(origin, key) => store.told(origin, key, now).map(Item::Delta),
             };
@@ -435,6 +530,7 @@ impl Gossip {
             .filter(|origin| !roster.has(*origin))
             .collect();
         gone.into_iter().for_each(|origin| self.store.forget(origin));
+        self.store.set_sites(roster.len());
         self.members.set_roster(roster, when);
         self.follow_members(when);
     }
@@ -466,6 +562,23 @@ impl Gossip {
         self.members.is_up(site)
     }
 
+    /// Whether we heard anybody of late. Who hears nobody does not know what the others say now.
+    #[must_use]
+    pub fn hears(&self, now: Instant) -> bool {
+        now < self.last_heard + SILENCE
+    }
+
+    /// As [`Membership::ignore_own_health`].
+    pub fn ignore_own_health(&mut self) {
+        self.members.ignore_own_health();
+    }
+
+    /// Is it us? How well we are, from 0 to [`super::swim::WORST`].
+    #[must_use]
+    pub fn health(&self) -> u8 {
+        self.members.health()
+    }
+
     /// Our site.
     #[must_use]
     pub fn me(&self) -> SiteName {
@@ -476,6 +589,12 @@ impl Gossip {
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.backlog.len()
+    }
+
+    /// Octets that were sent so far.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.sent
     }
 
     /// Observations that were not taken because their origin has too many.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::observation::Key;
+use super::standing::Standing;
 use crate::snapshot::{Cause, Verdict};
 
 /// A verdict on an endpoint, and why.
@@ -38,11 +39,15 @@ struct Words {
 
 /// Both directions. Cheap to copy.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Desk {
+pub struct Desk {
     /// What our own checks say.
     pub(crate) own: Arc<Tray>,
     /// What the sites agreed on.
     pub(crate) agreed: Arc<Tray>,
+    /// What each site says of its own endpoints, where that is up or down: it decides about them.
+    pub(crate) homes: Arc<Tray>,
+    /// As of when our checks stand by what they say.
+    pub(crate) standing: Standing,
 }
 
 impl Tray {

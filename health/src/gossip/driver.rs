@@ -7,38 +7,37 @@
 //!                               Agreement ──► desk ──► the checks' loop
 //! ```
 //!
-//! Bounds: [`STREAMS_MAX`] streams of others and one of our own at a time, each within [`STREAM_LIMIT`]; one that is too
+//! Bounds: [`STREAMS_MAX`] streams of others (half of them for addresses that the file does not name) and one of our own at a time, each within [`STREAM_LIMIT`]; one that is too
 //! many is closed at once and counted. A datagram that the socket does not take at once is lost and counted: it is
 //! one of those that the protocol expects to lose. The agreement is asked again at most every [`RULE_EVERY`], or ten times
 //! as long as it took, whichever is longer: so it never takes more than a tenth of a core.
 
+mod datagram;
 mod handle;
 mod sockets;
 mod stream;
+mod warn;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_topology::{Fleet, GossipPolicy};
+use steer_topology::Fleet;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::agreement::{Agreement, Policy};
-use super::core::{Action, Gossip};
-use super::desk::{Desk, Word};
+use super::core::{Action, Arrival, Gossip};
+use super::council::Council;
 use super::keys::Keys;
 use super::moment::Moment;
-use super::observation::Key;
 use super::seal::{DATAGRAM_MAX, Dropped};
-use super::site::{Roster, SiteName};
-use super::swim::{MemberEvent, MemberState};
-use crate::judge::Change;
+use super::site::SiteName;
+use super::swim::{LATE, MemberEvent, MemberState};
+use datagram::Received;
 
 /// Streams of others at once.
 pub const STREAMS_MAX: usize = 8;
@@ -58,13 +57,11 @@ const BATCH: usize = 256;
 /// Frames that wait for the loop.
 const FRAMES: usize = 16;
 
-/// Between two warnings of the same cause.
-const WARN_EVERY: Duration = Duration::from_secs(60);
-
 pub use handle::{GossipHandle, GossipView};
 pub use sockets::{GossipSockets, GossipUnavailable};
 
-use handle::{Shared, State};
+use handle::Shared;
+use warn::Warnings;
 
 /// The gossip of one site, ready to run.
 #[derive(Debug)]
@@ -77,7 +74,7 @@ pub struct GossipService {
     waiting: mpsc::Receiver<stream::Frame>,
     streams: JoinSet<()>,
     own_stream: JoinSet<()>,
-    warned: BTreeMap<Dropped, Instant>,
+    warnings: Warnings,
     rule_at: Instant,
     /// Since the last count took its time.
     rule_not_before: Instant,
@@ -94,16 +91,11 @@ impl GossipService {
         seed: [u8; 32],
     ) -> Option<(Self, GossipHandle)> {
         let GossipSockets { udp, tcp, own, local } = sockets;
-        let policy = policy(fleet.gossip.as_ref()?);
+        let council = Council::new(fleet, local, keys, seed, moment())?;
         describe_metrics();
-        let state = State {
-            gossip: Gossip::new(own, Roster::of(fleet), keys, seed, moment()),
-            agreement: Agreement::new(Arc::clone(fleet), local, policy),
-            local,
-        };
         let shared = Arc::new(Shared {
-            desk: Desk::default(),
-            state: Mutex::new(state),
+            desk: council.desk().clone(),
+            council: Mutex::new(council),
             changed: Notify::new(),
         });
         let (frames, waiting) = mpsc::channel(FRAMES);
@@ -116,7 +108,7 @@ impl GossipService {
             waiting,
             streams: JoinSet::new(),
             own_stream: JoinSet::new(),
-            warned: BTreeMap::new(),
+            warnings: Warnings::default(),
             rule_at: Instant::now(),
             rule_not_before: Instant::now(),
             refused: 0,
@@ -137,11 +129,14 @@ impl GossipService {
                 () = shared.desk.own.news() => self.say(),
                 () = shared.changed.notified() => self.rule_soon(),
                 Some(frame) = self.waiting.recv() => self.on_frame(frame),
-                received = udp.recv_from(&mut buffer) => self.receive(received, &mut buffer),
+                received = datagram::receive(&udp, &mut buffer) => self.receive(received, &mut buffer),
                 accepted = self.tcp.accept() => self.accept(accepted).await,
                 Some(_) = self.streams.join_next() => {}
                 Some(_) = self.own_stream.join_next() => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            if wake + LATE <= Instant::now() {
+                self.catch_up(&mut buffer).await;
             }
             self.shared.lock().gossip.on_deadline(moment());
             self.act();
@@ -155,32 +150,35 @@ impl GossipService {
         self.own_stream.shutdown().await;
     }
 
+    /// We were not let run: what waits in the socket came in time, and is heard before anybody is judged by the clock.
+    async fn catch_up(&mut self, buffer: &mut [u8]) {
+        // Only then does the runtime look at what has come.
+        tokio::task::yield_now().await;
+        let received = datagram::try_receive(&self.udp, buffer);
+        self.receive(received, buffer);
+    }
+
     /// What our own checks say, to the others.
     fn say(&mut self) {
-        let mut state = self.shared.lock();
-        for (
-            key,
-            Word {
-                verdict,
-                cause,
-                since,
-            },
-        ) in self.shared.desk.own.fetch()
-        {
-            state.gossip.observe(key, verdict, &cause, since, Instant::now());
-        }
-        drop(state);
+        self.shared.lock().say(Instant::now());
         self.rule_soon();
     }
 
-    fn receive(&mut self, received: io::Result<(usize, SocketAddr)>, buffer: &mut [u8]) {
+    fn receive(&mut self, received: io::Result<Received>, buffer: &mut [u8]) {
         let mut received = received;
         for _ in 0..BATCH {
             match received {
-                Ok((length, from)) => {
+                Ok(Received { length, from, waited }) => {
                     metrics::counter!("steer_health_gossip_octets_total", "way" => "in")
                         .increment(length as u64);
-                    let taken = self.shared.lock().gossip.on_datagram(&buffer[..length], moment());
+                    let octets = buffer.get(..length).unwrap_or_default();
+                    let mut state = self.shared.lock();
+                    let arrival = Arrival {
+                        from: Some(from.ip()),
+                        waited,
+                    };
+                    let taken = state.gossip.on_datagram_from(arrival, octets, moment());
+                    drop(state);
                     if let Err(cause) = taken {
                         self.count_dropped(cause, from);
                     }
@@ -189,16 +187,13 @@ impl GossipService {
                 // An ICMP error of a packet sent before: the other end is not there, which SWIM finds out itself.
                 Err(error) => tracing::debug!(%error, "gossip"),
             }
-            received = self.udp.try_recv_from(buffer);
+            received = datagram::try_receive(&self.udp, buffer);
         }
     }
 
     fn count_dropped(&mut self, cause: Dropped, from: SocketAddr) {
         metrics::counter!("steer_health_gossip_dropped_total", "cause" => cause.label()).increment(1);
-        let now = Instant::now();
-        let lately = |at: &Instant| now.saturating_duration_since(*at) < WARN_EVERY;
-        if !self.warned.get(&cause).is_some_and(lately) {
-            self.warned.insert(cause, now);
+        if self.warnings.is_due(cause, from.ip(), Instant::now()) {
             tracing::warn!(%from, cause = cause.label(), "gossip dropped: {cause}");
         }
     }
@@ -206,8 +201,8 @@ impl GossipService {
     fn act(&mut self) {
         let mut actions = Vec::new();
         {
-            let mut state = self.shared.lock();
-            while let Some(action) = state.gossip.poll_action() {
+            let mut council = self.shared.lock();
+            while let Some(action) = council.gossip.poll_action() {
                 actions.push(action);
             }
         }
@@ -247,7 +242,7 @@ impl GossipService {
     /// Opens a stream, unless one of ours is still on its way.
     fn sync(&mut self, with: SiteName, at: SocketAddr) {
         if self.own_stream.is_empty() {
-            let (session, request) = self.shared.lock().gossip.sync_request(with, Timestamp::now());
+            let (session, request) = self.shared.lock().gossip.sync_request(with, moment());
             self.own_stream
                 .spawn(stream::ask(at, session, request, self.frames.clone()));
         }
@@ -255,7 +250,7 @@ impl GossipService {
 
     async fn accept(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            Ok((stream, from)) if self.streams.len() < STREAMS_MAX => {
+            Ok((stream, from)) if self.streams.len() < self.streams_for(from.ip()) => {
                 self.streams
                     .spawn(stream::answer(stream, from, self.frames.clone()));
             }
@@ -268,6 +263,19 @@ impl GossipService {
                 tokio::time::sleep(RULE_EVERY).await;
             }
         }
+    }
+
+    /// Streams at once, counted for a source: strangers leave half of them to those whose address the file names.
+    fn streams_for(&self, from: IpAddr) -> usize {
+        let state = self.shared.lock();
+        let mut sites = state
+            .agreement
+            .fleet()
+            .sites
+            .iter()
+            .filter_map(|site| site.gossip);
+        let is_named = sites.any(|site| site.ip() == from.to_canonical());
+        if is_named { STREAMS_MAX } else { STREAMS_MAX / 2 }
     }
 
     fn on_frame(&mut self, frame: stream::Frame) {
@@ -303,31 +311,14 @@ impl GossipService {
 
     fn rule(&mut self) {
         let started = Instant::now();
-        let mut state = self.shared.lock();
-        let State {
-            gossip, agreement, ..
-        } = &mut *state;
-        let changes = agreement.rule(gossip, started);
-        let since = Timestamp::now();
-        for Change {
-            endpoint,
-            verdict,
-            cause,
-        } in changes
-        {
-            let key = Key::of(agreement.fleet(), endpoint);
-            self.shared.desk.agreed.lay(
-                key,
-                Word {
-                    verdict,
-                    cause,
-                    since,
-                },
-            );
-        }
-        let refused = gossip.refused();
-        show(gossip);
-        drop(state);
+        let mut council = self.shared.lock();
+        council.rule(Moment {
+            now: started,
+            at: Timestamp::now(),
+        });
+        let refused = council.gossip.refused();
+        show(&council.gossip);
+        drop(council);
         if refused > self.refused {
             metrics::counter!("steer_health_gossip_refused_total").increment(refused - self.refused);
             self.refused = refused;
@@ -350,21 +341,9 @@ fn show(gossip: &Gossip) {
         let count = members.iter().filter(|member| member.state == state).count();
         metrics::gauge!("steer_health_gossip_members", "state" => label).set(count as f64);
     }
+    metrics::gauge!("steer_health_gossip_local_health").set(f64::from(gossip.health()));
     metrics::gauge!("steer_health_gossip_observations").set(gossip.store().len() as f64);
     metrics::gauge!("steer_health_gossip_backlog").set(gossip.backlog() as f64);
-}
-
-fn policy(gossip: &GossipPolicy) -> Policy {
-    let GossipPolicy {
-        port: _,     // in the addresses already
-        key_file: _, // read by who makes us
-        share,
-        own_after,
-    } = gossip;
-    Policy {
-        share: *share,
-        own_after: *own_after,
-    }
 }
 
 fn moment() -> Moment {
@@ -400,6 +379,10 @@ fn describe_metrics() {
     describe_gauge!(
         "steer_health_gossip_members",
         "The other sites, by what is believed of them"
+    );
+    describe_gauge!(
+        "steer_health_gossip_local_health",
+        "Is it us? 0: well; up to 8 the more of our own probes fail, or we are late or called dead"
     );
     describe_gauge!(
         "steer_health_gossip_observations",

@@ -127,6 +127,8 @@ impl Codec<Instance> for Octets {
 pub(super) struct Known {
     /// For foca.
     pub(super) octets: Vec<u8>,
+    /// What it is.
+    pub(super) message: Message<Instance>,
     /// The latest start of our own site that it speaks of.
     pub(super) own_start: Option<u64>,
 }
@@ -149,9 +151,14 @@ pub(super) fn filter(
     }
     let head = packet.len() - rest.len();
     let mut own_start = Some(header.dst.start);
+    let message = header.message;
     let mut octets = packet[..head].to_vec();
     if rest.is_empty() {
-        return Ok(Known { octets, own_start });
+        return Ok(Known {
+            octets,
+            message,
+            own_start,
+        });
     }
     let count = rest.try_get_u16().map_err(Malformed::from)?;
     let mut members = Vec::with_capacity(rest.len());
@@ -171,7 +178,11 @@ pub(super) fn filter(
     }
     octets.put_u16(kept);
     octets.append(&mut members);
-    Ok(Known { octets, own_start })
+    Ok(Known {
+        octets,
+        message,
+        own_start,
+    })
 }
 
 /// Members one behind the other, as many as `room` octets hold.

@@ -5,12 +5,12 @@
 //! 1. Only `up` and `down` vote: not what is unknown, expired, or said by a site that is not there.
 //! 2. Each continent weighs the same, whatever the number of its sites; within it its sites share alike.
 //! 3. A site that sees most of the others down is suspect: it counts a quarter, and a continent of such sites alone counts
-//!    less too. Where all who vote are suspect, nothing is decided.
+//!    less too. So does what it says is down for a while afterwards. Where all who vote are suspect, nothing is decided.
 //! 4. Down: two sites or more say so, from two continents or more where two vote, and they weigh more than the needed
 //!    share of all who vote. So neither one site nor one continent takes anything down that others see up.
 //! 5. Up: somebody says so, and it is not down. Otherwise nothing is decided, and what was so far stays.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct Vote {
     pub region: Option<Continent>,
     /// What it says.
     pub verdict: Verdict,
-    /// Whether it sees most of the others down.
+    /// Whether it sees most of the others down, or says down and did of late.
     pub suspect: bool,
     /// Why it does not count, if so.
     pub void: Option<Void>,
@@ -83,34 +83,83 @@ pub struct Tally {
     pub votes: Vec<Vote>,
 }
 
+/// A vote that counts, as far as it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ballot {
+    /// As [`Vote::region`].
+    pub(super) region: Option<Continent>,
+    /// Down; else up.
+    pub(super) is_down: bool,
+    /// As [`Vote::suspect`].
+    pub(super) suspect: bool,
+}
+
+/// What ballots come to, as in a [`Tally`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) ruling: Ruling,
+    pub(super) down: usize,
+    pub(super) counted: usize,
+    pub(super) down_percent: u8,
+}
+
 #[derive(Default)]
 struct Region {
     all: u64,
     down: u64,
+    has_down: bool,
 }
 
 /// Counts the votes. Down wants *more* than `share` per cent.
 #[must_use]
 pub fn count(mut votes: Vec<Vote>, share: u8) -> Tally {
     votes.sort();
-    let counting = || votes.iter().filter(|vote| vote.void.is_none());
-    let downs = || counting().filter(|vote| vote.verdict == Verdict::Down);
+    let Count {
+        ruling,
+        down,
+        counted,
+        down_percent,
+    } = weigh(votes.iter().filter_map(Vote::ballot), share);
+    Tally {
+        ruling,
+        down,
+        counted,
+        down_percent,
+        votes,
+    }
+}
+
+impl Vote {
+    /// `None`: it does not count.
+    fn ballot(&self) -> Option<Ballot> {
+        self.void.is_none().then_some(Ballot {
+            region: self.region,
+            is_down: self.verdict == Verdict::Down,
+            suspect: self.suspect,
+        })
+    }
+}
+
+/// Counts ballots; their order means nothing.
+pub(super) fn weigh(ballots: impl IntoIterator<Item = Ballot>, share: u8) -> Count {
+    let (mut down, mut counted, mut believed) = (0, 0, false);
     let mut regions: BTreeMap<Option<Continent>, Region> = BTreeMap::new();
-    for vote in counting() {
-        let weight = if vote.suspect { SUSPECT } else { FULL };
-        let region = regions.entry(vote.region).or_default();
+    for ballot in ballots {
+        let weight = if ballot.suspect { SUSPECT } else { FULL };
+        let region = regions.entry(ballot.region).or_default();
         region.all += weight;
-        region.down += if vote.verdict == Verdict::Down { weight } else { 0 };
+        region.down += if ballot.is_down { weight } else { 0 };
+        region.has_down |= ballot.is_down;
+        believed |= !ballot.suspect;
+        down += usize::from(ballot.is_down);
+        counted += 1;
     }
     let weight = |region: &Region| region.all.min(FULL);
     let all: u64 = regions.values().map(|region| UNIT * weight(region)).sum();
     let part = |region: &Region| UNIT * weight(region) * region.down / region.all.max(1);
     let against: u64 = regions.values().map(part).sum();
 
-    let down = downs().count();
-    let counted = counting().count();
-    let down_regions = downs().map(|vote| vote.region).collect::<BTreeSet<_>>().len();
-    let believed = counting().any(|vote| !vote.suspect);
+    let down_regions = regions.values().filter(|region| region.has_down).count();
     let outweighs = against * 100 > all * u64::from(share);
     let ruling = if !believed {
         Ruling::Undecided
@@ -121,12 +170,11 @@ pub fn count(mut votes: Vec<Vote>, share: u8) -> Tally {
     } else {
         Ruling::Undecided
     };
-    Tally {
+    Count {
         ruling,
         down,
         counted,
         down_percent: (against * 100).checked_div(all).unwrap_or_default() as u8,
-        votes,
     }
 }
 

@@ -14,11 +14,18 @@
 //! Replays: the counter of each session through a window of [`WINDOW`] numbers, and the sender's clock, which may differ
 //! from ours by [`CLOCKS_DIFFER_MAX`]: what is older than that is refused even by a process that has just begun and
 //! remembers nothing. The receiver is bound too, so that a packet to one site is none to another.
+//!
+//! Floods: what stands in clear is looked at first, and costs next to nothing. The costly step, a key for a session that is
+//! not known, is taken for each source only so often without success (`gate`). Who is known passes in any case: its session is 128
+//! bits that nobody guesses, so no flood keeps members apart.
 
+mod dropped;
+mod gate;
 mod replay;
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -26,8 +33,10 @@ use ring::hkdf;
 
 use super::keys::{KEY_LENGTH, Keys};
 use super::site::{Roster, SiteName};
+use gate::Gate;
 use replay::Window;
 
+pub use dropped::Dropped;
 pub use replay::WINDOW;
 
 /// Longest datagram.
@@ -74,64 +83,6 @@ impl Kind {
         match self {
             Self::Datagram => DATAGRAM_MAX,
             Self::Frame => FRAME_MAX,
-        }
-    }
-}
-
-/// Why something that came was dropped. Whoever sent it gets no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
-pub enum Dropped {
-    /// Longer than [`DATAGRAM_MAX`], or [`FRAME_MAX`] on a stream.
-    #[error("it is too long")]
-    Oversized,
-    /// Too short, or what was inside the envelope breaks the format.
-    #[error("it is malformed")]
-    Malformed,
-    /// Another version of the format.
-    #[error("its version is not 1")]
-    Version,
-    /// The sender is no site of the fleet with a `gossip` address.
-    #[error("the sender is no member")]
-    UnknownMember,
-    /// We are the sender.
-    #[error("it is our own")]
-    Reflected,
-    /// It was sealed long ago, or the clocks differ.
-    #[error("the sender's clock differs from ours by more than a minute")]
-    Stale,
-    /// Seen before, or too old to tell.
-    #[error("it is a replay")]
-    Replayed,
-    /// No key of ours opens it: another key, another receiver, or changed on the way.
-    #[error("none of our keys opens it")]
-    WrongKey,
-}
-
-impl Dropped {
-    /// Every cause, for counters that begin at zero.
-    pub const ALL: [Self; 8] = [
-        Self::Oversized,
-        Self::Malformed,
-        Self::Version,
-        Self::UnknownMember,
-        Self::Reflected,
-        Self::Stale,
-        Self::Replayed,
-        Self::WrongKey,
-    ];
-
-    /// The word of the counter.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Oversized => "oversized",
-            Self::Malformed => "malformed",
-            Self::Version => "version",
-            Self::UnknownMember => "unknown-member",
-            Self::Reflected => "reflected",
-            Self::Stale => "stale",
-            Self::Replayed => "replayed",
-            Self::WrongKey => "wrong-key",
         }
     }
 }
@@ -211,6 +162,16 @@ pub struct Opener {
     me: SiteName,
     keys: Keys,
     sessions: HashMap<SiteName, Vec<Session>>,
+    gate: Gate,
+}
+
+/// From where an envelope came, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// Whose address it has; anybody may write any.
+    pub from: IpAddr,
+    /// By the steady clock.
+    pub now: Instant,
 }
 
 #[derive(Debug)]
@@ -241,6 +202,7 @@ impl Opener {
             me,
             keys,
             sessions: HashMap::new(),
+            gate: Gate::default(),
         }
     }
 
@@ -258,6 +220,22 @@ impl Opener {
     /// Why it was dropped. The cheap reasons come first.
     pub fn open(
         &mut self,
+        kind: Kind,
+        roster: &Roster,
+        answers: Option<SessionId>,
+        envelope: &[u8],
+        at: Timestamp,
+    ) -> Result<Opened, Dropped> {
+        self.open_from(None, kind, roster, answers, envelope, at)
+    }
+
+    /// The same, with a bound on what one source may cost.
+    ///
+    /// # Errors
+    /// As [`Opener::open`].
+    pub fn open_from(
+        &mut self,
+        source: Option<Source>,
         kind: Kind,
         roster: &Roster,
         answers: Option<SessionId>,
@@ -283,7 +261,7 @@ impl Opener {
             return Err(Dropped::Stale);
         }
         let bound = bound(clear, self.me, answers);
-        let content = self.open_sealed(&header, &bound, sealed, at)?;
+        let content = self.open_sealed(source, &header, &bound, sealed, at)?;
         Ok(Opened {
             sender: header.sender,
             session: header.session,
@@ -293,6 +271,7 @@ impl Opener {
 
     fn open_sealed(
         &mut self,
+        source: Option<Source>,
         header: &Header,
         bound: &[u8],
         sealed: &[u8],
@@ -307,6 +286,9 @@ impl Opener {
             session.seen.note(header.counter);
             session.last = at;
             return Ok(content);
+        }
+        if source.is_some_and(|source| !self.gate.is_open(source.from, source.now)) {
+            return Err(Dropped::Flood);
         }
         for of in self.keys.opening() {
             let key = session_key(of, header.sender, &header.session);
@@ -326,6 +308,9 @@ impl Opener {
                 });
                 return Ok(content);
             }
+        }
+        if let Some(source) = source {
+            self.gate.count(source.from);
         }
         Err(Dropped::WrongKey)
     }

@@ -39,6 +39,12 @@ pub(super) struct World {
     /// Probability that a datagram comes twice.
     pub(super) twice: f64,
     pub(super) cut: Cut,
+    /// Until when each site is not let run; what comes meanwhile waits in its socket.
+    pub(super) stalled: Vec<Duration>,
+    /// A site that is let run again looks at the clock before it reads what waits.
+    pub(super) clock_first: bool,
+    /// Probability that a datagram is lost at the site that sends it or to which it goes.
+    pub(super) uplink: Vec<f64>,
     /// Of each site.
     pub(super) skew: Vec<SignedDuration>,
     pub(super) dropped: BTreeMap<Dropped, u64>,
@@ -85,6 +91,9 @@ impl World {
             loss: 0.0,
             twice: 0.0,
             cut: Box::new(|_, _| false),
+            stalled: vec![Duration::ZERO; count],
+            clock_first: false,
+            uplink: vec![0.0; count],
             skew: vec![SignedDuration::ZERO; count],
             dropped: BTreeMap::new(),
             octets: 0,
@@ -178,7 +187,9 @@ impl World {
         let to = self.by_address[&to];
         self.octets += octets.len() as u64;
         self.datagrams += 1;
-        if (self.cut)(from, to) || self.random.random_bool(self.loss) {
+        let uplinks = 1.0 - (1.0 - self.uplink[from]) * (1.0 - self.uplink[to]);
+        let loss = 1.0 - (1.0 - self.loss) * (1.0 - uplinks);
+        if (self.cut)(from, to) || self.random.random_bool(loss) {
             return;
         }
         let delay = self.delay();
@@ -221,6 +232,12 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        let (Event::Wake(site) | Event::Datagram(site, _) | Event::Stream(site, _)) = &event;
+        let until = self.stalled[*site];
+        if until > self.now {
+            self.put_off(event, until);
+            return;
+        }
         match event {
             Event::Wake(site) => {
                 if self.wakes[site] == self.now {
@@ -241,6 +258,20 @@ impl World {
         }
     }
 
+    /// A site that is let run again reads what waits before it looks at the clock, as the driver does, or not.
+    fn put_off(&mut self, event: Event, until: Duration) {
+        let at = match event {
+            Event::Wake(site) if self.wakes[site] == self.now => {
+                let later = Duration::from_micros(u64::from(!self.clock_first));
+                self.wakes[site] = until + later;
+                self.wakes[site]
+            }
+            Event::Wake(_) => return,
+            Event::Datagram(..) | Event::Stream(..) => until,
+        };
+        self.push(at, event);
+    }
+
     fn stream(&mut self, client: usize, server: usize) {
         if (self.cut)(client, server) || (self.cut)(server, client) {
             return;
@@ -249,19 +280,31 @@ impl World {
         let with = self.names[server];
         let Some((session, frame)) = self.sites[client]
             .as_mut()
-            .map(|gossip| gossip.sync_request(with, at_client.at))
+            .map(|gossip| gossip.sync_request(with, at_client))
         else {
             return;
         };
         let Some(gossip) = &mut self.sites[server] else {
             return;
         };
-        let frames = gossip.sync_answer(&frame, at_server).unwrap();
+        let frames = match gossip.sync_answer(&frame, at_server) {
+            Ok(frames) => frames,
+            Err(cause) => {
+                *self.dropped.entry(cause).or_default() += 1;
+                return;
+            }
+        };
         let mut last = false;
         for frame in frames {
             assert!(!last);
             let client = self.sites[client].as_mut().unwrap();
-            last = client.sync_apply(session, &frame, at_client).unwrap();
+            match client.sync_apply(session, &frame, at_client) {
+                Ok(is_last) => last = is_last,
+                Err(cause) => {
+                    *self.dropped.entry(cause).or_default() += 1;
+                    return;
+                }
+            }
         }
         assert!(last);
         self.syncs += 1;

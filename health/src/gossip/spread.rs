@@ -41,20 +41,21 @@ impl Backlog {
         self.put(news, 0);
     }
 
-    /// Hands news out, least told first, as long as `take` has room for it. Each is told `times` times. One that `take`
-    /// has no room for waits; one that says `Gone` is forgotten.
-    pub fn tell(&mut self, times: u8, mut take: impl FnMut(News) -> Told) {
+    /// Hands news out, least told first, as long as `take` has room for it. Each is told as many `times`. One that `take`
+    /// has no room for waits, as does one that is not for this packet; one that is `Gone` is forgotten.
+    pub fn tell(&mut self, times: impl Fn(News) -> u8, mut take: impl FnMut(News) -> Told) {
         let mut told = Vec::new();
         for (count, _, news) in &self.queue {
             match take(*news) {
                 Told::Told => told.push((*news, count + 1)),
-                Told::Gone => told.push((*news, times)),
+                Told::Gone => told.push((*news, u8::MAX)),
+                Told::NotHere => {}
                 Told::NoRoom => break,
             }
         }
         for (news, count) in told {
             self.remove(news);
-            if count < times {
+            if count < times(news) {
                 self.put(news, count);
             }
         }
@@ -98,6 +99,8 @@ impl Backlog {
 pub enum Told {
     /// It is in the packet.
     Told,
+    /// It is not for this packet.
+    NotHere,
     /// There is no such thing any more.
     Gone,
     /// The packet is full.
@@ -115,13 +118,16 @@ mod tests {
     /// One packet with room for so many.
     fn packet(backlog: &mut Backlog, times: u8, room: usize) -> Vec<News> {
         let mut taken = Vec::new();
-        backlog.tell(times, |news| {
-            if taken.len() == room {
-                return Told::NoRoom;
-            }
-            taken.push(news);
-            Told::Told
-        });
+        backlog.tell(
+            |_| times,
+            |news| {
+                if taken.len() == room {
+                    return Told::NoRoom;
+                }
+                taken.push(news);
+                Told::Told
+            },
+        );
         taken
     }
 
@@ -158,7 +164,7 @@ mod tests {
         (1..=BACKLOG_MAX as u64).for_each(|key| backlog.add(word(key)));
         assert_eq!(backlog.len(), BACKLOG_MAX);
         assert!(!backlog.places.contains_key(&word(0)));
-        backlog.tell(9, |_| Told::Gone);
+        backlog.tell(|_| 9, |_| Told::Gone);
         assert!(backlog.is_empty());
     }
 }

@@ -4,12 +4,13 @@
 //! of two equal ones the later hearing, of two ranges of changes the union, of two beats the later one. So packets may
 //! come in any order, twice, or by any way round.
 //!
-//! An observation is good for [`TTL`] after its origin last stood by it, by our own clock: from when it was heard, less
+//! An observation is good for four beats ([`ttl`]) after its origin last stood by it, by our own clock: from when it was heard, less
 //! the age that it had then. A [`Beat`] renews all observations of an origin at once, but only when we have
 //! all changes that it speaks of; otherwise the missing ones are pulled.
 
 mod origin;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,32 @@ use jiff::Timestamp;
 
 use super::observation::{Key, Observation, Version, cut};
 use super::site::SiteName;
+use super::standing::Standing;
 use super::wire::{Beat, DELTA_HEAD, Delta, Pull, Told};
 use crate::snapshot::Verdict;
 
-/// How long an observation counts after its origin last stood by it. Four beats.
-pub const TTL: Duration = Duration::from_secs(20);
+/// Between two beats of a site in a fleet of up to [`BEATS_FULL`] sites.
+pub const BEAT_EVERY: Duration = Duration::from_secs(5);
+
+/// Sites of the largest fleet in which each beats every [`BEAT_EVERY`]. In a larger one each beats the less often, so that
+/// what a site hears and passes on stays as it is.
+pub const BEATS_FULL: usize = 50;
+
+/// Beats that may be missed before what a site said counts no more.
+const BEATS_MISSED: u32 = 4;
+
+/// Between two beats of a site at most, in a fleet of so many.
+#[must_use]
+pub fn beat_every(sites: usize) -> Duration {
+    let sites = u32::try_from(sites.max(BEATS_FULL)).unwrap_or(u32::MAX);
+    BEAT_EVERY.saturating_mul(sites) / BEATS_FULL as u32
+}
+
+/// How long an observation counts after its origin last stood by it, in a fleet of so many sites.
+#[must_use]
+pub fn ttl(sites: usize) -> Duration {
+    beat_every(sites).saturating_mul(BEATS_MISSED)
+}
 
 pub use origin::KEYS_MAX;
 
@@ -31,7 +53,11 @@ use origin::{Held, Origin, Taken};
 #[derive(Debug)]
 pub struct Store {
     me: SiteName,
+    ttl: Duration,
     origins: BTreeMap<SiteName, Origin>,
+    standing: Standing,
+    /// The newest that an origin has.
+    revision: u64,
 }
 
 /// What a merge came to.
@@ -64,12 +90,37 @@ impl Store {
         };
         Self {
             me,
+            ttl: ttl(1),
             origins: BTreeMap::from([(me, own)]),
+            standing: Standing::default(),
+            revision: 0,
         }
     }
 
+    pub(super) fn set_standing(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    /// Goes on in a fleet of so many sites.
+    pub fn set_sites(&mut self, sites: usize) {
+        self.ttl = ttl(sites);
+        let origins: Vec<_> = self.origins().collect();
+        for origin in origins {
+            self.origin(origin); // until when its words count is another time now
+        }
+    }
+
+    /// Ours, to change it.
     fn own(&mut self) -> &mut Origin {
-        self.origins.entry(self.me).or_default()
+        self.origin(self.me)
+    }
+
+    /// One of them, to change it.
+    fn origin(&mut self, origin: SiteName) -> &mut Origin {
+        self.revision += 1;
+        let origin = self.origins.entry(origin).or_default();
+        origin.revision = self.revision;
+        origin
     }
 
     /// The newest of our own changes.
@@ -92,12 +143,12 @@ impl Store {
         since: Timestamp,
         now: Instant,
     ) -> bool {
-        let own = self.own();
-        let said = own.held.get(&key).map(|held| &held.observation);
+        let said = self.origins.get(&self.me).and_then(|own| own.held.get(&key));
+        let said = said.map(|held| &held.observation);
         if said.is_some_and(|said| said.verdict == verdict && said.reason == cut(reason)) {
             return false;
         }
-        own.say(key, verdict, cut(reason).to_owned(), since, now)
+        self.own().say(key, verdict, cut(reason).to_owned(), since, now)
     }
 
     /// Somebody has heard of a change of ours that we have not made: we have started again, and our clock went back.
@@ -105,7 +156,7 @@ impl Store {
     fn outbid(&mut self, heard: Version, now: Instant) {
         let own = self.own();
         own.begin(heard.epoch.max(own.epoch).saturating_add(1));
-        let mut said: Vec<_> = own.held.drain().collect();
+        let mut said: Vec<_> = own.held.drain(..).collect();
         said.sort_by_key(|(_, held)| held.observation.version);
         for (key, Held { observation, .. }) in said {
             own.say(
@@ -141,7 +192,7 @@ impl Store {
             }
             return merged;
         }
-        let origin = self.origins.entry(delta.origin).or_default();
+        let origin = self.origin(delta.origin);
         origin.begin(delta.epoch);
         for Told {
             key,
@@ -171,21 +222,29 @@ impl Store {
             }
             return false;
         }
-        let origin = self.origins.entry(beat.origin).or_default();
-        origin.begin(beat.version.epoch);
-        if beat.version.epoch < origin.epoch {
+        let heard = before(now, beat.age_ms);
+        if !self.is_news(beat, heard) {
             return false;
         }
-        let heard = before(now, beat.age_ms);
-        // One beat comes by several ways, each with an age that is a little wrong: only a later one is news.
-        let is_news = origin.beat.is_none_or(|(number, at)| {
-            beat.version.number > number || (beat.version.number == number && heard > at + BEAT_APART)
-        });
-        if is_news {
-            origin.beat = Some((beat.version.number, heard));
-            origin.confirm();
+        let origin = self.origin(beat.origin);
+        origin.begin(beat.version.epoch);
+        origin.beat = Some((beat.version.number, heard));
+        origin.confirm();
+        true
+    }
+
+    /// One beat comes by several ways, each with an age that is a little wrong: only a later one is news.
+    fn is_news(&self, beat: &Beat, heard: Instant) -> bool {
+        let Some(known) = self.origins.get(&beat.origin) else {
+            return true;
+        };
+        match beat.version.epoch.cmp(&known.epoch) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal => known.beat.is_none_or(|(number, at)| {
+                beat.version.number > number || (beat.version.number == number && heard > at + BEAT_APART)
+            }),
         }
-        is_news
     }
 
     /// The newest beat of an origin, as it is passed on.
@@ -196,7 +255,7 @@ impl Store {
             return Some(Beat {
                 origin,
                 version,
-                age_ms: 0,
+                age_ms: age(self.standing.as_of(now), now),
             });
         }
         let held = self.origins.get(&origin)?;
@@ -210,6 +269,20 @@ impl Store {
             origin,
             version,
             age_ms,
+        })
+    }
+
+    /// Whether we know a later start of a site than its own beat speaks of; then what it is to be told: its clock went back,
+    /// and nobody takes its words before it counts on from there.
+    #[must_use]
+    pub fn correction(&self, beat: &Beat) -> Option<Beat> {
+        let epoch = self.origins.get(&beat.origin)?.epoch;
+        let version = Version { epoch, number: 0 };
+        let is_later = epoch > beat.version.epoch && beat.origin != self.me;
+        is_later.then_some(Beat {
+            version,
+            age_ms: 0,
+            ..*beat
         })
     }
 
@@ -229,11 +302,12 @@ impl Store {
     }
 
     fn tell(&self, origin: SiteName, all: &Origin, key: Key, held: &Held, now: Instant) -> Told {
-        let age_ms = if origin == self.me {
-            0
+        let stood_by = if origin == self.me {
+            held.heard.max(self.standing.as_of(now))
         } else {
-            age(all.stood_by(held), now)
+            all.stood_by(held)
         };
+        let age_ms = age(stood_by, now);
         Told {
             key,
             observation: held.observation.clone(),
@@ -278,9 +352,9 @@ impl Store {
             return Some(Vec::new());
         };
         let after = match pull.known.epoch.cmp(&held.epoch) {
-            std::cmp::Ordering::Less => 0,
-            std::cmp::Ordering::Equal => pull.known.number,
-            std::cmp::Ordering::Greater => return Some(Vec::new()),
+            Ordering::Less => 0,
+            Ordering::Equal => pull.known.number,
+            Ordering::Greater => return Some(Vec::new()),
         };
         let until = held.known.until;
         if until <= after {
@@ -336,7 +410,27 @@ impl Store {
         Some(Word {
             origin,
             observation: &one.observation,
-            expired: origin != self.me && now >= held.stood_by(one) + TTL,
+            expired: origin != self.me && now >= held.stood_by(one) + self.ttl,
+        })
+    }
+
+    /// Changes with what an origin says, and with when it stood by it; `None`: nothing is known of it.
+    pub(super) fn revision(&self, origin: SiteName) -> Option<u64> {
+        Some(self.origins.get(&origin)?.revision)
+    }
+
+    /// All that one origin says, and until when it counts; `None`: for ever. In no order.
+    pub(super) fn said(
+        &self,
+        origin: SiteName,
+    ) -> impl Iterator<Item = (Key, Verdict, Option<Instant>)> + '_ {
+        let is_own = origin == self.me;
+        self.origins.get(&origin).into_iter().flat_map(move |held| {
+            let said = move |(key, one): (&Key, &Held)| {
+                let until = (!is_own).then(|| held.stood_by(one) + self.ttl);
+                (*key, one.observation.verdict, until)
+            };
+            held.held.iter().map(said)
         })
     }
 

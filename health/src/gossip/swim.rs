@@ -10,12 +10,17 @@
 //! The seeds are the other sites of the fleet. Whoever is not there is asked again and again, so that two halves of a
 //! broken network find each other without anybody's help.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+mod awareness;
+mod probe;
+mod timers;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::{Duration, Instant};
 
-use foca::{Config, Foca, NoCustomBroadcast, Notification, PeriodicParams, Runtime, State, Timer};
+use foca::{
+    Codec, Config, Foca, Message, NoCustomBroadcast, Notification, PeriodicParams, Runtime, State, Timer,
+};
 use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom, SliceRandom};
@@ -25,6 +30,11 @@ use super::member::{self, Instance, Octets, filter};
 use super::moment::Moment;
 use super::seal::Dropped;
 use super::site::{Roster, SiteName};
+use awareness::{Awareness, Sign};
+use probe::Probe;
+use timers::Timers;
+
+pub use awareness::WORST;
 
 /// Between two probes. Within it an answer must come, direct or through others.
 pub const PROBE_EVERY: Duration = Duration::from_millis(1500);
@@ -46,6 +56,12 @@ const SEEK_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two changes of our own start because somebody knows a later one.
 const OUTBID_EVERY: Duration = Duration::from_secs(1);
+
+/// Woken so much later than we wanted, we were not let run.
+pub const LATE: Duration = Duration::from_millis(250);
+
+/// Members in one item of a stream.
+const MEMBERS_AT_ONCE: usize = 512;
 
 /// Longest packet of SWIM alone; what is left of a datagram is for observations.
 const SWIM_MAX: usize = 800;
@@ -94,8 +110,11 @@ pub struct MemberView {
 pub struct Membership {
     foca: Foca<Instance, Octets, StdRng, NoCustomBroadcast>,
     out: Outbox,
-    timers: BinaryHeap<Reverse<(Instant, Timer<Instance>, u64)>>,
-    set: u64,
+    timers: Timers,
+    probe: Probe,
+    health: Awareness,
+    /// Our start and incarnation: raised when we had to say that we are alive.
+    refutations: (u64, u16),
     roster: Roster,
     members: BTreeMap<SiteName, Seen>,
     random: StdRng,
@@ -114,8 +133,14 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Outbox {
     sends: Vec<(Instance, Vec<u8>)>,
+    /// Of packets that were sent: to whom, what it is, and the header alone.
+    headers: Vec<(Instance, Message<Instance>, Vec<u8>)>,
+    /// Our start and incarnation in the last of them.
+    own: Option<(u64, u16)>,
     timers: Vec<(Timer<Instance>, Duration)>,
     notes: Vec<(SiteName, MemberEvent)>,
+    /// We had to begin anew, since we were held for gone.
+    begun_anew: bool,
 }
 
 impl Runtime<Instance> for &mut Outbox {
@@ -124,12 +149,20 @@ impl Runtime<Instance> for &mut Outbox {
             Notification::MemberUp(member) => self.notes.push((member.site, MemberEvent::Up)),
             Notification::MemberDown(member) => self.notes.push((member.site, MemberEvent::Down)),
             Notification::Rename(_, member) => self.notes.push((member.site, MemberEvent::Rejoined)),
+            Notification::Rejoin(_) => self.begun_anew = true,
             // Ours to know and nobody's to act upon: whether anybody is there is seen from the members.
-            Notification::Active | Notification::Idle | Notification::Defunct | Notification::Rejoin(_) => {}
+            Notification::Active | Notification::Idle | Notification::Defunct => {}
         }
     }
 
     fn send_to(&mut self, to: Instance, data: &[u8]) {
+        let mut rest = data;
+        // Our own, just written.
+        if let Ok(header) = Octets.decode_header(&mut rest) {
+            let head = data[..data.len() - rest.len()].to_vec();
+            self.own = Some((header.src.start, header.src_incarnation));
+            self.headers.push((to, header.message, head));
+        }
         self.sends.push((to, data.to_vec()));
     }
 
@@ -146,8 +179,10 @@ impl Membership {
         Self {
             foca: Foca::new(me, config(roster.len()), for_foca, Octets),
             out: Outbox::default(),
-            timers: BinaryHeap::new(),
-            set: 0,
+            timers: Timers::default(),
+            probe: Probe::default(),
+            health: Awareness::default(),
+            refutations: (me.start, 0),
             roster,
             members: BTreeMap::new(),
             random,
@@ -173,39 +208,79 @@ impl Membership {
         }
         let me = *self.me();
         let known = filter(packet, sender, me.site, &self.roster)?;
-        let taken = self.foca.handle_data(&known.octets, &mut self.out);
-        if known.own_start > Some(me.start) && self.next_outbid <= when.now {
-            self.next_outbid = when.now + OUTBID_EVERY;
-            let start = known.own_start.unwrap_or_default().saturating_add(1);
-            tracing::info!(site = %me.site, start, "others know a later start of this site: beginning after it");
-            self.tolerate(|foca, out| foca.change_identity(Instance { start, ..me }, out));
+        if self.probe.on_heard(sender, &known.message) {
+            self.health.note(Sign::Answered);
         }
+        let taken = self.foca.handle_data(&known.octets, &mut self.out);
+        self.outbid(known.own_start, when.now);
         self.settle(when);
         taken.map_err(|_| Dropped::Malformed)
+    }
+
+    /// Somebody knows of a start of ours that is later than this one: our clock went back. Begins after it.
+    fn outbid(&mut self, known: Option<u64>, now: Instant) {
+        let me = *self.me();
+        let Some(later) = known.filter(|start| *start > me.start && self.next_outbid <= now) else {
+            return;
+        };
+        self.next_outbid = now + OUTBID_EVERY;
+        let start = later.saturating_add(1);
+        tracing::info!(site = %me.site, start, "others know a later start of this site: beginning after it");
+        self.tolerate(|foca, out| foca.change_identity(Instance { start, ..me }, out));
+        self.out.begun_anew = true;
     }
 
     /// When to call [`Membership::on_deadline`].
     #[must_use]
     pub fn next_deadline(&self) -> Instant {
-        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
-        timer.map_or(self.next_join, |at| at.min(self.next_join))
+        let others = [self.timers.next(), self.probe.next()];
+        others.into_iter().flatten().fold(self.next_join, Instant::min)
     }
 
-    /// The time came.
+    /// The time came. What came from the network before must have been handed over, above all after we were not let run.
     pub fn on_deadline(&mut self, when: Moment) {
         if self.left {
             return;
         }
-        while let Some(Reverse((_, timer, _))) = self.timers.pop_if_due(when.now) {
+        self.notice_stall(when.now);
+        while let Some(timer) = self.timers.pop_due(when.now) {
+            let is_end = matches!(timer, Timer::ProbeRandomMember(_));
+            let unanswered = is_end.then(|| self.probe.end()).flatten();
             self.tolerate(|foca, out| foca.handle_timer(timer, out));
             self.settle(when);
+            // Counted afterwards: the first probe that fails says nothing of us.
+            if unanswered.is_some_and(|target| self.is_up(target)) {
+                self.health.note(Sign::Unanswered);
+            }
         }
+        self.out.sends.append(&mut self.probe.again(when.now));
         if self.next_join <= when.now {
             self.seek();
             let alone = self.foca.num_members() == 0;
             self.next_join = when.now + if alone { JOIN_EVERY } else { SEEK_EVERY };
             self.settle(when);
         }
+    }
+
+    /// We are later than we wanted: the others had no time to answer, since we were not there to hear it.
+    fn notice_stall(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.next_deadline());
+        if late >= LATE && self.foca.num_members() > 0 && !self.health.is_ignored() {
+            self.health.note(Sign::Late);
+            self.timers.put_off(late + LATE);
+            self.probe.put_off(late + LATE);
+        }
+    }
+
+    /// Judges as if we were always well, to see what knowing it is good for.
+    pub fn ignore_own_health(&mut self) {
+        self.health = Awareness::ignored();
+    }
+
+    /// How well we are, from 0 to [`WORST`]: see `awareness`.
+    #[must_use]
+    pub fn health(&self) -> u8 {
+        self.health.score()
     }
 
     /// Asks some of those who are not there: all at random where nobody is, one where somebody is.
@@ -230,12 +305,48 @@ impl Membership {
         member::write(absent, room)
     }
 
-    /// What is believed of one that is suspected, for itself, who alone can say otherwise.
+    /// What is believed of one that is suspected or held for gone, for itself, who alone can say otherwise. One that is
+    /// gone may have started again with a clock that went back: it must hear after which start to begin.
     #[must_use]
     pub fn suspicion(&self, of: SiteName) -> Option<Vec<u8>> {
-        let mut members = self.foca.iter_members();
-        let suspect = members.find(|member| member.id().site == of && member.state() == State::Suspect)?;
-        Some(member::write([suspect], usize::MAX))
+        let mut members = self.foca.iter_membership_state();
+        let doubted = members.find(|member| member.id().site == of && member.state() != State::Alive)?;
+        Some(member::write([doubted], usize::MAX))
+    }
+
+    /// Whether we had to begin anew since the last call of this: the others held us for gone, and what they told each other
+    /// meanwhile they will not tell again.
+    pub fn take_begun_anew(&mut self) -> bool {
+        std::mem::take(&mut self.out.begun_anew)
+    }
+
+    /// What is believed of all members, for who has just come, in parts.
+    #[must_use]
+    pub fn all(&self) -> Vec<Vec<u8>> {
+        let members: Vec<_> = self.foca.iter_membership_state().collect();
+        let parts = members.chunks(MEMBERS_AT_ONCE);
+        parts
+            .map(|part| member::write(part.iter().copied(), usize::MAX))
+            .collect()
+    }
+
+    /// Whether anything was heard of each site of the fleet, be it that it is gone.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        let known = self.foca.iter_membership_state();
+        let known: BTreeSet<_> = known.map(|member| member.id().site).collect();
+        let me = self.me().site;
+        self.roster
+            .iter()
+            .all(|(site, _)| site == me || known.contains(&site))
+    }
+
+    /// Somebody told what [`Membership::all`] told them; no news for anybody else.
+    ///
+    /// # Errors
+    /// It breaks the format; nothing of it was used.
+    pub fn on_all(&mut self, octets: &[u8], when: Moment) -> Result<(), Dropped> {
+        self.on_told(octets, false, when)
     }
 
     /// Somebody told what [`Membership::absent`] or [`Membership::suspicion`] told them.
@@ -243,9 +354,20 @@ impl Membership {
     /// # Errors
     /// It breaks the format; nothing of it was used.
     pub fn on_absent(&mut self, octets: &[u8], when: Moment) -> Result<(), Dropped> {
-        let members = member::read(octets, &self.roster)?;
+        self.on_told(octets, true, when)
+    }
+
+    fn on_told(&mut self, octets: &[u8], is_news: bool, when: Moment) -> Result<(), Dropped> {
+        let mut members = member::read(octets, &self.roster)?;
+        if !is_news {
+            // A doubt of somebody else that is no news would ripen here without anybody to answer it.
+            members.retain(|member| member.state() != State::Suspect);
+        }
         if !self.left {
-            self.tolerate(|foca, out| foca.apply_many(members.into_iter(), true, out));
+            let me = self.me().site;
+            let of_us = members.iter().map(foca::Member::id).filter(|id| id.site == me);
+            self.outbid(of_us.map(|id| id.start).max(), when.now);
+            self.tolerate(|foca, out| foca.apply_many(members.into_iter(), is_news, out));
             self.settle(when);
         }
         Ok(())
@@ -349,9 +471,17 @@ impl Membership {
 
     /// Puts the timers in line and the members' states down.
     fn settle(&mut self, when: Moment) {
+        for (to, message, head) in std::mem::take(&mut self.out.headers) {
+            self.probe.on_sent(&message, (to, head), when.now, self.health);
+        }
         for (timer, after) in std::mem::take(&mut self.out.timers) {
-            self.set += 1;
-            self.timers.push(Reverse((when.now + after, timer, self.set)));
+            self.timers.set(timer, after, when.now, self.health);
+        }
+        if let Some(own) = self.out.own.take()
+            && own > self.refutations
+        {
+            self.refutations = own;
+            self.health.note(Sign::Refuted);
         }
         for (site, event) in &self.out.notes {
             let is_up = match event {
@@ -370,17 +500,6 @@ impl Membership {
                 };
             }
         }
-    }
-}
-
-trait PopIfDue {
-    fn pop_if_due(&mut self, now: Instant) -> Option<Reverse<(Instant, Timer<Instance>, u64)>>;
-}
-
-impl PopIfDue for BinaryHeap<Reverse<(Instant, Timer<Instance>, u64)>> {
-    fn pop_if_due(&mut self, now: Instant) -> Option<Reverse<(Instant, Timer<Instance>, u64)>> {
-        let Reverse((at, ..)) = self.peek()?;
-        if *at <= now { self.pop() } else { None }
     }
 }
 

@@ -34,16 +34,20 @@ const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 pub enum DrainRefused {
     /// Nothing is known yet of what would be left.
     #[error(
-        "draining {target} must wait: the first round of checks is not over; \
-         try again in a few seconds, or --force drains it all the same"
+        "{doing} {target} must wait: the first round of checks is not over; \
+         try again in a few seconds, or --force does it all the same"
     )]
     NotSettled {
+        /// "draining", "forcing down"
+        doing: &'static str,
         /// By its full name.
         target: String,
     },
     /// The guard forbids it.
-    #[error("draining {target} {}; --force drains it all the same", worded(*.pools, pool, refusal))]
+    #[error("{doing} {target} {}; --force does it all the same", worded(*.pools, pool, refusal))]
     Guard {
+        /// "draining", "forcing down"
+        doing: &'static str,
         /// By its full name.
         target: String,
         /// The first pool that would suffer.
@@ -92,7 +96,7 @@ impl Judge {
             self.drains.push(drain);
         }
         self.cover();
-        self.end_drains(now, at);
+        self.end_wishes(now, at);
         self.dirty = false;
     }
 
@@ -108,27 +112,76 @@ impl Judge {
         now: Instant,
         at: Timestamp,
     ) -> Result<Option<Arc<Snapshot>>, DrainRefused> {
+        self.weigh_drain(&drain, force, now, at)?;
+        self.begin_drain(drain, force, now);
+        Ok(self.after_wish(now, at))
+    }
+
+    /// Whether the guard permits a drain, or `force` overrules it. Changes nothing but what is over by now.
+    ///
+    /// # Errors
+    /// The guard forbids it, and it is not forced.
+    pub fn weigh_drain(
+        &mut self,
+        drain: &Drain,
+        force: bool,
+        now: Instant,
+        at: Timestamp,
+    ) -> Result<(), DrainRefused> {
         self.tell();
-        self.end_drains(now, at);
-        if !self.is_drained(drain.target) {
-            let losses = self.losses(drain.target);
-            match self.ask_to_drain(&losses, drain.target, now) {
-                Ok(()) => {}
-                Err(refused) if force => self.log_forced(&drain, &refused),
-                Err(refused) => {
-                    self.log_refused(&drain, &refused);
-                    return Err(refused);
-                }
+        self.end_wishes(now, at);
+        if self.is_drained(drain.target) {
+            return Ok(());
+        }
+        self.weigh(drain.target, "draining", &drain.author, force, now)
+    }
+
+    /// Asks the guard for what a wish takes out.
+    pub(super) fn weigh(
+        &mut self,
+        target: Target,
+        doing: &'static str,
+        author: &str,
+        force: bool,
+        now: Instant,
+    ) -> Result<(), DrainRefused> {
+        let losses = self.losses(target);
+        match self.ask_to_take_out(&losses, target, doing, now) {
+            Ok(()) => Ok(()),
+            Err(refused) if force => {
+                self.log_forced(author, &refused);
+                Ok(())
             }
-            for loss in losses {
-                self.guard.count(loss.pool, now);
+            Err(refused) => {
+                self.log_refused(author, &refused);
+                Err(refused)
             }
         }
-        self.log_drain(&drain, force);
+    }
+
+    /// A drain stands from now on. It was permitted, here or at another site.
+    pub(super) fn begin_drain(&mut self, drain: Drain, forced: bool, now: Instant) {
+        if !self.is_drained(drain.target) {
+            self.count_losses(drain.target, now);
+        }
+        self.log_drain(&drain, forced);
         self.note_drain(drain);
-        self.look_at_drains_later(now, at);
+    }
+
+    /// What a wish takes out counts against the window, permitted or not.
+    pub(super) fn count_losses(&mut self, target: Target, now: Instant) {
+        for loss in self.losses(target) {
+            self.guard.count(loss.pool, now);
+        }
+    }
+
+    /// What follows from a wish, and the next snapshot, if there is one to publish.
+    pub(super) fn after_wish(&mut self, now: Instant, at: Timestamp) -> Option<Arc<Snapshot>> {
+        self.look_at_wishes_later(now, at);
         self.reconsider(now);
-        Ok(self.next_snapshot(at))
+        self.relieve_damped(now, at);
+        self.bring_back(now);
+        self.next_snapshot(at)
     }
 
     /// An operator ends a drain. Returns the next snapshot.
@@ -142,15 +195,33 @@ impl Judge {
         now: Instant,
         at: Timestamp,
     ) -> Result<Option<Arc<Snapshot>>, NotDrained> {
-        let Some(place) = self.drains.iter().position(|drain| drain.target == target) else {
-            return Err(NotDrained(target.name(&self.fleet)));
-        };
         self.tell();
-        let drain = self.drains.remove(place);
+        let drain = self.remove_drain(target)?;
         self.end(&drain, &format!("undrained by {author}"));
-        self.look_at_drains_later(now, at);
-        self.reconsider(now);
-        Ok(self.next_snapshot(at))
+        Ok(self.after_wish(now, at))
+    }
+
+    fn remove_drain(&mut self, target: Target) -> Result<Drain, NotDrained> {
+        let place = self.drains.iter().position(|drain| drain.target == target);
+        match place {
+            Some(place) => Ok(self.drains.remove(place)),
+            None => Err(NotDrained(target.name(&self.fleet))),
+        }
+    }
+
+    /// Takes over the drains of the whole fleet: those that stand and are not among `wanted` end, the others begin or
+    /// are renewed. All of them were permitted where they were wished.
+    pub(super) fn adopt_drains(&mut self, wanted: Vec<Drain>, now: Instant) {
+        let is_wanted = |drain: &mut Drain| !wanted.iter().any(|wanted| wanted.target == drain.target);
+        let over: Vec<_> = self.drains.extract_if(.., is_wanted).collect();
+        for drain in over {
+            self.end(&drain, "the store has it no more");
+        }
+        for drain in wanted {
+            if !self.drains.contains(&drain) {
+                self.begin_drain(drain, false, now);
+            }
+        }
     }
 
     /// Takes over the drains of another judge, for what goes by the same name.
@@ -166,7 +237,7 @@ impl Judge {
             }
         }
         self.cover();
-        self.end_drains(now, at);
+        self.end_wishes(now, at);
     }
 
     /// Puts out of the reach of new clients what is drained, and only that, before anything was published.
@@ -187,22 +258,24 @@ impl Judge {
     }
 
     /// Ends what is over by now.
-    pub(super) fn end_drains(&mut self, now: Instant, at: Timestamp) {
+    pub(super) fn end_wishes(&mut self, now: Instant, at: Timestamp) {
         let is_over = |drain: &mut Drain| drain.until.is_some_and(|until| until <= at);
         let over: Vec<_> = self.drains.extract_if(.., is_over).collect();
         for drain in over {
             self.end(&drain, "its time is over");
         }
-        self.look_at_drains_later(now, at);
+        self.end_forces(at);
+        self.look_at_wishes_later(now, at);
     }
 
-    fn look_at_drains_later(&mut self, now: Instant, at: Timestamp) {
-        let ends = self.drains.iter().filter_map(|drain| drain.until);
-        let first = ends.min().map(|until| {
+    pub(super) fn look_at_wishes_later(&mut self, now: Instant, at: Timestamp) {
+        let drains = self.drains.iter().filter_map(|drain| drain.until);
+        let forces = self.forces.iter().filter_map(|force| force.until);
+        let first = drains.chain(forces).min().map(|until| {
             let left = Duration::try_from(until.duration_since(at)).unwrap_or_default();
             left.clamp(LOOK_AGAIN_MIN, LOOK_AGAIN)
         });
-        self.drains_due = first.and_then(|left| now.checked_add(left));
+        self.wishes_due = first.and_then(|left| now.checked_add(left));
     }
 
     fn is_drained(&self, target: Target) -> bool {
@@ -232,7 +305,7 @@ impl Judge {
     }
 
     /// Whether any drain that stands is about this endpoint.
-    fn is_covered(&self, endpoint: EndpointId) -> bool {
+    pub(super) fn is_covered(&self, endpoint: EndpointId) -> bool {
         let site = self.fleet.endpoint(endpoint).site;
         self.drains.iter().any(|drain| match drain.target {
             Target::Site(drained) => site == Some(drained),
@@ -240,13 +313,20 @@ impl Judge {
         })
     }
 
-    /// Asks the guard for every unit that the drain takes out.
-    fn ask_to_drain(&mut self, losses: &[Loss], target: Target, now: Instant) -> Result<(), DrainRefused> {
+    /// Asks the guard for every unit that the wish takes out.
+    fn ask_to_take_out(
+        &mut self,
+        losses: &[Loss],
+        target: Target,
+        doing: &'static str,
+        now: Instant,
+    ) -> Result<(), DrainRefused> {
         if losses.is_empty() {
             return Ok(());
         }
         if !self.settled {
             return Err(DrainRefused::NotSettled {
+                doing,
                 target: target.name(&self.fleet),
             });
         }
@@ -258,6 +338,7 @@ impl Judge {
         match refusals.first() {
             None => Ok(()),
             Some((pool, refusal)) => Err(DrainRefused::Guard {
+                doing,
                 target: target.name(&self.fleet),
                 pool: self.fleet.pool(*pool).name.clone(),
                 refusal: *refusal,
@@ -304,7 +385,12 @@ impl Judge {
         }
     }
 
-    fn take_back(&mut self, endpoint: EndpointId) {
+    /// An endpoint goes where its verdict says, when no wish keeps it elsewhere any more.
+    pub(super) fn take_back(&mut self, endpoint: EndpointId) {
+        if self.is_forced_down(endpoint) {
+            self.put(endpoint, Service::Out); // that was permitted
+            return;
+        }
         match self.verdict(endpoint) {
             Verdict::Up | Verdict::Unknown => self.put(endpoint, Service::In),
             Verdict::Down if !self.settled => self.put(endpoint, Service::In),
@@ -319,13 +405,14 @@ impl Judge {
                     self.waiting.push(Waiting {
                         endpoint,
                         refusal: Some(refusal),
+                        came_back: false,
                     });
                 }
             },
         }
     }
 
-    fn too_few_without(&self, endpoint: EndpointId) -> Option<Refusal> {
+    pub(super) fn too_few_without(&self, endpoint: EndpointId) -> Option<Refusal> {
         let standing = self.units.without(endpoint)?;
         self.guard.check_keep(standing).err()
     }
@@ -356,16 +443,16 @@ impl Judge {
         });
     }
 
-    fn log_refused(&mut self, drain: &Drain, refused: &DrainRefused) {
+    fn log_refused(&mut self, author: &str, refused: &DrainRefused) {
         metrics::counter!("steer_health_drain_refusals_total", "rule" => refused.rule()).increment(1);
-        let (author, reason) = (drain.author.clone(), refused.to_string());
+        let (author, reason) = (author.to_owned(), refused.to_string());
         self.journal
             .add(move || tracing::warn!(author, reason, "drain refused"));
     }
 
-    fn log_forced(&mut self, drain: &Drain, refused: &DrainRefused) {
+    fn log_forced(&mut self, author: &str, refused: &DrainRefused) {
         metrics::counter!("steer_health_drains_forced_total", "rule" => refused.rule()).increment(1);
-        let (snapshot, author) = (self.number + 1, drain.author.clone());
+        let (snapshot, author) = (self.number + 1, author.to_owned());
         let overruled = refused.to_string();
         self.journal
             .add(move || tracing::warn!(snapshot, author, overruled, "guard overruled"));
@@ -388,6 +475,11 @@ fn worded(pools: usize, pool: &str, refusal: &Refusal) -> String {
         Refusal::Capacity { left, needs } => {
             format!(
                 "would leave sites for {left} requests/s of pool {pool} up and in service, the pool needs {needs}{others}"
+            )
+        }
+        Refusal::Panic { down, units, panic } => {
+            format!(
+                "while {down} of {units} sites of pool {pool} are down is no good time, panic is {panic} %{others}"
             )
         }
         Refusal::Window { taken, max, window } => {

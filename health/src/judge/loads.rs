@@ -1,10 +1,11 @@
 //! What sites get, on its way into snapshots: gathered, so that many sites that tell it often make few snapshots.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use steer_topology::SiteId;
+use steer_topology::{CheckKind, EndpointId, Feeds, SiteId};
 
 use super::Judge;
 use crate::load::Load;
@@ -29,6 +30,12 @@ pub(super) struct Loads {
 impl Loads {
     pub(super) fn current(&self) -> Vec<Option<Load>> {
         self.by_site.clone()
+    }
+
+    fn of(&self, site: SiteId, at: Timestamp) -> u64 {
+        let load = self.by_site.get(usize::from(site.0)).and_then(Option::as_ref);
+        load.filter(|load| load.counts(at))
+            .map_or(0, |load| load.per_second)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -87,6 +94,64 @@ impl Judge {
             self.loads.put(site, load, now, at);
         }
         self.on_verdicts([], now, at)
+    }
+
+    /// What pools need that need what is measured.
+    pub(super) fn measure_demand(&mut self, at: Timestamp) {
+        let fleet = Arc::clone(&self.fleet);
+        for id in self.measured.clone() {
+            let endpoints = fleet.pool(id).endpoints.iter();
+            let sites: BTreeSet<_> = endpoints.filter_map(|id| fleet.endpoint(*id).site).collect();
+            let needs = sites.into_iter().map(|site| self.loads.of(site, at)).sum();
+            for units in [&mut self.units, &mut self.healthy] {
+                units.set_needs(id, needs);
+            }
+        }
+    }
+
+    /// Endpoints tell their weights; `None`: what is written counts again. Returns the next snapshot.
+    pub fn on_weights(
+        &mut self,
+        weights: impl IntoIterator<Item = (EndpointId, Option<u32>)>,
+        now: Instant,
+        at: Timestamp,
+    ) -> Option<Arc<Snapshot>> {
+        for (endpoint, weight) in weights {
+            let index = endpoint.0 as usize;
+            let is_news = self
+                .entries
+                .get(index)
+                .is_some_and(|entry| entry.weight != weight);
+            if is_news && let Some(entry) = self.entries.get_mut(index) {
+                entry.weight = weight;
+                self.touched.insert(endpoint);
+                self.dirty = true;
+            }
+        }
+        self.on_verdicts([], now, at)
+    }
+
+    /// What nobody tells any more counts no more.
+    pub(super) fn forget_weights(&mut self) {
+        let fleet = Arc::clone(&self.fleet);
+        for id in fleet.endpoint_ids() {
+            let load = fleet
+                .pool(fleet.endpoint(id).pool)
+                .load
+                .map(|id| &fleet.check(id).kind);
+            let is_told = matches!(load, Some(CheckKind::Load(rules)) if rules.feeds == Feeds::Weight);
+            let index = id.0 as usize;
+            let has_one = self
+                .entries
+                .get(index)
+                .is_some_and(|entry| entry.weight.is_some());
+            if has_one
+                && !is_told
+                && let Some(entry) = self.entries.get_mut(index)
+            {
+                entry.weight = None;
+            }
+        }
     }
 
     /// Figures go on for sites of the same name.

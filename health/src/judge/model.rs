@@ -1,9 +1,9 @@
 //! The guard against a model that knows nothing of how it works: 50 sites, 100,000 steps, one seed.
 //!
 //! Faults, recoveries, drains with and without force, set clocks and reloads come in any order. What is published
-//! is counted anew from each snapshot. Now and then all of it ends, and things must come to rest where they belong.
+//! is counted anew from each snapshot. One site is ours, and the others say at random that theirs is down. Now and then all of it ends, and things must come to rest where they belong.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use steer_topology::{CheckId, CheckKind, EndpointId, Fleet, GuardPolicy, SiteId};
+use steer_topology::{CheckId, CheckKind, Demand, EndpointId, Fleet, GuardPolicy, SiteId};
 
 use super::{Change, Judge};
-use crate::operator::{Drain, Target};
+use crate::operator::{Drain, Force, Forced, Target};
 use crate::snapshot::{Service, Snapshot, Verdict};
 use crate::testing::FleetBuilder;
 
@@ -25,6 +25,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// What each site can serve, and what the pools that stay need: three sites.
 const LOAD: (u64, u64) = (100, 250);
 const STAYING: usize = 3;
+/// Ours; it has a part in each pool of those that stay.
+const OWN: SiteId = SiteId(4);
 /// Steps between two rests.
 const REST_EVERY: usize = 500;
 
@@ -51,7 +53,7 @@ fn fleet(version: u32, keep_sites: u16, max_withdrawn: u16) -> Arc<Fleet> {
     let built = pool(builder, &[Some(1)]).load(LOAD.0, 0).build();
     let mut fleet = Arc::unwrap_or_clone(built);
     for pool in &mut fleet.pools[..STAYING] {
-        pool.needs = LOAD.1;
+        pool.needs = Demand::Written(LOAD.1);
     }
     Arc::new(fleet)
 }
@@ -77,6 +79,10 @@ struct World {
     excused: Vec<bool>,
     /// Whether the step that is being looked at overrules the guard.
     forced: bool,
+    /// What sites say of their own is down.
+    lost: BTreeSet<EndpointId>,
+    /// When the checks took an endpoint of ours out.
+    went_out: BTreeMap<EndpointId, Instant>,
     seen: Seen,
 }
 
@@ -89,9 +95,12 @@ struct Seen {
     refused_window: usize,
     drained: usize,
     forced: usize,
+    /// Verdicts forced up, and down.
+    worded: [usize; 2],
     expired: usize,
     rests: usize,
     most_taken: usize,
+    came_back: usize,
 }
 
 impl World {
@@ -113,9 +122,12 @@ impl World {
             taken: Vec::new(),
             excused: Vec::new(),
             forced: false,
+            lost: BTreeSet::new(),
+            went_out: BTreeMap::new(),
             seen: Seen::default(),
         };
         world.lay_out(&fleet);
+        world.judge.decides_for(Target::Site(OWN).endpoints(&fleet));
         world.tell_all(|_| Verdict::Up);
         assert!(world.last.settled);
         world
@@ -198,7 +210,64 @@ impl World {
             }
             self.check_keep(pool, &old, &new);
         }
+        self.check_together(&next);
         self.last = next;
+    }
+
+    /// By unit, whether anything of it is in service, and not said to be down by its own site.
+    fn standing(&self, snapshot: &Snapshot) -> Vec<bool> {
+        let mut units = vec![false; self.pool_of.len()];
+        for ((id, state), unit) in (0..).map(EndpointId).zip(&snapshot.endpoints).zip(&self.unit_of) {
+            let serves = matches!(state.service, Service::In | Service::Held { .. });
+            units[*unit] |= serves && !self.lost.contains(&id);
+        }
+        units
+    }
+
+    /// What the checks took out here of late is not out while too few others stand.
+    fn check_together(&mut self, next: &Snapshot) {
+        let standing = self.standing(next);
+        for id in Target::Site(OWN).endpoints(&next.fleet) {
+            let (was, is) = (&self.last.endpoint(id).service, &next.endpoint(id).service);
+            let is_free = next.endpoint_force(id).is_none() && next.endpoint_drain(id).is_none();
+            if matches!(was, Service::In | Service::Held { .. }) && *is == Service::Out && is_free {
+                self.went_out.insert(id, self.now);
+            }
+            if *is != Service::Out || !is_free {
+                self.went_out.remove(&id);
+            }
+            self.seen.came_back += usize::from(*was == Service::Out && matches!(is, Service::Held { .. }));
+            let pool = self.pool_of[self.unit_of[id.0 as usize]];
+            let is_new = self.went_out.get(&id).is_some_and(|at| self.now - *at < WINDOW);
+            let others = self.count(&standing, pool) - usize::from(standing[self.unit_of[id.0 as usize]]);
+            let is_alone = !standing[self.unit_of[id.0 as usize]];
+            assert!(
+                !(is_new && is_alone && others < self.least(pool)),
+                "{id:?} went out together with the others: {others} are left, and it did not come back"
+            );
+        }
+    }
+
+    /// Other sites say something of their own.
+    fn say_at_home(&mut self) {
+        let everywhere = self.random.random_bool(0.3);
+        let verdict = self.any_verdict();
+        let mut said: Vec<_> = (0..self.random.random_range(1..6))
+            .map(|_| self.any_endpoint())
+            .collect();
+        if everywhere {
+            said = self.last.fleet.endpoint_ids().collect();
+        }
+        let fleet = Arc::clone(&self.last.fleet);
+        said.retain(|id| fleet.endpoint(*id).site.is_some_and(|site| site != OWN));
+        for id in said {
+            self.judge.heard_from_home(id, verdict);
+            match verdict {
+                Verdict::Down => self.lost.insert(id),
+                Verdict::Up | Verdict::Unknown => self.lost.remove(&id),
+            };
+        }
+        self.tell(Vec::new());
     }
 
     fn check_services(&mut self, next: &Snapshot) {
@@ -207,8 +276,13 @@ impl World {
             let is_drained = next.endpoint_drain(id).is_some();
             let held = matches!(state.service, Service::Held { .. });
             self.seen.held += usize::from(held);
+            let force = next.endpoint_force(id);
+            if let Some(force) = force {
+                assert_eq!(state.verdict, force.to.verdict(), "{id:?}: {force}");
+            }
             let is_right = match (state.verdict, is_drained) {
                 (_, true) => state.service == Service::Drained,
+                (Verdict::Down, false) if force.is_some() => state.service == Service::Out,
                 (Verdict::Up | Verdict::Unknown, false) => state.service == Service::In,
                 (Verdict::Down, false) => held || state.service == Service::Out,
             };
@@ -254,13 +328,18 @@ impl World {
 
     fn step(&mut self) {
         match self.random.random_range(0..100) {
-            0..35 => self.fail_or_recover_some(),
+            0..31 => self.fail_or_recover_some(),
+            31..35 => self.say_at_home(),
             35..38 => self.fail_or_recover_a_site(),
             38..40 => self.fail_or_recover_everything(),
             40..55 => self.drain(false),
             55..57 => self.drain(true),
             57..65 => self.undrain(),
             65..67 => self.set_the_clock(),
+            69..72 => self.force(Forced::Up, false),
+            72..76 => self.force(Forced::Down, false),
+            76 => self.force(Forced::Down, true),
+            77..81 => self.unforce(),
             67..69 => self.reload(),
             _ => {
                 let passes = Duration::from_millis(self.random.random_range(0..30_000));
@@ -323,7 +402,14 @@ impl World {
         }
     }
 
+    /// What was forced up and is over by now goes before the next wish is weighed.
+    fn end_what_is_over(&mut self) {
+        let next = self.judge.on_deadline(self.now, self.at());
+        self.look(next);
+    }
+
     fn drain(&mut self, force: bool) {
+        self.end_what_is_over();
         let target = self.any_target();
         let ends = self.random.random_bool(0.9);
         let time = Duration::from_secs(self.random.random_range(0..600));
@@ -365,11 +451,60 @@ impl World {
         }
     }
 
+    fn force(&mut self, to: Forced, overrule: bool) {
+        self.end_what_is_over();
+        let target = self.any_target();
+        let ends = self.random.random_bool(0.9);
+        let time = Duration::from_secs(self.random.random_range(0..600));
+        let force = Force {
+            target,
+            to,
+            reason: String::new(),
+            author: "model".to_owned(),
+            since: self.at(),
+            until: ends.then(|| self.at() + time),
+        };
+        match self.judge.force(force, overrule, self.now, self.at()) {
+            Ok(next) => {
+                self.forced = overrule;
+                let before = self.healthy();
+                self.look(next);
+                if !overrule {
+                    self.check_drain(&before);
+                }
+                self.forced = false;
+                self.seen.worded[usize::from(to == Forced::Down)] += 1;
+            }
+            Err(refused) => {
+                assert!(!overrule && to == Forced::Down, "{refused}");
+                let stands = self.judge.forces().iter();
+                assert!(
+                    !stands
+                        .clone()
+                        .any(|force| (force.target, force.to) == (target, to))
+                );
+                let next = self.judge.on_deadline(self.now, self.at());
+                self.look(next);
+            }
+        }
+    }
+
+    fn unforce(&mut self) {
+        let forces = self.judge.forces();
+        if forces.is_empty() {
+            return;
+        }
+        let target = forces[self.random.random_range(0..forces.len())].target;
+        let next = self.judge.unforce(target, "model", self.now, self.at()).unwrap();
+        self.look(next);
+    }
+
     /// By unit, whether anything of it is in service and up.
     fn healthy(&self) -> Vec<bool> {
         let mut units = vec![false; self.pool_of.len()];
-        for (state, unit) in self.last.endpoints.iter().zip(&self.unit_of) {
-            units[*unit] |= (state.verdict, &state.service) == (Verdict::Up, &Service::In);
+        for ((id, state), unit) in (0..).map(EndpointId).zip(&self.last.endpoints).zip(&self.unit_of) {
+            let is_up = (state.verdict, &state.service) == (Verdict::Up, &Service::In);
+            units[*unit] |= is_up && !self.lost.contains(&id);
         }
         units
     }
@@ -427,6 +562,16 @@ impl World {
         self.excused.fill(true);
         self.check_services(&first);
         self.last = first;
+        // Nobody has said anything of what is new, and the ids are others.
+        self.judge.decides_for(Target::Site(OWN).endpoints(&fleet));
+        self.went_out.clear();
+        for id in std::mem::take(&mut self.lost) {
+            self.judge.heard_from_home(id, Verdict::Up);
+        }
+        for id in fleet.endpoint_ids() {
+            self.judge.heard_from_home(id, Verdict::Up);
+        }
+        self.tell(Vec::new());
     }
 
     /// A reload asks the guard again with the new policy, and may take out what that allows.
@@ -473,7 +618,12 @@ impl World {
         let at = self.at();
         let is_over = |drain: &Drain| drain.until.is_some_and(|until| until <= at);
         assert!(!self.last.drains.iter().any(is_over), "a drain outlived its end");
-        let units = self.in_service(&self.last);
+        let is_over = |force: &Force| force.until.is_some_and(|until| until <= at);
+        assert!(
+            !self.last.forces.iter().any(is_over),
+            "a forced verdict outlived its end"
+        );
+        let units = self.standing(&self.last);
         for (id, up) in self.last.fleet.endpoint_ids().zip(&up) {
             self.check_rest(id, *up, &units);
         }
@@ -482,8 +632,8 @@ impl World {
     fn check_rest(&self, id: EndpointId, up: bool, units: &[bool]) {
         let state = self.last.endpoint(id);
         let is_drained = self.last.endpoint_drain(id).is_some();
-        if is_drained {
-            return;
+        if is_drained || self.last.endpoint_force(id).is_some() {
+            return; // see `check_services`
         }
         if up {
             assert_eq!(state.service, Service::In);
@@ -524,13 +674,26 @@ fn no_hundred_thousand_steps_over_fifty_sites_get_past_the_guard() {
         refused_window,
         drained,
         forced,
+        worded,
         expired,
         rests,
         most_taken,
+        came_back,
     } = world.seen;
     assert_eq!(rests, STEPS / REST_EVERY);
-    for count in [snapshots, held, refused_window, drained, forced, expired] {
+    for count in [
+        snapshots,
+        held,
+        refused_window,
+        drained,
+        forced,
+        worded[0],
+        worded[1],
+    ] {
         assert!(count > 1_000, "the run met too little");
     }
-    assert!(refused_keep > 100 && most_taken == 4, "the run met too little");
+    assert!(
+        refused_keep > 100 && most_taken == 4 && came_back > 50 && expired > 500,
+        "the run met too little"
+    );
 }

@@ -1,16 +1,32 @@
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::num::NonZeroU16;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
-use steer_topology::{CheckKind, PoolId, SiteId};
+use steer_topology::{At, CheckKind, InService, PoolId, SiteId, Subject};
 
 use super::*;
+use crate::memory::Remembered;
+use crate::snapshot::Holds;
 use crate::testing::FleetBuilder;
 use Verdict::{Down, Unknown, Up};
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const SITES: [Option<u16>; 3] = [Some(0), Some(1), Some(2)];
+
+const SITES_10: [Option<u16>; 10] = [
+    Some(0),
+    Some(1),
+    Some(2),
+    Some(3),
+    Some(4),
+    Some(5),
+    Some(6),
+    Some(7),
+    Some(8),
+    Some(9),
+];
 
 /// A judge and its clock.
 pub(super) struct Bench {
@@ -75,6 +91,14 @@ impl Bench {
         self.now = end;
     }
 
+    pub(super) fn reload(&mut self, fleet: Fleet) {
+        let none = Judge::new(Arc::clone(&self.last.fleet), self.now, self.at());
+        let judge = std::mem::replace(&mut self.judge, none);
+        let (judge, next) = judge.reload(Arc::new(fleet), self.now, self.at());
+        self.judge = judge;
+        self.note(Some(next));
+    }
+
     pub(super) fn note(&mut self, next: Option<Arc<Snapshot>>) -> bool {
         self.judge.tell();
         let came = next.is_some();
@@ -92,6 +116,10 @@ impl Bench {
             .iter()
             .map(|state| state.service.as_str())
             .collect()
+    }
+
+    pub(super) fn cause(&self, endpoint: u32) -> &str {
+        &self.last.endpoint(EndpointId(endpoint)).cause
     }
 
     pub(super) fn reason(&self, id: u32) -> &str {
@@ -131,6 +159,58 @@ fn what_is_down_when_we_settle_is_out_and_costs_no_budget() {
     assert_eq!(bench.services(), ["out", "in", "in"]);
     bench.change(&[(1, Down)]);
     assert_eq!(bench.services(), ["out", "out", "in"]);
+}
+
+/// Facebook, 2021-10-04: the backbone went, and every site took itself for dead and withdrew its addresses.
+#[test]
+fn a_check_that_fails_everywhere_at_once_takes_nothing_out() {
+    let mut bench = Bench::all_up(fleet().sites(10).guard(1, 9, MINUTE).panic(70).pool(&SITES_10));
+    bench.change(&(0..10).map(|id| (id, Down)).collect::<Vec<_>>());
+    assert_eq!(bench.services(), ["held"; 10]);
+    assert_eq!(
+        bench.reason(3),
+        "10 of 10 sites are down at once, panic is 70 %: the checks are distrusted"
+    );
+    bench.pass(10 * MINUTE);
+    assert_eq!(bench.services(), ["held"; 10]);
+    // Those that are left dead are believed as soon as most live again.
+    bench.change(&(2..10).map(|id| (id, Up)).collect::<Vec<_>>());
+    assert_eq!(bench.services()[..3], ["out", "out", "in"]);
+}
+
+#[test]
+fn a_pool_that_needs_what_is_measured_keeps_the_capacity_for_it() {
+    let load = |bench: &Bench, per_second| crate::load::Load {
+        per_second,
+        at: bench.at(),
+        until: bench.at() + MINUTE,
+        author: "test".to_owned(),
+    };
+    let mut bench = Bench::all_up(fleet().guard(1, 9, MINUTE).pool(&SITES).measured(100));
+    for site in 0..3 {
+        let told = load(&bench, 70);
+        let next = bench
+            .judge
+            .on_load(SiteId(site), Some(told), bench.now, bench.at());
+        bench.note(next);
+    }
+    bench.change(&[(0, Down)]);
+    assert_eq!(
+        bench.reason(0),
+        "sites for 200 requests/s would be left in service, the pool needs 210"
+    );
+    let told = load(&bench, 50);
+    let next = bench.judge.on_load(SiteId(1), Some(told), bench.now, bench.at());
+    bench.note(next);
+    assert_eq!(bench.services(), ["out", "in", "in"], "the others can carry 190");
+    bench.change(&[(1, Down)]);
+    assert_eq!(bench.services(), ["out", "held", "in"]);
+    bench.pass(2 * MINUTE);
+    assert_eq!(
+        bench.services(),
+        ["out", "out", "in"],
+        "what nobody tells any more counts no more"
+    );
 }
 
 #[test]
@@ -554,5 +634,105 @@ proptest! {
                 prop_assert!(in_service <= usize::from(keep), "held for no reason that lasts: {state:?}");
             }
         }
+    }
+}
+
+fn remembered(endpoint: &str) -> Remembered {
+    Remembered {
+        endpoint: endpoint.to_owned(),
+        cause: "connection refused".to_owned(),
+        since: "2026-01-01T00:00:00Z".parse().unwrap(),
+        last: None,
+    }
+}
+
+/// Three sites after a restart, of which fra was out.
+fn restarted() -> Bench {
+    let mut bench = Bench::new(fleet().pool(&SITES));
+    bench.judge.recall(&[
+        remembered("pool-0/127.0.0.1:9@fra"),
+        remembered("no-such-pool@fra"),
+    ]);
+    bench.last = Arc::new(bench.judge.first_snapshot());
+    bench
+}
+
+#[test]
+fn what_was_out_before_a_restart_is_not_served_before_its_check_has_spoken() {
+    let mut bench = restarted();
+    assert!(!bench.last.settled, "routes wait for the first round as ever");
+    assert_eq!(bench.services(), ["out", "in", "in"]);
+    assert_eq!(
+        bench.last.endpoint(EndpointId(0)).cause,
+        "connection refused (before the restart)"
+    );
+    let condition = InService {
+        subject: Subject::Pool(PoolId(0)),
+        at: At::Site(SiteId(0)),
+        at_least: NonZeroU16::MIN,
+    };
+    assert_eq!(bench.last.holds(&condition, None), Holds::Unknown);
+    assert!(!bench.change(&[(0, Down)]), "and it still is");
+    assert_eq!(bench.services(), ["out", "in", "in"]);
+    bench.change(&[(1, Up), (2, Up)]);
+    assert!(bench.last.settled);
+    assert_eq!(bench.services(), ["out", "in", "in"]);
+    let since = bench.last.endpoint(EndpointId(0)).since;
+    assert_eq!(
+        since.to_string(),
+        "2026-01-01T00:00:00Z",
+        "it was down all the time"
+    );
+}
+
+#[test]
+fn what_was_out_before_a_restart_is_served_at_once_when_it_is_seen_up() {
+    let mut bench = restarted();
+    assert!(bench.change(&[(0, Up)]), "clients need not wait for the others");
+    assert!(!bench.last.settled);
+    assert_eq!(bench.services(), ["in", "in", "in"]);
+}
+
+#[test]
+fn what_was_out_before_a_restart_and_is_never_seen_is_unknown_when_the_first_round_is_over() {
+    let mut bench = restarted();
+    bench.change(&[(1, Up), (2, Up)]);
+    bench.pass(MINUTE);
+    assert!(bench.last.settled);
+    assert_eq!(bench.last.endpoint(EndpointId(0)).verdict, Unknown);
+    assert_eq!(bench.services(), ["in", "in", "in"]);
+}
+
+#[test]
+fn meta_2021_10_04_no_condition_on_the_fleet_fails_when_each_site_sees_all_down_at_once() {
+    // The backbone goes, and every site judges itself unhealthy, a moment before all the others.
+    for own in 0..3 {
+        let mut bench = Bench::all_up(fleet().guard(1, 9, MINUTE).pool(&SITES));
+        bench.change(&[(own, Down)]);
+        let others: Vec<_> = (0..3).filter(|id| *id != own).map(|id| (id, Down)).collect();
+        bench.change(&others);
+        let condition = InService {
+            subject: Subject::Pool(PoolId(0)),
+            at: At::Anywhere,
+            at_least: NonZeroU16::MIN,
+        };
+        for _ in 0..3 {
+            assert_eq!(bench.last.holds(&condition, Some(SiteId(own as u16))), Holds::Yes);
+            assert_eq!(
+                bench
+                    .services()
+                    .iter()
+                    .filter(|service| **service == "held")
+                    .count(),
+                1
+            );
+            bench.pass(MINUTE * 10);
+        }
+        bench.change(&[(0, Up), (1, Up), (2, Up)]);
+        assert_eq!(
+            bench.services(),
+            ["in", "in", "in"],
+            "and all of it is back at once"
+        );
     }
 }

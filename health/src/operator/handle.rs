@@ -4,20 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use steer_topology::Fleet;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Drain, NoTarget};
-use crate::judge::{DrainRefused, NotDrained};
+use super::{Drain, Force, Forced, NoTarget, Target};
+use crate::judge::{DrainRefused, NotDrained, NotForced};
 use crate::load::{LEASE_MAX, Load};
 use crate::outcome::{Answer as Good, Failure, Outcome};
+use crate::probe::Reporter;
 use crate::snapshot::SnapshotCell;
+use crate::store::etcd::{FleetStore, WriteError, Writer};
 use crate::store::keeper::{Keeper, KeeperHandle, Keeping};
+use crate::store::{Edit, StoredDrain, StoredForce, StoredWish, WishKey, WishKind, Wishes};
 
 /// Wishes that wait for the driver; whoever wishes more waits in line.
 const QUEUE: usize = 16;
 
 /// Longest that a wish waits for the store before it is answered without.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest that news of others is waited for before a wish is weighed anew.
+const NEWS_LIMIT: Duration = Duration::from_millis(500);
+
+/// How often a wish for the fleet is weighed anew because others were faster.
+const WEIGH_TRIES: usize = 5;
 
 /// Longest `reason` and `author`, in bytes.
 const TEXT_MAX: usize = 500;
@@ -29,46 +39,67 @@ const TIME_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
 #[derive(Debug, Clone)]
 pub struct Operator {
     commands: mpsc::Sender<Command>,
-    keeper: KeeperHandle,
+    keep: Keep,
     cell: Arc<SnapshotCell>,
+}
+
+/// Who keeps wishes.
+#[derive(Debug, Clone)]
+enum Keep {
+    /// A store of this process: it follows what is decided here.
+    Own(KeeperHandle),
+    /// A store of the whole fleet: what is in it is decided.
+    Fleet {
+        keeping: watch::Receiver<Keeping>,
+        writer: Arc<Writer>,
+    },
 }
 
 /// The driver's end of the channel.
 #[derive(Debug)]
 pub struct Commands(mpsc::Receiver<Command>);
 
-/// A wish for a drain.
+/// A wish that something be drained or forced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
+    /// Which of them.
+    pub what: What,
     /// A name for [`super::Target::find`].
     pub target: String,
     /// See [`Drain::reason`].
     pub reason: String,
     /// See [`Drain::author`].
     pub author: String,
-    /// How long; without it until somebody undrains.
+    /// How long; without it until somebody takes it back.
     pub time: Option<Duration>,
     /// Overrules the guard.
     pub force: bool,
 }
 
-/// A drain that stands now.
+/// What is wished for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Nobody new is sent there.
+    Drain,
+    /// A verdict in the place of the checks'.
+    Force(Forced),
+}
+
+/// A wish that stands now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drained {
-    /// Its full name.
-    pub name: String,
+pub struct Done {
     /// What stands.
-    pub drain: Drain,
+    pub wish: StoredWish,
     /// The snapshot that carries it.
     pub snapshot: u64,
     /// Whether it would survive a restart.
     pub kept: Kept,
 }
 
-/// A drain that is over.
+/// A wish that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undrained {
-    /// Its full name.
+pub struct Over {
+    /// Its target's full name.
     pub name: String,
     /// The snapshot without it.
     pub snapshot: u64,
@@ -99,6 +130,15 @@ pub enum Refused {
     /// There is no such drain.
     #[error(transparent)]
     NotDrained(#[from] NotDrained),
+    /// There is no such forced verdict.
+    #[error(transparent)]
+    NotForced(#[from] NotForced),
+    /// The store of the fleet could not take it; nothing has changed anywhere.
+    #[error("{0}; what stands goes on standing everywhere")]
+    Store(String),
+    /// The store of the fleet did not say whether it took it.
+    #[error("{0}; whether it was taken is shown by `steer status` when the store answers again")]
+    Doubt(String),
     /// A text that nobody will read to its end.
     #[error("the {what} has {got} bytes, and at most {TEXT_MAX} are kept")]
     TooLong {
@@ -109,7 +149,7 @@ pub enum Refused {
     },
     /// No time at all, or more than anybody waits.
     #[error(
-        "a drain lasts more than nothing and at most ten years; leave the time out for one without an end"
+        "a wish lasts more than nothing and at most ten years; leave the time out for one without an end"
     )]
     Time,
     /// Nothing goes by that name.
@@ -126,6 +166,11 @@ pub enum Refused {
     /// Its check looks for itself.
     #[error("{0} takes no reports: that is for endpoints under a check of kind \"external\"")]
     NotReported(String),
+    /// Sites do not fall.
+    #[error(
+        "{0} is a site; only endpoints fall: name one as ADDRESS:PORT, POOL/ADDRESS:PORT@SITE or POOL@SITE"
+    )]
+    NoEndpoint(String),
     /// The checks have stopped.
     #[error("steer is stopping")]
     Stopping,
@@ -134,24 +179,49 @@ pub enum Refused {
 /// A wish on its way.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Drain {
+    Wish {
         order: Order,
-        answer: Answer<(String, Drain, u64)>,
+        answer: Answer<(StoredWish, u64)>,
     },
-    Undrain {
+    TakeBack {
+        kind: WishKind,
         target: String,
         author: String,
         answer: Answer<(String, u64)>,
+    },
+    /// Whether a wish would be permitted, and what it would be; nothing changes.
+    Weigh {
+        order: Order,
+        answer: Answer<StoredWish>,
+    },
+    /// The wishes of the fleet, all of them.
+    Adopt {
+        wishes: Arc<Wishes>,
+        answer: oneshot::Sender<Adopted>,
     },
     Load {
         order: LoadOrder,
         answer: Answer<(String, Option<Load>)>,
     },
+    ClearFlaps {
+        target: String,
+        answer: Answer<(String, u64)>,
+    },
     Report {
         target: String,
+        by: Reporter,
         outcome: Outcome,
         answer: Answer<(String, u64)>,
     },
+}
+
+/// The wishes of the fleet are in force.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    /// The snapshot that carries them.
+    pub(crate) snapshot: u64,
+    /// Those without a target in this fleet.
+    pub(crate) orphans: Vec<StoredWish>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, Refused>>;
@@ -174,12 +244,22 @@ impl Operator {
     /// [`crate::run`].
     #[must_use]
     pub fn new(cell: Arc<SnapshotCell>, keeper: &Keeper) -> (Self, Commands) {
-        let (commands, receiver) = mpsc::channel(QUEUE);
-        let operator = Self {
-            commands,
-            keeper: keeper.handle(),
-            cell,
+        Self::with(cell, Keep::Own(keeper.handle()))
+    }
+
+    /// An operator whose wishes are those of the whole fleet.
+    #[must_use]
+    pub fn of_fleet(cell: Arc<SnapshotCell>, store: &FleetStore) -> (Self, Commands) {
+        let keep = Keep::Fleet {
+            keeping: store.keeping(),
+            writer: store.writer(),
         };
+        Self::with(cell, keep)
+    }
+
+    fn with(cell: Arc<SnapshotCell>, keep: Keep) -> (Self, Commands) {
+        let (commands, receiver) = mpsc::channel(QUEUE);
+        let operator = Self { commands, keep, cell };
         (operator, Commands(receiver))
     }
 
@@ -203,58 +283,190 @@ impl Operator {
             };
             Outcome::Failure(Failure::Reported(reason.to_owned()))
         };
-        let (answer, told) = oneshot::channel();
-        let command = Command::Report {
-            target: target.to_owned(),
+        self.tell(target, Reporter::Outside, outcome).await
+    }
+
+    /// BFD tells of the path to a neighbour: an endpoint by its full name, under a check of kind `bfd`.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn path(
+        &self,
+        target: &str,
+        failure: Option<String>,
+        seen: String,
+    ) -> Result<(String, u64), Refused> {
+        let outcome = match failure {
+            None => Outcome::Success(Good::Seen(seen.into())),
+            Some(why) => Outcome::Failure(Failure::Path(why)),
+        };
+        self.tell(target, Reporter::Bfd, outcome).await
+    }
+
+    async fn tell(&self, target: &str, by: Reporter, outcome: Outcome) -> Result<(String, u64), Refused> {
+        let target = target.to_owned();
+        let command = |answer| Command::Report {
+            target,
+            by,
             outcome,
             answer,
         };
+        self.ask(command).await
+    }
+
+    /// The falls of an endpoint are forgotten, and it is held back no more (`damping` of a pool). Returns its full name,
+    /// and the number of the snapshot that stands then.
+    ///
+    /// # Errors
+    /// Why not; then nothing has changed.
+    pub async fn clear_flaps(&self, target: &str) -> Result<(String, u64), Refused> {
+        let (answer, told) = oneshot::channel();
+        let target = target.to_owned();
+        let command = Command::ClearFlaps { target, answer };
         self.commands.send(command).await.map_err(|_| Refused::Stopping)?;
         told.await.map_err(|_| Refused::Stopping)?
     }
 
-    /// Drains. Returns when the snapshot that says so is published, and the store has it or has failed.
+    /// Carries out a wish. Returns when the snapshot that says so is published, and the store has it or has failed.
+    /// With a store of the whole fleet it is the other way round: what that does not take is not done.
     ///
     /// # Errors
-    /// Why not; then nothing has changed.
-    pub async fn drain(&self, order: Order) -> Result<Drained, Refused> {
+    /// Why not; then nothing has changed, but for [`Refused::Doubt`].
+    pub async fn wish(&self, order: Order) -> Result<Done, Refused> {
         check_text("reason", &order.reason)?;
         check_text("author", &order.author)?;
         if order.time.is_some_and(|time| time.is_zero() || time > TIME_MAX) {
             return Err(Refused::Time);
         }
-        let command = |answer| Command::Drain { order, answer };
-        let (name, drain, snapshot) = self.ask(command).await?;
-        Ok(Drained {
-            name,
-            drain,
+        let keeper = match &self.keep {
+            Keep::Own(keeper) => keeper,
+            Keep::Fleet { keeping, writer } => {
+                return self.wish_for_fleet(order, keeping.clone(), writer).await;
+            }
+        };
+        let (wish, snapshot) = self.ask(|answer| Command::Wish { order, answer }).await?;
+        Ok(Done {
+            wish,
             snapshot,
-            kept: self.kept(snapshot).await,
+            kept: kept(keeper, snapshot).await,
         })
     }
 
-    /// Ends a drain, also one that is kept for a target that this fleet does not have.
+    /// Weighed here, written there, and in force when it comes back.
+    async fn wish_for_fleet(
+        &self,
+        order: Order,
+        mut keeping: watch::Receiver<Keeping>,
+        writer: &Writer,
+    ) -> Result<Done, Refused> {
+        for _ in 0..WEIGH_TRIES {
+            // Looked at before the judge weighs: what it knows is no older than that.
+            let (base, member) = (in_force(&keeping.borrow()), member(&keeping.borrow()));
+            let order = order.clone();
+            let wish = self.ask(|answer| Command::Weigh { order, answer }).await?;
+            match writer
+                .write(&[Edit::Put(wish.clone())], Some(base), member.as_deref())
+                .await
+            {
+                Ok(revision) => {
+                    let (snapshot, kept) = came_back(&mut keeping, revision).await?;
+                    return Ok(Done { wish, snapshot, kept });
+                }
+                Err(WriteError::Changed(revision)) => {
+                    // The revision may be that of somebody else's key, of which we are never told.
+                    let told = keeping.wait_for(|keeping| in_force(keeping) >= revision);
+                    let _ = tokio::time::timeout(NEWS_LIMIT, told).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refused::Store(
+            "other sites changed what is wished each time that this was weighed; try again".to_owned(),
+        ))
+    }
+
+    async fn take_back_for_fleet(
+        &self,
+        key: WishKey,
+        author: &str,
+        mut keeping: watch::Receiver<Keeping>,
+        writer: &Writer,
+    ) -> Result<Over, Refused> {
+        let snapshot = self.cell.load();
+        let is_orphan = keeping.borrow().orphans.iter().any(|orphan| orphan.key() == key);
+        let target = match Target::find(&snapshot.fleet, &key.target) {
+            Err(_) if is_orphan => key.target,
+            Err(unknown) => return Err(unknown.into()),
+            Ok(target) => {
+                let name = target.name(&snapshot.fleet);
+                let (drained, forced) = (
+                    snapshot.drains.iter().any(|drain| drain.target == target),
+                    snapshot.forces.iter().any(|force| force.target == target),
+                );
+                match key.kind {
+                    WishKind::Drain if !drained => return Err(NotDrained(name).into()),
+                    WishKind::Force if !forced => return Err(NotForced(name).into()),
+                    WishKind::Drain | WishKind::Force => name,
+                }
+            }
+        };
+        let kind = key.kind;
+        let edit = Edit::Remove(WishKey {
+            kind,
+            target: target.clone(),
+        });
+        let member = member(&keeping.borrow());
+        let revision = writer.write(&[edit], None, member.as_deref()).await?;
+        tracing::info!(
+            kind = kind.as_str(),
+            target,
+            author,
+            revision,
+            "taken back in the store of the fleet"
+        );
+        let (snapshot, kept) = came_back(&mut keeping, revision).await?;
+        Ok(Over {
+            name: target,
+            snapshot,
+            kept,
+        })
+    }
+
+    /// Ends a wish, also one that is kept for a target that this fleet does not have.
     ///
     /// # Errors
-    /// Why not; then nothing has changed.
-    pub async fn undrain(&self, target: &str, author: &str) -> Result<Undrained, Refused> {
+    /// As for [`Operator::wish`].
+    pub async fn take_back(&self, kind: WishKind, target: &str, author: &str) -> Result<Over, Refused> {
         check_text("author", author)?;
-        let command = |answer| Command::Undrain {
+        let key = WishKey {
+            kind,
+            target: target.to_owned(),
+        };
+        let keeper = match &self.keep {
+            Keep::Own(keeper) => keeper,
+            Keep::Fleet { keeping, writer } => {
+                return self
+                    .take_back_for_fleet(key, author, keeping.clone(), writer)
+                    .await;
+            }
+        };
+        let command = |answer| Command::TakeBack {
+            kind,
             target: target.to_owned(),
             author: author.to_owned(),
             answer,
         };
         let (name, snapshot) = match self.ask(command).await {
-            Err(Refused::NoTarget(_)) if self.keeper.forget(target).await => {
+            Err(Refused::NoTarget(_)) if keeper.forget(key).await => {
                 // The store looks at the newest snapshot again after that.
                 (target.to_owned(), self.cell.peek().number)
             }
             other => other?,
         };
-        Ok(Undrained {
+        Ok(Over {
             name,
             snapshot,
-            kept: self.kept(snapshot).await,
+            kept: kept(keeper, snapshot).await,
         })
     }
 
@@ -273,7 +485,15 @@ impl Operator {
     /// How far the store is.
     #[must_use]
     pub fn keeping(&self) -> Keeping {
-        self.keeper.keeping()
+        match &self.keep {
+            Keep::Own(keeper) => keeper.keeping(),
+            Keep::Fleet { keeping, .. } => keeping.borrow().clone(),
+        }
+    }
+
+    /// For the store of the fleet. What it has to say is lost only where nobody judges any more.
+    pub(crate) async fn command(&self, command: Command) {
+        let _ = self.commands.send(command).await;
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refused> {
@@ -282,17 +502,53 @@ impl Operator {
         sent.map_err(|_closed| Refused::Stopping)?;
         answer.await.map_err(|_dropped| Refused::Stopping)?
     }
+}
 
-    async fn kept(&self, snapshot: u64) -> Kept {
-        let mut keeper = self.keeper.clone();
-        match tokio::time::timeout(STORE_LIMIT, keeper.looked_at(snapshot)).await {
-            Ok(Some(keeping)) => match keeping.trouble {
-                Some(trouble) => Kept::No(trouble),
-                None if keeping.outlives_us => Kept::Yes,
-                None => Kept::NoStore,
-            },
-            Ok(None) => Kept::No("steer is stopping".to_owned()),
-            Err(_elapsed) => Kept::No(format!("the store did not answer within {STORE_LIMIT:?}")),
+async fn kept(keeper: &KeeperHandle, snapshot: u64) -> Kept {
+    let mut keeper = keeper.clone();
+    match tokio::time::timeout(STORE_LIMIT, keeper.looked_at(snapshot)).await {
+        Ok(Some(keeping)) => said(&keeping),
+        Ok(None) => Kept::No("steer is stopping".to_owned()),
+        Err(_elapsed) => Kept::No(format!("the store did not answer within {STORE_LIMIT:?}")),
+    }
+}
+
+fn said(keeping: &Keeping) -> Kept {
+    match &keeping.trouble {
+        Some(trouble) => Kept::No(trouble.clone()),
+        None if keeping.outlives_us => Kept::Yes,
+        None => Kept::NoStore,
+    }
+}
+
+fn in_force(keeping: &Keeping) -> i64 {
+    keeping.fleet.as_ref().map_or(0, |fleet| fleet.revision)
+}
+
+fn member(keeping: &Keeping) -> Option<String> {
+    keeping.fleet.as_ref()?.member.clone()
+}
+
+/// Waits until a revision of the store of the fleet is in force here.
+async fn came_back(keeping: &mut watch::Receiver<Keeping>, revision: i64) -> Result<(u64, Kept), Refused> {
+    let is_here = keeping.wait_for(|keeping| in_force(keeping) >= revision);
+    match tokio::time::timeout(STORE_LIMIT, is_here).await {
+        Ok(Ok(keeping)) => Ok((keeping.snapshot, said(&keeping))),
+        Ok(Err(_closed)) => Err(Refused::Stopping),
+        Err(_elapsed) => Err(Refused::Doubt(format!(
+            "the store of the fleet took it, and has not told us of it within {STORE_LIMIT:?}"
+        ))),
+    }
+}
+
+impl From<WriteError> for Refused {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Changed(revision) => Self::Store(format!(
+                "the store of the fleet has changed by revision {revision}; try again"
+            )),
+            WriteError::Away(why) => Self::Store(why),
+            WriteError::Doubt(why) => Self::Doubt(why),
         }
     }
 }
@@ -310,23 +566,51 @@ impl Commands {
     }
 }
 
+/// A wish whose target is found.
+#[derive(Debug, Clone)]
+pub(crate) enum Wish {
+    Drain(Drain),
+    Force(Force),
+}
+
+impl Wish {
+    pub(crate) fn stored(&self, fleet: &Fleet) -> StoredWish {
+        match self {
+            Self::Drain(drain) => StoredWish::Drain(StoredDrain::of(drain, fleet)),
+            Self::Force(force) => StoredWish::Force(StoredForce::of(force, fleet)),
+        }
+    }
+}
+
 impl Order {
-    /// The drain that follows from it, once its target is found.
-    pub(crate) fn drain(self, target: super::Target, at: Timestamp) -> Drain {
+    /// The wish that follows from it, once its target is found.
+    pub(crate) fn wish(self, target: Target, at: Timestamp) -> Wish {
         let Self {
+            what,
             target: _,
             reason,
             author,
             time,
             force: _,
         } = self;
-        Drain {
-            target,
-            reason,
-            author,
-            since: at,
-            // What lies beyond the end of time has no end.
-            until: time.and_then(|time| at.checked_add(time).ok()),
+        // What lies beyond the end of time has no end.
+        let until = time.and_then(|time| at.checked_add(time).ok());
+        match what {
+            What::Drain => Wish::Drain(Drain {
+                target,
+                reason,
+                author,
+                since: at,
+                until,
+            }),
+            What::Force(to) => Wish::Force(Force {
+                target,
+                to,
+                reason,
+                author,
+                since: at,
+                until,
+            }),
         }
     }
 }

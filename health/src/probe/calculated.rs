@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use steer_topology::{CheckId, Formula};
 
-use super::{Progress, Target};
+use super::{Place, Progress, Target};
 use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
 
 /// A formula and the probes that it needs.
@@ -32,12 +32,12 @@ impl Calculated {
     }
 
     /// Each part has the whole time; those that need more have failed.
-    pub(super) async fn probe(&self, timeout: Duration) -> Outcome {
+    pub(super) async fn probe(&self, place: Place, timeout: Duration) -> Outcome {
         // Each ends a little before the whole does, or the whole would take the word from them.
         let each = timeout.saturating_sub(Duration::from_millis(2).min(timeout / 10));
         let parts = self.parts.iter().map(|part| async move {
             let progress = Progress::default();
-            let probe = tokio::time::timeout(each, part.target.probe(timeout, &progress));
+            let probe = tokio::time::timeout(each, part.target.probe(place, timeout, &progress));
             probe.await.unwrap_or_else(|_| progress.timed_out(timeout))
         });
         self.judge(&join_all(parts).await)

@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health/Check` over HTTP/2. Its two messages have a field each and are written by hand:
+//! `grpc.health.v1.Health/Check` over HTTP/2; `Watch` is in [`super::watch`]. Its two messages have a field each and are written by hand:
 //!
 //! ```text
 //! HealthCheckRequest { string service = 1; }
@@ -8,13 +8,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Request};
 use steer_topology::GrpcCheck;
+use tokio::net::TcpStream;
 
 use super::Progress;
-use super::dial::{Dial, Stream};
+use super::dial::{self, Dial, Manner, Stream};
 use super::tls::{self, Tls};
-use crate::outcome::{Answer, Failure, Outcome, Void, shortened};
+use super::watch::Watch;
+use crate::outcome::{Answer, Failure, Outcome, shortened};
 
 /// One gRPC server.
 #[derive(Debug)]
@@ -22,19 +25,23 @@ pub(crate) struct Grpc {
     dial: Dial,
     tls: Option<Tls>,
     service: String,
-    uri: String,
+    /// Scheme and authority.
+    address: String,
 }
 
+/// gRPC status: the method is not there.
+pub(super) const UNIMPLEMENTED: u32 = 12;
+
 /// A health answer has two octets; whoever sends more than this is no health service.
-const MESSAGE_MAX: usize = 4096;
+pub(super) const MESSAGE_MAX: usize = 4096;
 
 impl Grpc {
     pub(super) fn new(rules: &GrpcCheck, dial: Dial, tls: Option<Tls>) -> Self {
         let scheme = if tls.is_some() { "https" } else { "http" };
         Self {
-            uri: format!("{scheme}://{}/grpc.health.v1.Health/Check", dial.address),
+            address: format!("{scheme}://{}", dial.address),
             service: rules.service.clone(),
-            dial,
+            dial: dial.with(Manner::Often),
             tls,
         }
     }
@@ -44,6 +51,18 @@ impl Grpc {
             Ok(stream) => self.over(stream, timeout).await,
             Err(outcome) => outcome,
         }
+    }
+
+    /// A call that tells each change, on a connection of its own.
+    pub(super) async fn watch(
+        &self,
+        stream: TcpStream,
+        timeout: Duration,
+        progress: &Progress,
+    ) -> Result<Watch, Outcome> {
+        let stream = dial::secured(stream, self.tls.as_ref(), timeout, progress).await?;
+        let watch = Watch::begin(stream, &self.address, &self.service).await;
+        watch.map_err(|error| of_h2_error(&error, timeout))
     }
 
     async fn over(&self, stream: Box<dyn Stream>, timeout: Duration) -> Outcome {
@@ -69,14 +88,7 @@ impl Grpc {
     }
 
     async fn exchange(&self, sender: h2::client::SendRequest<Bytes>) -> Result<Reply, h2::Error> {
-        let request = Request::post(self.uri.as_str())
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("user-agent", concat!("steer-health/", env!("CARGO_PKG_VERSION")))
-            .body(());
-        let Ok(request) = request else {
-            return Ok(Reply::default()); // an address and a fixed path are always a URI
-        };
+        let request = request(&format!("{}/grpc.health.v1.Health/Check", self.address));
         let mut sender = sender.ready().await?;
         let (response, mut body) = sender.send_request(request, false)?;
         body.send_data(request_message(&self.service), true)?;
@@ -109,16 +121,15 @@ impl Grpc {
             format!("service {:?}", self.service)
         };
         match &reply.status {
-            _ if reply.http == 0 => Outcome::Void(Void::Local(format!("{} is no URI", self.uri))),
             None => wrong(format!(
                 "no gRPC answer: HTTP status {} without grpc-status",
                 reply.http
             )),
             // The protocol: NOT_FOUND stands for a service that the server does not know.
             Some(Status { code: 5, .. }) => wrong(format!("{service} is unknown")),
-            Some(Status { code: 12, .. }) => {
-                wrong("the server has no health service (UNIMPLEMENTED)".to_owned())
-            }
+            Some(Status {
+                code: UNIMPLEMENTED, ..
+            }) => wrong("the server has no health service (UNIMPLEMENTED)".to_owned()),
             Some(Status { code: 0, .. }) => match serving(&reply.message) {
                 Some(1) => Outcome::Success(Answer::Seen("SERVING".into())),
                 Some(0) => wrong(format!("{service} is UNKNOWN")),
@@ -132,7 +143,25 @@ impl Grpc {
     }
 }
 
-#[derive(Debug, Default)]
+/// A call; the URI is made of an address and a fixed path.
+pub(super) fn request(uri: &str) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = uri.parse().unwrap_or_default();
+    let agent = concat!("steer-health/", env!("CARGO_PKG_VERSION"));
+    for (name, value) in [
+        (CONTENT_TYPE, "application/grpc"),
+        (TE, "trailers"),
+        (USER_AGENT, agent),
+    ] {
+        request
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    request
+}
+
+#[derive(Debug)]
 struct Reply {
     http: u16,
     status: Option<Status>,
@@ -140,13 +169,13 @@ struct Reply {
 }
 
 #[derive(Debug)]
-struct Status {
-    code: u32,
+pub(super) struct Status {
+    pub(super) code: u32,
     message: String,
 }
 
 impl Status {
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
         let message = headers.get("grpc-message");
         let message = message.map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
@@ -158,7 +187,7 @@ impl Status {
 }
 
 /// A message with its prefix: not compressed, and its length.
-fn request_message(service: &str) -> Bytes {
+pub(super) fn request_message(service: &str) -> Bytes {
     let mut message = Vec::new();
     if !service.is_empty() {
         message.push(0x0a); // field 1, with a length
@@ -181,7 +210,7 @@ fn push_varint(out: &mut Vec<u8>, mut value: usize) {
 }
 
 /// `status` of a framed HealthCheckResponse; a field that is not there is 0. `None`: it is something else.
-fn serving(framed: &[u8]) -> Option<u64> {
+pub(super) fn serving(framed: &[u8]) -> Option<u64> {
     let (prefix, message) = framed.split_at_checked(5)?;
     let length = u32::from_be_bytes(prefix[1..].try_into().ok()?);
     if prefix[0] != 0 || usize::try_from(length).ok()? != message.len() {

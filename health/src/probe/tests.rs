@@ -9,8 +9,7 @@ use steer_topology::{CheckKind, Formula, HttpCheck};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::check::Attempt;
-use crate::driver::{Job, send};
+use crate::driver::{Errand, send};
 use crate::outcome::Failure;
 use crate::testing::FleetBuilder;
 
@@ -52,12 +51,8 @@ async fn probe(kind: CheckKind, address: SocketAddr) -> Outcome {
     let fleet = FleetBuilder::new(kind)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
-    let job = Job {
-        endpoint: EndpointId(0),
-        attempt: Attempt(1),
-        timeout: TIMEOUT,
-    };
-    send(prober(&fleet), job).await.outcome
+    let errand = Errand::of_test(1, TIMEOUT);
+    send(prober(&fleet), errand).await.outcome
 }
 
 /// A server that treats each connection as `behave` says, and how many it has seen.
@@ -249,12 +244,8 @@ async fn each_probe_is_one_request_with_its_host_on_a_connection_of_its_own() {
         .build();
     let prober = prober(&fleet);
     for number in 1..=3 {
-        let job = Job {
-            endpoint: EndpointId(0),
-            attempt: Attempt(number),
-            timeout: TIMEOUT,
-        };
-        let outcome = send(Arc::clone(&prober), job).await.outcome;
+        let errand = Errand::of_test(number, TIMEOUT);
+        let outcome = send(Arc::clone(&prober), errand).await.outcome;
         assert_eq!(outcome, Outcome::Success(Answer::Status(200)));
         let request = heard.recv().await.unwrap().to_ascii_lowercase();
         assert!(
@@ -310,6 +301,7 @@ where
 {
     let (address, _) = server(behave).await;
     let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .check(|check| check.tripwire = true)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
     let prober = prober(&fleet);
@@ -337,6 +329,7 @@ async fn the_end_of_a_held_connection_says_how() {
 async fn a_wire_to_nobody_is_refused_in_the_words_of_a_probe() {
     let (address, _reserved) = nobody_listens();
     let fleet = FleetBuilder::new(CheckKind::Tcp)
+        .check(|check| check.tripwire = true)
         .pool_at(&[(None, address)], Some(CheckId(0)))
         .build();
     let refused = prober(&fleet).dial(EndpointId(0), TIMEOUT).await;
@@ -352,12 +345,8 @@ async fn what_was_asked_of_other_checks_is_put_together() {
             .another("port", CheckKind::Tcp)
             .pool_at(&[(None, address)], Some(CheckId(0)))
             .build();
-        let job = Job {
-            endpoint: EndpointId(0),
-            attempt: Attempt(1),
-            timeout: TIMEOUT,
-        };
-        async move { send(prober(&fleet), job).await.outcome }
+        let errand = Errand::of_test(1, TIMEOUT);
+        async move { send(prober(&fleet), errand).await.outcome }
     };
     let [page, port] = [1, 2].map(|id| Formula::Check(CheckId(id)));
     let told = "page: status 503, want 200-299; port: connected";
@@ -381,13 +370,9 @@ async fn a_probe_comes_from_the_address_and_goes_to_the_port_of_its_check() {
         })
         .pool_at(&[(None, elsewhere)], Some(CheckId(0)))
         .build();
-    let job = Job {
-        endpoint: EndpointId(0),
-        attempt: Attempt(1),
-        timeout: TIMEOUT,
-    };
+    let errand = Errand::of_test(1, TIMEOUT);
     assert_eq!(
-        send(prober(&fleet), job).await.outcome,
+        send(prober(&fleet), errand).await.outcome,
         Outcome::Success(Answer::Connected)
     );
     let (_, from) = listener.accept().await.unwrap();
@@ -493,7 +478,11 @@ async fn reports_are_taken_for_external_checks_alone_and_their_lease_ends() {
         .pool(&[None])
         .build();
     let external = prober(&fleet);
-    let look = || async { external.probe(EndpointId(0), TIMEOUT, &Progress::default()).await };
+    let look = || async {
+        external
+            .probe(Errand::of_test(1, TIMEOUT), &Progress::default())
+            .await
+    };
     assert_eq!(
         look().await,
         Outcome::Void(Void::NoReport),
@@ -501,8 +490,8 @@ async fn reports_are_taken_for_external_checks_alone_and_their_lease_ends() {
     );
     tokio::time::sleep(lease).await;
     assert_eq!(look().await, Outcome::Failure(Failure::LeaseOver(lease)));
-    assert!(external.reported(EndpointId(0), Instant::now()));
+    assert!(external.reported(EndpointId(0), Reporter::Outside, Instant::now()));
     assert_eq!(look().await, Outcome::Void(Void::NoReport));
     let fleet = FleetBuilder::new(CheckKind::Tcp).pool(&[None]).build();
-    assert!(!prober(&fleet).reported(EndpointId(0), Instant::now()));
+    assert!(!prober(&fleet).reported(EndpointId(0), Reporter::Outside, Instant::now()));
 }

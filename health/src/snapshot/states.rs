@@ -123,6 +123,7 @@ mod tests {
             service: Service::In,
             cause: String::new(),
             since: Timestamp::from_second(second).unwrap(),
+            weight: None,
         }
     }
 

@@ -1,18 +1,31 @@
 //! `embedded:PATH`: a redb file.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
 
-use super::{Edit, StoreError, StoredDrain};
+use super::etcd::Past;
+use super::{Edit, StoreError, StoredWish, WishKey, WishKind, Wishes};
 
 /// By name of the target, a record in JSON.
-const DRAINS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("drains");
+type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+
+/// `cluster` and `revision` of the picture that a cache holds.
+const PAST: TableDefinition<'static, &'static str, u64> = TableDefinition::new("past");
+
+/// The table of each kind.
+fn table(kind: WishKind) -> Table {
+    match kind {
+        WishKind::Drain => TableDefinition::new("drains"),
+        WishKind::Force => TableDefinition::new("forces"),
+    }
+}
 
 /// The library's own default is 1 GiB; a store holds some kilobytes.
 const CACHE_BYTES: usize = 1 << 20;
@@ -81,7 +94,7 @@ impl Embedded {
             database,
             identity: identify(&identity),
         };
-        self.guarded(|| self.make_table(&open))?;
+        self.guarded(|| self.make_tables(&open))?;
         Ok(open)
     }
 
@@ -89,64 +102,114 @@ impl Embedded {
         self.file.parent().filter(|folder| !folder.as_os_str().is_empty())
     }
 
-    fn make_table(&self, open: &Open) -> Result<(), StoreError> {
-        self.commit(open, |_| Ok(()))
+    fn make_tables(&self, open: &Open) -> Result<(), StoreError> {
+        self.commit(open, &[])
     }
 
-    pub(super) fn drains(&self) -> Result<BTreeMap<String, StoredDrain>, StoreError> {
+    pub(super) fn wishes(&self) -> Result<Wishes, StoreError> {
         let open = self.is_open()?;
         self.guarded(|| {
             let failed = |error: redb::Error| self.storage_error(&error);
             let reading = open.database.begin_read().map_err(|error| failed(error.into()))?;
-            let table = reading.open_table(DRAINS).map_err(|error| failed(error.into()))?;
-            let mut drains = BTreeMap::new();
-            for entry in table.iter().map_err(|error| failed(error.into()))? {
-                let (name, record) = entry.map_err(|error| failed(error.into()))?;
-                let drain = StoredDrain::from_bytes(record.value());
-                let drain = drain.map_err(|error| {
-                    let what = format!("the drain of {} cannot be read: {error}", name.value());
-                    self.error(what, REMEDY_NEWER)
-                })?;
-                drains.insert(name.value().to_owned(), drain);
+            let mut wishes = Wishes::new();
+            for kind in WishKind::ALL {
+                let records = reading.open_table(table(kind));
+                let records = records.map_err(|error| failed(error.into()))?;
+                for entry in records.iter().map_err(|error| failed(error.into()))? {
+                    let (name, record) = entry.map_err(|error| failed(error.into()))?;
+                    let wish = self.read(kind, name.value(), record.value())?;
+                    wishes.insert(wish.key(), wish);
+                }
             }
-            Ok(drains)
+            Ok(wishes)
         })
+    }
+
+    /// Where in the life of a cluster the wishes belong; absent in a file that never saw one.
+    pub(super) fn past(&self) -> Result<Option<Past>, StoreError> {
+        let open = self.is_open()?;
+        self.guarded(|| {
+            let failed = |error: redb::Error| self.storage_error(&error);
+            let reading = open.database.begin_read().map_err(|error| failed(error.into()))?;
+            let past = match reading.open_table(PAST) {
+                Ok(past) => past,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(failed(error.into())),
+            };
+            let part = |name| match past.get(name) {
+                Ok(value) => Ok(value.map(|value| value.value())),
+                Err(error) => Err(failed(error.into())),
+            };
+            let (cluster, revision) = (part("cluster")?, part("revision")?);
+            Ok(cluster.zip(revision).map(|(cluster, revision)| Past {
+                cluster,
+                revision: revision.cast_signed(),
+            }))
+        })
+    }
+
+    /// Keeps these wishes and no others.
+    pub(super) fn save(&mut self, wishes: &Wishes, past: Past) -> Result<(), StoreError> {
+        let had = self.wishes()?;
+        let gone = had.keys().filter(|key| !wishes.contains_key(*key));
+        let removals = gone.cloned().map(Edit::Remove);
+        let changed = wishes.iter().filter(|(key, wish)| had.get(*key) != Some(*wish));
+        let edits: Vec<_> = removals
+            .chain(changed.map(|(_, wish)| Edit::Put(wish.clone())))
+            .collect();
+        let open = self.is_open()?;
+        self.guarded(|| self.commit_with(open, &edits, Some(past)))?;
+        self.check()
+    }
+
+    fn read(&self, kind: WishKind, name: &str, record: &[u8]) -> Result<StoredWish, StoreError> {
+        let key = WishKey {
+            kind,
+            target: name.to_owned(),
+        };
+        let unreadable = |why: &dyn std::fmt::Display| {
+            let what = format!("the {} of {name} cannot be read: {why}", kind.as_str());
+            self.error(what, REMEDY_NEWER)
+        };
+        match StoredWish::from_bytes(record) {
+            Ok(wish) if wish.key() == key => Ok(wish),
+            Ok(_) => Err(unreadable(&"it is kept under another name")),
+            Err(error) => Err(unreadable(&error)),
+        }
     }
 
     pub(super) fn write(&mut self, edits: &[Edit]) -> Result<(), StoreError> {
         let open = self.is_open()?;
-        self.guarded(|| {
-            self.commit(open, |table| {
-                for edit in edits {
-                    match edit {
-                        Edit::Put(drain) => {
-                            let record = drain.to_bytes().map_err(|error| StorageError::Io(error.into()))?;
-                            table.insert(drain.target.as_str(), record.as_slice())?;
-                        }
-                        Edit::Remove(name) => drop(table.remove(name.as_str())?),
-                    }
-                }
-                Ok(())
-            })
-        })?;
+        self.guarded(|| self.commit(open, edits))?;
         // A file that was removed takes writes without complaint, and keeps nothing.
         self.check()
     }
 
     /// One transaction. Its end waits for the disk.
-    fn commit(
-        &self,
-        open: &Open,
-        work: impl FnOnce(&mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), StorageError>,
-    ) -> Result<(), StoreError> {
+    fn commit(&self, open: &Open, edits: &[Edit]) -> Result<(), StoreError> {
+        self.commit_with(open, edits, None)
+    }
+
+    fn commit_with(&self, open: &Open, edits: &[Edit], past: Option<Past>) -> Result<(), StoreError> {
         let failed = |error: redb::Error| self.storage_error(&error);
         let writing = open
             .database
             .begin_write()
             .map_err(|error| failed(error.into()))?;
-        {
-            let mut table = writing.open_table(DRAINS).map_err(|error| failed(error.into()))?;
-            work(&mut table).map_err(|error| failed(error.into()))?;
+        for kind in WishKind::ALL {
+            let mut records = writing
+                .open_table(table(kind))
+                .map_err(|error| failed(error.into()))?;
+            let of_kind = edits.iter().filter(|edit| edit.kind() == kind);
+            for edit in of_kind {
+                make(&mut records, edit).map_err(|error| failed(error.into()))?;
+            }
+        }
+        if let Some(Past { cluster, revision }) = past {
+            let mut table = writing.open_table(PAST).map_err(|error| failed(error.into()))?;
+            for (name, value) in [("cluster", cluster), ("revision", revision.cast_unsigned())] {
+                table.insert(name, value).map_err(|error| failed(error.into()))?;
+            }
         }
         writing.commit().map_err(|error| failed(error.into()))
     }
@@ -210,11 +273,22 @@ impl Embedded {
 
     fn error(&self, what: String, remedy: &'static str) -> StoreError {
         StoreError {
-            file: self.file.clone(),
+            place: self.file.clone(),
             what,
             remedy,
         }
     }
+}
+
+fn make(records: &mut redb::Table<'_, &'static str, &'static [u8]>, edit: &Edit) -> Result<(), StorageError> {
+    match edit {
+        Edit::Put(wish) => {
+            let record = wish.to_bytes().map_err(|error| StorageError::Io(error.into()))?;
+            records.insert(wish.key().target.as_str(), record.as_slice())?;
+        }
+        Edit::Remove(key) => drop(records.remove(key.target.as_str())?),
+    }
+    Ok(())
 }
 
 /// Whether the contents are at fault, and not the disk.

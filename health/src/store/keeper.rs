@@ -1,10 +1,9 @@
-//! Keeps the store equal to the drains of the newest snapshot: compares and corrects, and never holds up a verdict.
+//! Keeps the store equal to the wishes of the newest snapshot: compares and corrects, and never holds up a verdict.
 //!
 //! A disk may take its time. So the judge decides and the snapshot is published first; whoever needs to know that a
 //! wish will survive a restart waits for the [`Keeping`] of its snapshot. When the store fails, what is known stays
 //! in force, the failure is logged once and shown, and the store is opened anew every [`RETRY`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,27 +11,30 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Edit, Store, StoreError, StoredDrain};
+use super::etcd::FleetKeeping;
+use super::{Edit, Standing, Store, StoreError, StoredDrain, StoredForce, StoredWish, WishKey, Wishes};
 use crate::judge::Judge;
 use crate::snapshot::{Snapshot, SnapshotCell};
 
 /// Time between two tries with a store that failed, and between two looks at whether it is still there.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Drains that are to be forgotten at once, not yet looked at.
+/// Wishes that are to be forgotten at once, not yet looked at.
 const FORGET_QUEUE: usize = 4;
 
 /// How far the store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keeping {
-    /// The newest snapshot whose drains were looked at.
+    /// The newest snapshot whose wishes were looked at.
     pub snapshot: u64,
     /// Whether what is kept outlives the process at all.
     pub outlives_us: bool,
-    /// Why the drains of that snapshot are not in the store; absent: they are.
+    /// Why the wishes of that snapshot are not in the store; absent: they are.
     pub trouble: Option<String>,
-    /// Kept drains whose target this fleet does not have.
-    pub orphans: Vec<StoredDrain>,
+    /// Kept wishes whose target this fleet does not have.
+    pub orphans: Vec<StoredWish>,
+    /// Present where a cluster keeps the wishes of the whole fleet.
+    pub fleet: Option<FleetKeeping>,
 }
 
 /// The task that keeps the store.
@@ -40,9 +42,9 @@ pub struct Keeping {
 pub struct Keeper {
     store: Store,
     /// What the store holds, as far as we know.
-    have: BTreeMap<String, StoredDrain>,
-    /// Kept though they are no drains of this fleet: the site may come back, and would still be drained.
-    orphans: BTreeMap<String, StoredDrain>,
+    have: Wishes,
+    /// Kept though they are no wishes of this fleet: the site may come back, and would still be drained.
+    orphans: Wishes,
     /// Why the store is behind; it is no more once a correction went through.
     trouble: Option<StoreError>,
     /// Whether a correction may be tried; false after a failure, until the store was opened anew.
@@ -54,7 +56,7 @@ pub struct Keeper {
 /// A request to forget an orphan.
 #[derive(Debug)]
 struct Forget {
-    name: String,
+    key: WishKey,
     done: oneshot::Sender<bool>,
 }
 
@@ -76,11 +78,12 @@ impl Keeper {
             outlives_us: store.outlives_us(),
             trouble: None,
             orphans: Vec::new(),
+            fleet: None,
         };
         Ok(Self {
-            have: store.drains()?,
+            have: store.wishes()?,
             store,
-            orphans: BTreeMap::new(),
+            orphans: Wishes::new(),
             trouble: None,
             usable: true,
             told: watch::Sender::new(keeping),
@@ -88,22 +91,26 @@ impl Keeper {
         })
     }
 
-    /// Gives the kept drains to the judge, before its first snapshot. What is over is not given, and leaves the
+    /// Gives the kept wishes to the judge, before its first snapshot. What is over is not given, and leaves the
     /// store with the first correction.
     pub fn restore(&mut self, judge: &mut Judge, now: Instant, at: Timestamp) {
-        let fleet = Arc::clone(judge.fleet());
-        let mut drains = Vec::new();
-        for kept in self.have.values().filter(|kept| !kept.is_over(at)) {
-            match kept.on(&fleet) {
-                Ok(drain) => drains.push(drain),
-                Err(error) => {
-                    tracing::warn!(drained = kept.target, %error, "a kept drain has no target in this fleet; it stays kept");
-                    self.orphans.insert(kept.target.clone(), kept.clone());
-                }
-            }
+        let Standing {
+            drains,
+            forces,
+            orphans,
+        } = Standing::of(&self.have, judge.fleet(), at);
+        for orphan in orphans {
+            let WishKey { kind, target } = orphan.key();
+            let kind = kind.as_str();
+            tracing::warn!(
+                kind,
+                target,
+                "a kept wish has no target in this fleet; it stays kept"
+            );
+            self.orphans.insert(orphan.key(), orphan);
         }
-        drains.sort_by_key(|drain| drain.since);
         judge.restore(drains, now, at);
+        judge.restore_forces(forces, now, at);
     }
 
     pub(crate) fn handle(&self) -> KeeperHandle {
@@ -134,7 +141,7 @@ impl Keeper {
         }
     }
 
-    /// Corrects the store to the drains of a snapshot, off the async threads.
+    /// Corrects the store to the wishes of a snapshot, off the async threads.
     async fn keep(mut self, snapshot: Arc<Snapshot>) -> Self {
         let edits = self.edits(&snapshot);
         if self.usable && !edits.is_empty() {
@@ -151,29 +158,26 @@ impl Keeper {
     fn edits(&mut self, snapshot: &Snapshot) -> Vec<Edit> {
         self.orphans.retain(|_, orphan| !orphan.is_over(snapshot.at));
         let drains = snapshot.drains.iter();
-        let stand = drains.map(|drain| StoredDrain::of(drain, &snapshot.fleet));
-        let mut want: BTreeMap<_, _> = stand.map(|drain| (drain.target.clone(), drain)).collect();
+        let drains = drains.map(|drain| StoredWish::Drain(StoredDrain::of(drain, &snapshot.fleet)));
+        let forces = snapshot.forces.iter();
+        let forces = forces.map(|force| StoredWish::Force(StoredForce::of(force, &snapshot.fleet)));
+        let mut want: Wishes = drains.chain(forces).map(|wish| (wish.key(), wish)).collect();
         // An orphan whose target is back is no orphan: what was decided since is newer.
-        self.orphans.retain(|name, _| !want.contains_key(name));
+        self.orphans.retain(|key, _| !want.contains_key(key));
         want.extend(self.orphans.clone());
-        let gone = self.have.keys().filter(|name| !want.contains_key(*name));
+        let gone = self.have.keys().filter(|key| !want.contains_key(*key));
         let removals = gone.cloned().map(Edit::Remove);
         let changed = want
-            .values()
-            .filter(|drain| self.have.get(&drain.target) != Some(*drain));
-        removals.chain(changed.cloned().map(Edit::Put)).collect()
+            .iter()
+            .filter(|(key, wish)| self.have.get(*key) != Some(*wish));
+        removals
+            .chain(changed.map(|(_, wish)| Edit::Put(wish.clone())))
+            .collect()
     }
 
     fn write(&mut self, edits: &[Edit]) {
         match self.store.write(edits) {
-            Ok(()) => {
-                for edit in edits {
-                    match edit {
-                        Edit::Put(drain) => drop(self.have.insert(drain.target.clone(), drain.clone())),
-                        Edit::Remove(name) => drop(self.have.remove(name)),
-                    }
-                }
-            }
+            Ok(()) => edits.iter().for_each(|edit| edit.apply(&mut self.have)),
             Err(error) => self.fails(error),
         }
     }
@@ -188,7 +192,7 @@ impl Keeper {
                 }
             }
             let reopened = keeper.store.reopen();
-            match reopened.and_then(|()| keeper.store.drains()) {
+            match reopened.and_then(|()| keeper.store.wishes()) {
                 Ok(have) => (keeper.have, keeper.usable) = (have, true),
                 Err(error) => keeper.fails(error),
             }
@@ -200,16 +204,17 @@ impl Keeper {
     fn fails(&mut self, error: StoreError) {
         if self.trouble.as_ref() != Some(&error) {
             metrics::counter!("steer_health_store_failures_total").increment(1);
-            tracing::error!(%error, "drains are not kept and would not survive a restart");
+            tracing::error!(%error, "wishes are not kept and would not survive a restart");
         }
         self.trouble = Some(error);
         self.usable = false;
     }
 
-    fn forget(&mut self, Forget { name, done }: Forget) {
-        let was_there = self.orphans.remove(&name).is_some();
+    fn forget(&mut self, Forget { key, done }: Forget) {
+        let was_there = self.orphans.remove(&key).is_some();
         if was_there {
-            tracing::info!(drained = name, "a kept drain without target is forgotten");
+            let (kind, target) = (key.kind.as_str(), key.target);
+            tracing::info!(kind, target, "a kept wish without target is forgotten");
         }
         // Nobody may wait for it any more.
         let _ = done.send(was_there);
@@ -222,6 +227,7 @@ impl Keeper {
             outlives_us: self.store.outlives_us(),
             trouble: self.trouble.as_ref().map(ToString::to_string),
             orphans: self.orphans.values().cloned().collect(),
+            fleet: None,
         };
         self.told.send_if_modified(|told| {
             let differs = *told != keeping;
@@ -260,13 +266,10 @@ impl KeeperHandle {
         keeping.ok().map(|keeping| keeping.clone())
     }
 
-    /// Forgets a kept drain without target; false when there is none of that name.
-    pub(crate) async fn forget(&self, name: &str) -> bool {
+    /// Forgets a kept wish without target; false when there is none of that name.
+    pub(crate) async fn forget(&self, key: WishKey) -> bool {
         let (done, answer) = oneshot::channel();
-        let forget = Forget {
-            name: name.to_owned(),
-            done,
-        };
+        let forget = Forget { key, done };
         self.forget.send(forget).await.is_ok() && answer.await.unwrap_or(false)
     }
 }

@@ -15,73 +15,123 @@ fn drain(target: &str, reason: &str) -> StoredDrain {
 }
 
 fn put(target: &str, reason: &str) -> Edit {
-    Edit::Put(drain(target, reason))
+    Edit::Put(StoredWish::Drain(drain(target, reason)))
 }
 
-fn reasons(store: &Store) -> Vec<(String, String)> {
-    let drains = store.drains().unwrap();
+fn force(target: &str, to: Forced) -> StoredWish {
+    let StoredDrain {
+        target,
+        reason,
+        author,
+        since,
+        until,
+    } = drain(target, "forced");
+    StoredWish::Force(StoredForce {
+        target,
+        to,
+        reason,
+        author,
+        since,
+        until,
+    })
+}
+
+/// What a battery asks of a store, wherever it is.
+pub(crate) trait Subject {
+    fn wishes(&mut self) -> Wishes;
+    fn write(&mut self, edits: &[Edit]);
+    /// Begins anew with the same place.
+    fn reopen(&mut self);
+}
+
+impl Subject for Store {
+    fn wishes(&mut self) -> Wishes {
+        Self::check(self).unwrap();
+        Self::wishes(self).unwrap()
+    }
+
+    fn write(&mut self, edits: &[Edit]) {
+        Self::write(self, edits).unwrap();
+    }
+
+    fn reopen(&mut self) {
+        Self::reopen(self).unwrap();
+    }
+}
+
+fn reasons(store: &mut impl Subject) -> Vec<(String, String)> {
+    let wishes = store.wishes().into_iter();
+    let drains = wishes.filter_map(|(key, wish)| match wish {
+        StoredWish::Drain(drain) => Some((key, drain)),
+        StoredWish::Force(_) => None,
+    });
     drains
-        .into_iter()
-        .map(|(name, drain)| {
-            assert_eq!(name, drain.target);
-            (name, drain.reason)
+        .map(|(key, drain)| {
+            assert_eq!(key, WishKey::drain(&drain.target));
+            (drain.target, drain.reason)
         })
         .collect()
 }
 
 /// What every store must do.
-fn battery(mut store: Store) {
-    assert_eq!(reasons(&store), [], "a new store is empty");
-    store.check().unwrap();
+pub(crate) fn battery(store: &mut impl Subject) {
+    assert_eq!(reasons(store), [], "a new store is empty");
 
-    store.write(&[put("fra", "one"), put("nrt", "two")]).unwrap();
+    store.write(&[put("fra", "one"), put("nrt", "two")]);
     let told = |name: &str, reason: &str| (name.to_owned(), reason.to_owned());
-    assert_eq!(reasons(&store), [told("fra", "one"), told("nrt", "two")]);
-    assert_eq!(
-        store.drains().unwrap()["fra"],
-        drain("fra", "one"),
-        "nothing is lost"
-    );
+    assert_eq!(reasons(store), [told("fra", "one"), told("nrt", "two")]);
+    let kept = &store.wishes()[&WishKey::drain("fra")];
+    assert_eq!(*kept, StoredWish::Drain(drain("fra", "one")), "nothing is lost");
 
-    store.write(&[put("fra", "three")]).unwrap();
-    assert_eq!(reasons(&store), [told("fra", "three"), told("nrt", "two")]);
+    store.write(&[put("fra", "three")]);
+    assert_eq!(reasons(store), [told("fra", "three"), told("nrt", "two")]);
 
-    let nowhere = Edit::Remove("nowhere".to_owned());
-    let nrt = Edit::Remove("nrt".to_owned());
-    store.write(&[nrt, nowhere, put("jfk", "")]).unwrap();
-    assert_eq!(reasons(&store), [told("fra", "three"), told("jfk", "")]);
+    let nowhere = Edit::Remove(WishKey::drain("nowhere"));
+    let nrt = Edit::Remove(WishKey::drain("nrt"));
+    store.write(&[nrt, nowhere, put("jfk", "")]);
+    assert_eq!(reasons(store), [told("fra", "three"), told("jfk", "")]);
 
     let odd = "web/[2001:db8::1]:443@fra";
     let long = "ü\"\n\0".repeat(500);
-    store.write(&[put(odd, &long)]).unwrap();
-    assert_eq!(store.drains().unwrap()[odd].reason, long);
+    store.write(&[put(odd, &long)]);
+    assert!(reasons(store).contains(&told(odd, &long)));
 
-    let endless = StoredDrain {
+    let endless = StoredWish::Drain(StoredDrain {
         until: None,
         ..drain("gru", "endless")
-    };
-    store.write(&[Edit::Put(endless.clone())]).unwrap();
-    assert_eq!(store.drains().unwrap()["gru"], endless);
+    });
+    store.write(&[Edit::Put(endless.clone())]);
+    assert_eq!(store.wishes()[&WishKey::drain("gru")], endless);
 
-    store.write(&[]).unwrap();
-    let before = reasons(&store);
-    store.reopen().unwrap();
-    assert_eq!(reasons(&store), before, "to begin anew loses nothing");
+    let up = force("fra", Forced::Up);
+    store.write(&[Edit::Put(up.clone()), Edit::Put(force("nrt", Forced::Down))]);
+    assert_eq!(store.wishes()[&WishKey::force("fra")], up);
+    assert!(
+        reasons(store).contains(&told("fra", "three")),
+        "a target may be drained and forced"
+    );
+    store.write(&[Edit::Remove(WishKey::force("nrt"))]);
+    assert!(!store.wishes().contains_key(&WishKey::force("nrt")));
+
+    store.write(&[]);
+    let before = store.wishes();
+    store.reopen();
+    assert_eq!(store.wishes(), before, "to begin anew loses nothing");
 }
 
 #[test]
 fn memory_passes_the_battery() {
-    let store = Store::open(None).unwrap();
+    let mut store = Store::open(None).unwrap();
     assert!(!store.outlives_us());
-    battery(store);
+    battery(&mut store);
 }
 
 #[test]
 fn a_file_passes_the_battery() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(Some(&folder.path().join("steer.redb"))).unwrap();
+    let mut store = Store::open(Some(&folder.path().join("steer.redb"))).unwrap();
     assert!(store.outlives_us());
-    battery(store);
+    battery(&mut store);
 }
 
 /// A file with two drains, closed.
@@ -95,7 +145,7 @@ fn a_file_outlives_its_process_and_its_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("var/lib/state/steer.redb");
     written(&file);
-    assert_eq!(reasons(&Store::open(Some(&file)).unwrap()).len(), 2);
+    assert_eq!(reasons(&mut Store::open(Some(&file)).unwrap()).len(), 2);
 }
 
 #[test]
@@ -108,8 +158,8 @@ fn what_is_written_is_there_after_a_crash_at_any_moment() {
         // The picture that a crash would leave: the file as it is, never closed.
         let crashed = folder.path().join(format!("crashed-{round}.redb"));
         std::fs::copy(&file, &crashed).unwrap();
-        let after = Store::open(Some(&crashed)).unwrap();
-        assert_eq!(reasons(&after), [("fra".to_owned(), round.to_string())]);
+        let mut after = Store::open(Some(&crashed)).unwrap();
+        assert_eq!(reasons(&mut after), [("fra".to_owned(), round.to_string())]);
     }
 }
 
@@ -156,7 +206,7 @@ fn a_place_where_no_file_can_be_is_named_with_a_remedy() {
 #[test]
 fn a_store_of_a_newer_version_is_refused() {
     let newer = br#"{"version":2,"drain":{}}"#;
-    let error = StoredDrain::from_bytes(newer).unwrap_err();
+    let error = StoredWish::from_bytes(newer).unwrap_err();
     assert_eq!(error.to_string(), "it has version 2, and we know 1");
     for bad in [
         &b"{}"[..],
@@ -165,11 +215,16 @@ fn a_store_of_a_newer_version_is_refused() {
         b"{\"version\":1}",
         b"{\"version\":1,\"drain\":{\"target\":1}}",
     ] {
-        assert!(StoredDrain::from_bytes(bad).is_err(), "{bad:?}");
+        assert!(StoredWish::from_bytes(bad).is_err(), "{bad:?}");
     }
     assert_eq!(
-        StoredDrain::from_bytes(&drain("fra", "x").to_bytes().unwrap()).unwrap(),
-        drain("fra", "x")
+        StoredWish::from_bytes(br#"{"version":1,"drain":{"target":"fra","reason":"x","author":"ana","since":"2026-01-01T12:00:00Z","until":"2026-01-01T14:00:00.25Z"}}"#).unwrap(),
+        StoredWish::Drain(drain("fra", "x"))
+    );
+    let forced = force("fra", Forced::Down);
+    assert_eq!(
+        StoredWish::from_bytes(&forced.to_bytes().unwrap()).unwrap(),
+        forced
     );
 }
 
@@ -187,7 +242,7 @@ fn a_file_that_is_removed_or_replaced_is_noticed_and_made_anew() {
         "a write to nowhere is none"
     );
     store.reopen().unwrap();
-    assert_eq!(reasons(&store), []);
+    assert_eq!(reasons(&mut store), []);
 
     std::fs::rename(&file, folder.path().join("old")).unwrap();
     written(&file);
@@ -214,7 +269,7 @@ proptest! {
             bytes.truncate(1 + (cut * (bytes.len() - 1) as f64) as usize);
         }
         std::fs::write(&file, bytes).unwrap();
-        match Store::open(Some(&file)).and_then(|store| store.drains()) {
+        match Store::open(Some(&file)).and_then(|store| store.wishes()) {
             Ok(drains) => prop_assert!(drains.len() <= 2),
             Err(error) => {
                 let text = error.to_string();

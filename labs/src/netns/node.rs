@@ -15,6 +15,7 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::runtime::Runtime;
 
+use super::container::Container;
 use super::process::{self, Proc};
 use super::{NETNS_DIR, NetError};
 
@@ -34,6 +35,8 @@ struct Shared {
     dir: PathBuf,
     /// `None` once the world is gone.
     worker: Mutex<Option<Worker>>,
+    /// Where commands run, when the namespace is a container's.
+    container: Option<Container>,
 }
 
 /// The thread whose namespace is the node's. Processes are started from it: the kernel kills them when it ends.
@@ -129,9 +132,11 @@ impl Node {
         let line = command.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" ");
         let program = command.first().map(AsRef::as_ref).unwrap_or_default();
         let mut child = Command::new(program);
-        child
-            .args(command.iter().skip(1).map(AsRef::as_ref))
-            .stdin(Stdio::null());
+        child.args(command.iter().skip(1).map(AsRef::as_ref));
+        if let Some(container) = &self.shared.container {
+            child = container.exec(&child);
+        }
+        child.stdin(Stdio::null());
         let output = self.enter(|| process::output(&mut child, EXEC_LIMIT))?;
         output.map_err(|source| {
             if source.kind() == std::io::ErrorKind::TimedOut {
@@ -152,6 +157,12 @@ impl Node {
         let stem = self.shared.dir.join(format!("{}-{label}", self.name()));
         let logs = process::Logs::create(&stem)?;
         let program = command.get_program().to_string_lossy().into_owned();
+        let birth = self.shared.container.as_ref().map(|container| {
+            let note = stem.with_added_extension("pid");
+            let (wrapped, birth) = container.start(&command, note);
+            command = wrapped;
+            birth
+        });
         command
             .stdin(Stdio::null())
             .stdout(logs.stdout()?)
@@ -159,7 +170,11 @@ impl Node {
         process::die_with_parent(&mut command);
         let child = self.run(move |_| command.spawn())?;
         let child = child.map_err(|source| process::start_error(&program, source))?;
-        Ok(Proc::new(format!("{}: {label}", self.name()), child, logs))
+        let mut process = Proc::new(format!("{}: {label}", self.name()), child, logs);
+        if let Some(birth) = birth {
+            process.find_inner(&birth)?;
+        }
+        Ok(process)
     }
 
     /// Calls `body` on a thread inside the namespace. A socket made there stays in the namespace wherever it
@@ -208,10 +223,16 @@ impl Node {
 
 /// For the world alone.
 impl Node {
-    pub(super) fn create(name: &str, netns: String, dir: &Path) -> Result<Self, NetError> {
+    /// A new namespace, or the one of a container.
+    pub(super) fn create(
+        name: &str,
+        netns: String,
+        dir: &Path,
+        container: Option<Container>,
+    ) -> Result<Self, NetError> {
         let path = Path::new(NETNS_DIR).join(&netns);
         File::create_new(&path).map_err(|source| NetError::busy_or_io(&netns, "create", &path, source))?;
-        match Self::fill(name, &netns, dir, &path) {
+        match Self::fill(name, &netns, dir, &path, container) {
             Ok(node) => Ok(node),
             Err(error) => {
                 super::sweep::remove_namespaces(&[netns]);
@@ -220,14 +241,21 @@ impl Node {
         }
     }
 
-    fn fill(name: &str, netns: &str, dir: &Path, path: &Path) -> Result<Self, NetError> {
+    fn fill(
+        name: &str,
+        netns: &str,
+        dir: &Path,
+        path: &Path,
+        container: Option<Container>,
+    ) -> Result<Self, NetError> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, made) = mpsc::channel();
         let at = path.to_owned();
+        let from = container.as_ref().map(Container::namespace);
         let thread = std::thread::Builder::new()
             .name(format!("netns-{name}"))
             .spawn(move || {
-                let inside = make_namespace(&at);
+                let inside = make_namespace(&at, from.as_deref());
                 let ok = inside.is_ok();
                 let (inside, report) = match inside {
                     Ok(inside) => (Some(inside), Ok(())),
@@ -256,6 +284,7 @@ impl Node {
             netns: netns.to_owned(),
             dir: dir.to_owned(),
             worker,
+            container,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -375,9 +404,16 @@ impl Node {
     }
 }
 
-/// On the worker's thread: a new namespace, pinned to `path`.
-fn make_namespace(path: &Path) -> Result<Inside, NetError> {
-    unshare(CloneFlags::CLONE_NEWNET).map_err(|source| NetError::io("make the namespace", path, source))?;
+/// On the worker's thread: a new namespace, or an existing one, pinned to `path`.
+fn make_namespace(path: &Path, from: Option<&Path>) -> Result<Inside, NetError> {
+    match from {
+        Some(from) => {
+            let file = File::open(from).map_err(|source| NetError::io("open", from, source))?;
+            setns(file, CloneFlags::CLONE_NEWNET).map_err(|source| NetError::io("enter", from, source))?;
+        }
+        None => unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|source| NetError::io("make the namespace", path, source))?,
+    }
     let none: Option<&str> = None;
     mount(
         Some("/proc/thread-self/ns/net"),

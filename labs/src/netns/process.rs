@@ -12,42 +12,64 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::NetError;
+use super::container::Inner;
 
 /// Which Debian package has a program, for the message when it is missing.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 21] = [
     ("bgpd", "openbgpd"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
+    ("bfdd", "frr"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("exabgp", "exabgp"),
+    ("gdnsd", "gdnsd"),
     ("gobgp", "gobgpd"),
     ("gobgpd", "gobgpd"),
     ("ip", "iproute2"),
+    ("named", "bind9"),
     ("nft", "nftables"),
+    ("pdns_server", "pdns-server"),
+    ("sh", "dash"),
+    ("ss", "iproute2"),
     ("tcpdump", "tcpdump"),
     ("unbound", "unbound"),
     ("unbound-control", "unbound"),
     ("vtysh", "frr"),
+    ("zebra", "frr"),
 ];
 
 /// A running process of a node. Dropping it kills it, by its pid alone.
 #[derive(Debug)]
 pub struct Proc {
     name: String,
+    /// The process itself; in a container, the client that holds its output and ends with it.
     child: Child,
+    /// The process in a container.
+    inner: Option<Inner>,
     logs: Logs,
 }
 
 impl Proc {
     pub(super) fn new(name: String, child: Child, logs: Logs) -> Self {
-        Self { name, child, logs }
+        Self {
+            name,
+            child,
+            inner: None,
+            logs,
+        }
     }
 
-    /// Process id.
+    /// Process id, as the host counts.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.inner
+            .as_ref()
+            .map_or_else(|| self.child.id(), |inner| inner.pid.unsigned_abs())
+    }
+
+    pub(super) fn set_inner(&mut self, inner: Option<Inner>) {
+        self.inner = inner;
     }
 
     /// Node and label, for messages.
@@ -77,13 +99,20 @@ impl Proc {
                 io::ErrorKind::NotFound,
             ));
         }
-        kill(pid(&self.child), signal).map_err(|source| NetError::io("signal", &self.name, source))
+        self.send(signal)
+            .map_err(|source| NetError::io("signal", &self.name, source))
+    }
+
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        match &self.inner {
+            Some(inner) => inner.signal(signal),
+            None => Ok(kill(pid(&self.child), signal)?),
+        }
     }
 
     /// Kills it with `SIGKILL` and waits for its end.
     pub fn kill(&mut self) -> Result<(), NetError> {
-        self.child
-            .kill()
+        self.send(Signal::SIGKILL)
             .map_err(|source| NetError::io("kill", &self.name, source))?;
         self.child
             .wait()

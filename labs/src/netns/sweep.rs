@@ -19,7 +19,7 @@ const DEATH_LIMIT: Duration = Duration::from_secs(2);
 
 /// Who made a namespace: a pid alone could have been given to somebody else since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     pid: i32,
     /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
     start: u64,
@@ -34,7 +34,7 @@ impl Owner {
     }
 
     /// Of a name such as `steer-123-4567-lab-fra`; `None` when it is not ours.
-    fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         if parts.next()? != TAG {
             return None;
@@ -50,7 +50,7 @@ impl Owner {
         format!("{TAG}-{}-{}", self.pid, self.start)
     }
 
-    fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         start_of(self.pid) == Some(self.start)
     }
 }

@@ -48,6 +48,20 @@ impl Question {
 
 /// The addresses of an answer with this id; an error for another id, another rcode or no address.
 pub(crate) fn addresses(bytes: &[u8], id: u16) -> Result<Vec<IpAddr>, String> {
+    let found = records(bytes, id)?;
+    Ok(found.into_iter().map(|(address, _)| address).collect())
+}
+
+/// The first address, and how long it may be kept: the least TTL of the answer.
+pub(crate) fn resolved(bytes: &[u8], id: u16) -> Result<(IpAddr, Duration), String> {
+    let found = records(bytes, id)?;
+    let ttl = found.iter().map(|(_, ttl)| *ttl).min().unwrap_or(0);
+    let (address, _) = found.first().ok_or("an answer without address")?;
+    Ok((*address, Duration::from_secs(ttl.into())))
+}
+
+/// Addresses with their TTLs in seconds.
+fn records(bytes: &[u8], id: u16) -> Result<Vec<(IpAddr, u32)>, String> {
     let message = Message::from_vec(bytes).map_err(|error| error.to_string())?;
     if message.metadata.id != id {
         return Err(format!(
@@ -58,12 +72,12 @@ pub(crate) fn addresses(bytes: &[u8], id: u16) -> Result<Vec<IpAddr>, String> {
     if message.metadata.response_code != ResponseCode::NoError {
         return Err(format!("answered {}", message.metadata.response_code));
     }
-    let found: Vec<IpAddr> = message
+    let found: Vec<(IpAddr, u32)> = message
         .answers
         .iter()
         .filter_map(|record| {
             if let RData::A(a) = &record.data {
-                Some(IpAddr::V4(a.0))
+                Some((IpAddr::V4(a.0), record.ttl))
             } else {
                 None
             }

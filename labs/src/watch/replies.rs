@@ -13,7 +13,7 @@ use super::answers::{Question, addresses};
 use super::{Method, Reply, Seen, Timeline, now};
 
 /// More of a reply is not read.
-pub(super) const REPLY_MAX: usize = 4096;
+pub(crate) const REPLY_MAX: usize = 4096;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 
@@ -99,7 +99,7 @@ async fn get(address: SocketAddr) -> io::Result<String> {
 }
 
 /// The body of a whole reply, if it is a 200.
-pub(super) fn body(reply: &str) -> io::Result<String> {
+pub(crate) fn body(reply: &str) -> io::Result<String> {
     match reply.split_once("\r\n\r\n") {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.trim().to_owned()),
         Some(_) | None => Err(io::Error::other(format!(

@@ -1,5 +1,7 @@
 //! `/v1/drains`: the operator's wishes over HTTP.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -7,8 +9,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use steer_health::store::StoredDrain;
-use steer_health::{Drain, Kept, Order, Refused, Snapshot, Target};
+use steer_health::store::keeper::Keeping;
+use steer_health::store::{StoredDrain, StoredWish, WishKind};
+use steer_health::{Drain, Kept, Order, Refused, Snapshot, Target, What};
 
 use super::{Admin, failed};
 
@@ -74,6 +77,28 @@ pub(crate) struct DrainsView {
 }
 
 impl DrainView {
+    /// What came of a wish for a drain; absent where it was for something else.
+    fn of_wish(wish: StoredWish, snapshot: &Snapshot) -> Option<Self> {
+        let StoredWish::Drain(drain) = wish else {
+            return None;
+        };
+        let StoredDrain {
+            target,
+            reason,
+            author,
+            since,
+            until,
+        } = drain;
+        Some(Self {
+            kind: kind_of(snapshot.fleet.site_named(&target).is_some()).to_owned(),
+            target,
+            reason,
+            author,
+            since,
+            until,
+        })
+    }
+
     fn of(drain: &Drain, snapshot: &Snapshot) -> Self {
         let Drain {
             target,
@@ -82,10 +107,7 @@ impl DrainView {
             since,
             until,
         } = drain;
-        let kind = match target {
-            Target::Site(_) => "site",
-            Target::Endpoint(_) => "endpoint",
-        };
+        let kind = kind_of(matches!(target, Target::Site(_)));
         Self {
             target: target.name(&snapshot.fleet),
             kind: kind.to_owned(),
@@ -94,6 +116,23 @@ impl DrainView {
             since: *since,
             until: *until,
         }
+    }
+}
+
+/// Of a target, as the API calls it.
+pub(super) fn kind_of(is_site: bool) -> &'static str {
+    if is_site { "site" } else { "endpoint" }
+}
+
+impl KeptView {
+    /// Of this moment.
+    pub(crate) fn of(keeping: &Keeping) -> Self {
+        match &keeping.trouble {
+            Some(trouble) => Kept::No(trouble.clone()),
+            None if keeping.outlives_us => Kept::Yes,
+            None => Kept::NoStore,
+        }
+        .into()
     }
 }
 
@@ -115,17 +154,19 @@ impl DrainsView {
     /// Of this moment.
     pub(crate) fn of(admin: &Admin, snapshot: &Snapshot) -> Self {
         let keeping = admin.operator.keeping();
-        let kept = match keeping.trouble {
-            Some(trouble) => Kept::No(trouble),
-            None if keeping.outlives_us => Kept::Yes,
-            None => Kept::NoStore,
-        };
+        let kept = KeptView::of(&keeping);
+        let orphans = keeping.orphans.into_iter();
         let drains = snapshot.drains.iter();
         Self {
             snapshot: snapshot.number,
             drains: drains.map(|drain| DrainView::of(drain, snapshot)).collect(),
-            kept: kept.into(),
-            without_target: keeping.orphans,
+            kept,
+            without_target: orphans
+                .filter_map(|orphan| match orphan {
+                    StoredWish::Drain(drain) => Some(drain),
+                    StoredWish::Force(_) => None,
+                })
+                .collect(),
         }
     }
 }
@@ -142,12 +183,12 @@ pub(super) async fn drain(
         Ok(order) => order,
         Err((status, error)) => return failed(status, error),
     };
-    match admin.operator.drain(order).await {
-        Ok(drained) => Json(Done {
-            snapshot: drained.snapshot,
-            drain: Some(DrainView::of(&drained.drain, &admin.cell.load())),
-            target: drained.name,
-            kept: drained.kept.into(),
+    match admin.operator.wish(order).await {
+        Ok(done) => Json(Done {
+            snapshot: done.snapshot,
+            target: done.wish.key().target,
+            drain: DrainView::of_wish(done.wish, &admin.cell.load()),
+            kept: done.kept.into(),
         })
         .into_response(),
         Err(refused) => refuse(&refused),
@@ -155,16 +196,20 @@ pub(super) async fn drain(
 }
 
 #[derive(Deserialize)]
-pub(super) struct UndrainQuery {
-    author: String,
+pub(super) struct AuthorQuery {
+    pub(super) author: String,
 }
 
 pub(super) async fn undrain(
     State(admin): State<Admin>,
     Path(target): Path<String>,
-    Query(query): Query<UndrainQuery>,
+    Query(query): Query<AuthorQuery>,
 ) -> Response {
-    match admin.operator.undrain(&target, &query.author).await {
+    match admin
+        .operator
+        .take_back(WishKind::Drain, &target, &query.author)
+        .await
+    {
         Ok(undrained) => Json(Done {
             snapshot: undrained.snapshot,
             target: undrained.name,
@@ -185,20 +230,24 @@ impl DrainRequest {
             author,
             force,
         } = self;
-        let time = match time {
-            None => None,
-            Some(text) => Some(steer_topology::parse_duration(&text).ok_or_else(|| {
-                format!("`for` is {text:?}, which is no time; write a number and a unit, for example \"2h\"")
-            })?),
-        };
         Ok(Order {
+            time: lasting(time)?,
+            what: What::Drain,
             target,
             reason,
             author,
-            time,
             force,
         })
     }
+}
+
+/// `for` of a request: no end without it.
+pub(super) fn lasting(time: Option<String>) -> Result<Option<Duration>, String> {
+    let Some(text) = time else { return Ok(None) };
+    let time = steer_topology::parse_duration(&text).ok_or_else(|| {
+        format!("`for` is {text:?}, which is no time; write a number and a unit, for example \"2h\"")
+    })?;
+    Ok(Some(time))
 }
 
 /// The order in the body of a request, or what is wrong with it.
@@ -212,10 +261,12 @@ pub(super) fn understood<R, O>(
 
 pub(super) fn refuse(refused: &Refused) -> Response {
     let status = match refused {
-        Refused::NoTarget(_) | Refused::NotDrained(_) | Refused::NoSite { .. } => StatusCode::NOT_FOUND,
-        Refused::Guard(_) | Refused::NotReported(_) => StatusCode::CONFLICT,
+        Refused::NoTarget(_) | Refused::NotDrained(_) | Refused::NotForced(_) | Refused::NoSite { .. } => {
+            StatusCode::NOT_FOUND
+        }
+        Refused::Guard(_) | Refused::NotReported(_) | Refused::NoEndpoint(_) => StatusCode::CONFLICT,
         Refused::TooLong { .. } | Refused::Time | Refused::Lease => StatusCode::BAD_REQUEST,
-        Refused::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Stopping | Refused::Store(_) | Refused::Doubt(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
     failed(status, refused.to_string())
 }

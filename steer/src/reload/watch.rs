@@ -32,7 +32,7 @@ pub(crate) async fn watch(current: Arc<ArcSwap<Loaded>>, reloader: Reloader, sto
         };
         if changes.take(seen) {
             // A refused reload is logged, and is tried again with the next change.
-            let _ = reloader.reload("watch").await;
+            let _ = reloader.reload("watch", Vec::new(), false).await;
         }
     }
 }

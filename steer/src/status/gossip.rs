@@ -4,6 +4,7 @@ use comfy_table::{Cell, Color, Table};
 use jiff::Timestamp;
 use serde::Serialize;
 use steer_health::gossip::quorum::{Tally, Vote};
+use steer_health::gossip::rollout::{Stage, Word};
 use steer_health::gossip::swim::{MemberState, MemberView};
 use steer_health::gossip::{GossipHandle, GossipView, SiteName};
 use steer_topology::Fleet;
@@ -15,12 +16,25 @@ use crate::table;
 #[derive(Debug, Serialize)]
 pub(super) struct GossipRows {
     members: Vec<MemberView>,
+    /// Is it us? From 0, well, to 8.
+    local_health: u8,
     /// Sites that see most of the others down; they count a quarter.
     suspects: Vec<SiteName>,
+    /// Those of them that see all reference targets down too.
+    isolated: Vec<SiteName>,
     /// Words held of all sites.
     observations: usize,
+    /// How far each site is with its newest file, where they take one after the other.
+    rollouts: Vec<RolloutRow>,
     /// One for each endpoint that the sites agree on.
     votes: Vec<VotesRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct RolloutRow {
+    site: SiteName,
+    #[serde(flatten)]
+    word: Word,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,10 +50,13 @@ impl GossipRows {
     pub(super) fn of(gossip: &GossipHandle, fleet: &Fleet) -> Self {
         let GossipView {
             members,
+            local_health,
             suspects,
+            isolated,
             observations,
             votes,
         } = gossip.view();
+        let rollouts = gossip.rollouts();
         // During a reload the gossip may be of the next fleet already.
         let known = votes
             .into_iter()
@@ -56,8 +73,14 @@ impl GossipRows {
         Self {
             votes: votes.collect(),
             members,
+            local_health,
             suspects,
+            isolated,
             observations,
+            rollouts: rollouts
+                .into_iter()
+                .map(|(site, word)| RolloutRow { site, word })
+                .collect(),
         }
     }
 
@@ -84,11 +107,7 @@ impl GossipRows {
                 MemberState::Down => ("down", Color::Red),
                 MemberState::Absent => ("absent", Color::Red),
             };
-            let note = if self.suspects.contains(&member.site) {
-                "sees most of the others down: counts a quarter"
-            } else {
-                ""
-            };
+            let note = self.note(member);
             table.add_row([
                 Cell::new(member.site),
                 Cell::new(member.address),
@@ -102,6 +121,32 @@ impl GossipRows {
             ]);
         }
         table
+    }
+}
+
+impl GossipRows {
+    fn note(&self, member: &MemberView) -> String {
+        let mut notes = Vec::new();
+        if self.isolated.contains(&member.site) {
+            notes.push("isolated, reference targets fail too: counts a quarter".to_owned());
+        } else if self.suspects.contains(&member.site) {
+            notes.push("sees most of the others down: counts a quarter".to_owned());
+        }
+        if member.state == MemberState::Own && self.local_health > 0 {
+            let slower = self.local_health + 1;
+            notes.push(format!(
+                "not well itself (local health {}): calls others gone {slower} x slower",
+                self.local_health
+            ));
+        }
+        if let Some(row) = self.rollouts.iter().find(|row| row.site == member.site) {
+            let (digest, stage) = (&row.word.digest.to_string()[..8], row.word.stage.as_str());
+            notes.push(match &row.word.stage {
+                Stage::Waiting | Stage::Trial | Stage::Good => format!("file {digest}: {stage}"),
+                Stage::Bad(reason) => format!("file {digest}: {stage}, lost {reason}"),
+            });
+        }
+        notes.join("; ")
     }
 }
 

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod failures;
+mod held;
+mod loads;
 mod servers;
 mod timing;
 
@@ -50,9 +53,18 @@ impl Watch {
         self.names.push(name.to_owned());
     }
 
+    /// More of the configuration, before it starts.
+    fn write(&mut self, more: &str) {
+        self.config.push_str(more);
+    }
+
     fn start(&mut self) {
+        self.start_with(&["run"]);
+    }
+
+    fn start_with(&mut self, args: &[&str]) {
         fs::write(self.folder.path().join("steer.toml"), &self.config).unwrap();
-        self._steer = Some(Steer::start(self.folder.path(), &["run"]));
+        self._steer = Some(Steer::start(self.folder.path(), args));
         listening(self.admin.0);
     }
 

@@ -1,7 +1,7 @@
 //! Real servers on loopback ports, each ended with the test.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +22,7 @@ pub(crate) fn missing(program: &str, test: &str) -> bool {
     missing
 }
 
-/// A process group, killed when dropped.
+/// A process group, killed when dropped. The leader has the number of the group.
 pub(crate) struct Group {
     child: Child,
     log: PathBuf,
@@ -42,6 +42,14 @@ impl Group {
             child: child.unwrap(),
             log: log.to_owned(),
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
     }
 
     /// To all of it.
@@ -224,6 +232,11 @@ http {{
         }
     }
 
+    /// The file with the number of its process.
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.folder.join("nginx.pid")
+    }
+
     /// More servers in its configuration, taken over without a restart.
     pub(crate) fn reload_with(&self, more: &str) {
         fs::write(self.folder.join("nginx.conf"), format!("{}{more}}}\n", self.base)).unwrap();
@@ -241,12 +254,18 @@ pub(crate) struct Unbound {
 
 impl Unbound {
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::start_on(folder, &[])
+    }
+
+    /// On these addresses of this machine as well.
+    pub(crate) fn start_on(folder: &Path, more: &[IpAddr]) -> Self {
         let address = free_port();
+        let more: String = more.iter().map(|ip| format!("  interface: {ip}\n")).collect();
         let config = format!(
             r#"
 server:
   interface: {ip}
-  port: {port}
+{more}  port: {port}
   do-daemonize: no
   username: ""
   chroot: ""
@@ -341,11 +360,25 @@ pub(crate) struct GrpcServer {
 
 impl GrpcServer {
     pub(crate) fn start(folder: &Path, tls: Option<&Certificates>) -> Self {
+        Self::with(folder, tls, &[])
+    }
+
+    /// One that knows no `Watch`.
+    pub(crate) fn without_watch(folder: &Path) -> Self {
+        Self::with(folder, None, &["--no-watch"])
+    }
+
+    /// On every address of this machine.
+    pub(crate) fn everywhere(folder: &Path) -> Self {
+        Self::with(folder, None, &["--everywhere"])
+    }
+
+    fn with(folder: &Path, tls: Option<&Certificates>, more: &[&str]) -> Self {
         let address = free_port();
         let script = folder.join("health_server.py");
         fs::write(&script, include_str!("health_server.py")).unwrap();
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(&script).arg(address.to_string());
+        command.arg(&script).arg(address.to_string()).args(more);
         if let Some(Certificates { key, good, .. }) = tls {
             command.arg(key).arg(good);
         }

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use steer_labs::netns::{self, Node, Proc, World};
 use steer_tests::{skip, steer_binary};
 
-use crate::Endpoint;
+use crate::{Endpoint, KEY, address, pool_and_sites};
 
 const SITES: [&str; 10] = [
     "fra", "ams", "lhr", "jfk", "lax", "yyz", "nrt", "sin", "gru", "syd",
 ];
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 /// The one that is cut off.
 const LOST: usize = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,31 +25,14 @@ struct Fleet {
     _endpoints: Vec<Endpoint>,
 }
 
-fn address(site: usize) -> String {
-    format!("10.0.0.{}", site + 1)
-}
-
 impl Fleet {
     fn new() -> Self {
         let world = World::new("gossip").unwrap();
         let switch = world.switch("switch").unwrap();
-        let mut config = "[fleet]\ngossip = { key_file = \"gossip.key\" }\n[admin]\n\
-                          [[check]]\nname = \"web\"\nkind = \"tcp\"\n[[pool]]\nname = \"web\"\ncheck = \"web\"\nendpoints = [\n"
+        let config = "[fleet]\ngossip = { key_file = \"gossip.key\" }\n[admin]\n\
+                      [[check]]\nname = \"web\"\nkind = \"tcp\"\n"
             .to_owned();
-        for (number, site) in SITES.iter().enumerate() {
-            config.push_str(&format!(
-                "{{ site = \"{site}\", address = \"{}:80\" }},\n",
-                address(number)
-            ));
-        }
-        config.push_str("]\n");
-        for (number, site) in SITES.iter().enumerate() {
-            config.push_str(&format!(
-                "[[site]]\nname = \"{site}\"\ngossip = \"{}\"\n",
-                address(number)
-            ));
-        }
-        fs::write(world.dir().join("steer.toml"), config).unwrap();
+        fs::write(world.dir().join("steer.toml"), config + &pool_and_sites(&SITES)).unwrap();
         fs::write(world.dir().join("gossip.key"), KEY).unwrap();
         let (mut nodes, mut steers, mut endpoints) = (Vec::new(), Vec::new(), Vec::new());
         for (number, site) in SITES.iter().enumerate() {

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use steer_tests::{Admin, Steer, free_port};
 
-use crate::Endpoint;
+use crate::{Endpoint, KEY};
 
 const SITES: [&str; 3] = ["fra", "nrt", "jfk"];
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 const OTHER_KEY: &str = "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n";
 
 /// Three endpoints, and the files of three sites.
@@ -18,15 +17,19 @@ struct Fleet {
     folders: Vec<tempfile::TempDir>,
     admins: Vec<Admin>,
     endpoints: Vec<Endpoint>,
+    /// What fra and nrt have for a reference target, and what jfk has.
+    references: [Option<Endpoint>; 2],
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::on(TcpListener::bind("127.0.0.1:0").unwrap())
 }
 
 impl Fleet {
     /// `jfk` probes the endpoint of `nrt` where nobody is, if it is `astray`.
     fn new(astray: bool) -> Self {
-        let endpoints: Vec<_> = SITES
-            .iter()
-            .map(|_| Endpoint::on(TcpListener::bind("127.0.0.1:0").unwrap()))
-            .collect();
+        let endpoints: Vec<_> = SITES.iter().map(|_| endpoint()).collect();
+        let references = [endpoint(), endpoint()];
         let gossip: Vec<_> = SITES.iter().map(|_| free_port()).collect();
         let admins: Vec<_> = SITES.iter().map(|_| free_port()).collect();
         let nobody = free_port();
@@ -38,12 +41,15 @@ impl Fleet {
                 String::new()
             };
             let addresses: Vec<SocketAddr> = endpoints.iter().map(|one| one.address).collect();
+            let upstream = references[usize::from(number == 2)].address;
             let mut config = format!(
-                "[fleet]\nname = \"g\"\ngossip = {{ key_file = \"gossip.key\" }}\n[admin]\nlisten = \"{}\"\n\
+                "[fleet]\nname = \"g\"\ngossip = {{ key_file = \"gossip.key\", reference = \"upstream\" }}\n[admin]\nlisten = \"{}\"\n\
                  [[check]]\nname = \"web\"\nkind = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\n\
                  [[pool]]\nname = \"web\"\ncheck = \"web\"\nendpoints = [\n\
                  {{ site = \"fra\", address = \"{}\" }},\n{{ site = \"nrt\", address = \"{}\"{probe} }},\n\
-                 {{ site = \"jfk\", address = \"{}\" }},\n]\n",
+                 {{ site = \"jfk\", address = \"{}\" }},\n]\n\
+                 [[pool]]\nname = \"upstream\"\ncheck = \"web\"\n\
+                 endpoints = [{{ address = \"192.0.2.53:53\", probe = \"{upstream}\" }}]\n",
                 admins[number], addresses[0], addresses[1], addresses[2],
             );
             for (site, gossip) in SITES.iter().zip(&gossip) {
@@ -56,6 +62,7 @@ impl Fleet {
             folders,
             admins: admins.into_iter().map(Admin).collect(),
             endpoints,
+            references: references.map(Some),
         }
     }
 
@@ -166,6 +173,65 @@ fn what_one_site_alone_sees_down_stays_up_for_all() {
     }
     for steer in steers {
         assert!(!steer.log().contains("verdict=\"down\""), "{}", steer.log());
+        assert!(steer.stop().status.success());
+    }
+}
+
+#[test]
+fn a_site_whose_reference_target_fails_holds_its_own_endpoint_and_the_others_believe_it_less() {
+    let mut fleet = Fleet::new(false);
+    let mut steers = fleet.all();
+    let isolated =
+        |fleet: &Fleet, site: usize| fleet.status(site).unwrap_or_default()["gossip"]["isolated"].clone();
+    let cause = |fleet: &Fleet| {
+        let status = fleet.status(2).unwrap_or_default();
+        status["endpoints"][2]["cause"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+
+    let target = fleet.references[1].take().unwrap().address;
+    steers[2].until("the target is down for jfk", |_| {
+        (fleet.verdict(2, 3) == "down").then_some(())
+    });
+    for (site, name) in SITES.iter().enumerate() {
+        assert_eq!(
+            fleet.verdict(site, 2),
+            "up",
+            "{name}: a target alone says nothing"
+        );
+        assert_eq!(isolated(&fleet, site), serde_json::json!([]), "{name}");
+    }
+
+    drop(fleet.endpoints.remove(2));
+    for site in [0, 1] {
+        steers[site].until("down for the others", |_| {
+            (fleet.verdict(site, 2) == "down").then_some(())
+        });
+        steers[site].until("jfk is isolated", |_| {
+            (isolated(&fleet, site) == serde_json::json!(["jfk"])).then_some(())
+        });
+    }
+    steers[2].until("held by jfk", |_| {
+        (fleet.verdict(2, 2) == "unknown").then_some(())
+    });
+    assert!(
+        cause(&fleet).starts_with("isolated: reference targets fail too ("),
+        "{}",
+        cause(&fleet)
+    );
+    let text = fleet.admins[0].done(&["status"]);
+    assert!(text.contains("isolated, reference targets fail too"), "{text}");
+
+    fleet.references[1] = Some(Endpoint::on(TcpListener::bind(target).unwrap()));
+    steers[2].until("jfk believes its check again", |_| {
+        (fleet.verdict(2, 2) == "down").then_some(())
+    });
+    steers[0].until("jfk is isolated no more", |_| {
+        (isolated(&fleet, 0) == serde_json::json!([])).then_some(())
+    });
+    for steer in steers {
         assert!(steer.stop().status.success());
     }
 }

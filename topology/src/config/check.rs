@@ -17,6 +17,7 @@ mod peer;
 mod policy;
 mod said;
 mod sites;
+mod store;
 mod values;
 
 use std::collections::HashSet;
@@ -51,7 +52,7 @@ pub(super) fn fleet(
         bgp,
         admin,
     } = raw;
-    let cx = Context::new(
+    let mut cx = Context::new(
         sink,
         base,
         resolver,
@@ -66,6 +67,9 @@ pub(super) fn fleet(
     );
 
     let general = sites::general(&cx, fleet);
+    let gossip = general.as_ref().ok().and_then(|general| general.gossip.as_ref());
+    cx.reference = gossip.and_then(|(_, gossip)| gossip.reference);
+    let cx = cx;
     // A faulted table is as good as one that is written: one fault is not told twice.
     let port = general
         .as_ref()
@@ -74,12 +78,24 @@ pub(super) fn fleet(
     if let (Ok(general), Ok(sites)) = (&general, &sites) {
         sites::gossip_has_sites(sink, general, sites);
     }
+    let neighbours: Vec<_> = check
+        .items
+        .iter()
+        .map(|raw| values::span_of(&raw.of_kind.peer))
+        .collect();
     let checks = checks::checks(&cx, check);
+    let named: Vec<_> = pool.items.iter().map(health::NamedAt::of).collect();
     let pool_spans: Vec<_> = pool.items.iter().map(|pool| pool.span.clone()).collect();
     let drafts: Vec<_> = (0..)
         .zip(pool.items)
         .map(|(id, raw)| health::pool(&cx, crate::PoolId(id), sites.as_deref().ok(), raw))
         .collect();
+    if let Ok(checks) = &checks {
+        health::kinds_fit(sink, checks, &drafts, named);
+    }
+    if let Ok(general) = &general {
+        sites::references_are_elsewhere(sink, general, &drafts);
+    }
     let nests = nest::nests(&cx, &pool_spans, &drafts);
     let places: Vec<Option<HashSet<SiteId>>> = nest::places(&drafts, &nests);
     let dns = dns_server::server(&cx, dns, zone.span.is_some());
@@ -101,6 +117,12 @@ pub(super) fn fleet(
             "[[anycast]] without [bgp]: nobody could announce it",
             "add [bgp] with `asn`",
         );
+    }
+    if let (Ok(checks), Ok(bgp)) = (&checks, &bgp) {
+        checks::paths_are_watched(sink, checks, neighbours, bgp.as_ref().map(|(_, bgp)| bgp));
+    }
+    if let (Ok(general), Ok(steers)) = (&general, &steers) {
+        sites::references_are_not_steered(sink, general, steers);
     }
     bgp::relations(&cx, sites.as_deref().ok(), bgp.as_ref().ok(), &anycast);
 

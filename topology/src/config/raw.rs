@@ -38,6 +38,19 @@ pub(super) struct RawFleet<'d> {
     pub(super) overflow: Maybe<RawOverflow>,
     pub(super) gossip: Maybe<RawGossip<'d>>,
     pub(super) store: Field<&'d str>,
+    pub(super) etcd: Maybe<RawEtcd<'d>>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawEtcd<'d> {
+    pub(super) span: Range<usize>,
+    pub(super) cache: Needed<&'d str>,
+    pub(super) prefix: Field<&'d str>,
+    pub(super) ca_file: Field<&'d str>,
+    pub(super) cert_file: Field<&'d str>,
+    pub(super) key_file: Field<&'d str>,
+    pub(super) user: Field<&'d str>,
+    pub(super) password_file: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -53,6 +66,7 @@ pub(super) struct RawGuard {
     pub(super) keep_sites: Field<i128>,
     pub(super) max_withdrawn: Field<i128>,
     pub(super) window: Field<Duration>,
+    pub(super) panic: Field<i128>,
 }
 
 #[derive(Debug)]
@@ -71,6 +85,8 @@ pub(super) struct RawGossip<'d> {
     pub(super) key_file: Needed<&'d str>,
     pub(super) share: Field<i128>,
     pub(super) own_after: Field<Duration>,
+    pub(super) staged: Field<Duration>,
+    pub(super) reference: Field<&'d str>,
 }
 
 #[derive(Debug)]
@@ -99,6 +115,7 @@ pub(super) struct RawCheck<'d> {
     pub(super) window: Maybe<RawWindow>,
     pub(super) phi: Maybe<RawPhi<'d>>,
     pub(super) tripwire: Field<bool>,
+    pub(super) process: Field<&'d str>,
     pub(super) port: Field<i128>,
     pub(super) source: Field<OneOrMany<&'d str>>,
 }
@@ -130,6 +147,9 @@ pub(super) struct RawKind<'d> {
     pub(super) command: Field<OneOrMany<&'d str>>,
     pub(super) lease: Field<Duration>,
     pub(super) when: Field<&'d str>,
+    pub(super) peer: Field<&'d str>,
+    pub(super) feeds: Field<&'d str>,
+    pub(super) scale: Field<Number>,
 }
 
 #[derive(Debug)]
@@ -168,9 +188,21 @@ pub(super) struct RawPool<'d> {
     pub(super) span: Range<usize>,
     pub(super) name: Needed<&'d str>,
     pub(super) check: Field<&'d str>,
+    pub(super) load: Field<&'d str>,
     pub(super) endpoints: List<RawEndpoint<'d>>,
-    pub(super) needs: Field<i128>,
+    pub(super) needs: Field<TextOrInt<'d>>,
     pub(super) outlier: Maybe<RawOutlier>,
+    pub(super) damping: Maybe<RawDamping>,
+}
+
+#[derive(Debug)]
+pub(super) struct RawDamping {
+    pub(super) span: Range<usize>,
+    pub(super) penalty: Field<i128>,
+    pub(super) half_life: Field<Duration>,
+    pub(super) suppress: Field<i128>,
+    pub(super) reuse: Field<i128>,
+    pub(super) max: Field<Duration>,
 }
 
 #[derive(Debug)]
@@ -420,6 +452,7 @@ impl<'d> RawFleet<'d> {
                 keep_sites: table.get("keep_sites"),
                 max_withdrawn: table.get("max_withdrawn"),
                 window: table.get("window"),
+                panic: table.get("panic"),
             }),
             overflow: table.table("overflow", &section::OVERFLOW, |table| RawOverflow {
                 span: table.span(),
@@ -434,8 +467,20 @@ impl<'d> RawFleet<'d> {
                 key_file: table.need("key_file"),
                 share: table.get("share"),
                 own_after: table.get("own_after"),
+                staged: table.get("staged"),
+                reference: table.get("reference"),
             }),
             store: table.get("store"),
+            etcd: table.table("etcd", &section::ETCD, |table| RawEtcd {
+                span: table.span(),
+                cache: table.need("cache"),
+                prefix: table.get("prefix"),
+                ca_file: table.get("ca_file"),
+                cert_file: table.get("cert_file"),
+                key_file: table.get("key_file"),
+                user: table.get("user"),
+                password_file: table.get("password_file"),
+            }),
         }
     }
 }
@@ -483,6 +528,7 @@ impl<'d> RawCheck<'d> {
                 pause: table.get("pause"),
             }),
             tripwire: table.get("tripwire"),
+            process: table.get("process"),
             port: table.get("port"),
             source: table.get("source"),
         }
@@ -516,6 +562,9 @@ impl<'d> RawKind<'d> {
             command: table.get("command"),
             lease: table.get("lease"),
             when: table.get("when"),
+            peer: table.get("peer"),
+            feeds: table.get("feeds"),
+            scale: table.get("scale"),
         }
     }
 }
@@ -526,6 +575,7 @@ impl<'d> RawPool<'d> {
             span: table.span(),
             name: table.need("name"),
             check: table.get("check"),
+            load: table.get("load"),
             endpoints: table.tables("endpoints", &section::ENDPOINT, RawEndpoint::read),
             needs: table.get("needs"),
             outlier: table.table("outlier", &section::OUTLIER, |table| RawOutlier {
@@ -537,6 +587,14 @@ impl<'d> RawPool<'d> {
                 base_ejection: table.get("base_ejection"),
                 max_ejection: table.get("max_ejection"),
                 max_ejected: table.get("max_ejected"),
+            }),
+            damping: table.table("damping", &section::DAMPING, |table| RawDamping {
+                span: table.span(),
+                penalty: table.get("penalty"),
+                half_life: table.get("half_life"),
+                suppress: table.get("suppress"),
+                reuse: table.get("reuse"),
+                max: table.get("max"),
             }),
         }
     }

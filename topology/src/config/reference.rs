@@ -17,8 +17,8 @@ pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
 pub(super) use bgp::{BGP, BMP};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
-pub(super) use fleet::{ADMIN, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
-pub(super) use health::{CHECK, ENDPOINT, OUTLIER, PHI, POOL, WINDOW};
+pub(super) use fleet::{ADMIN, ETCD, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
+pub(super) use health::{CHECK, DAMPING, ENDPOINT, OUTLIER, PHI, POOL, WINDOW};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 
 /// A table of the file.
@@ -148,12 +148,13 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 29] = [
+static SECTIONS: [&Section; 31] = [
     &FLEET,
     &GEO,
     &GUARD,
     &OVERFLOW,
     &GOSSIP,
+    &ETCD,
     &SITE,
     &CHECK,
     &WINDOW,
@@ -161,6 +162,7 @@ static SECTIONS: [&Section; 29] = [
     &POOL,
     &ENDPOINT,
     &OUTLIER,
+    &DAMPING,
     &DNS,
     &RRL,
     &TLS,
@@ -272,9 +274,11 @@ mod tests {
             "[fleet] guard" => "[fleet.guard]\n".to_owned(),
             "[fleet] overflow" => "[fleet.overflow]\n".to_owned(),
             "[fleet] gossip" => "[fleet.gossip]\n".to_owned(),
+            "[fleet] etcd" => "[fleet.etcd]\n".to_owned(),
             "[[pool]] endpoints" => "[[pool]]\n[[pool.endpoints]]\n".to_owned(),
             "[[check]] window" => "[[check]]\n[check.window]\n".to_owned(),
             "[[check]] phi" => "[[check]]\n[check.phi]\n".to_owned(),
+            "[[pool]] damping" => "[[pool]]\n[pool.damping]\n".to_owned(),
             "[[pool]] outlier" => "[[pool]]\n[pool.outlier]\n".to_owned(),
             "[dns] rrl" => "[dns.rrl]\n".to_owned(),
             "[dns] tls" => "[dns.tls]\n".to_owned(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use steer_topology::{
     AllDown, At, Bias, BodyRule, CheckId, CheckKind, Combine, Condition, CookieUse, DetectorRules, Dns,
-    DnsCheck, EndpointId, Filter, Fleet, GrpcCheck, InService, PhiModel, PoolId, Prefix, Rrl, SiteId,
+    DnsCheck, EndpointId, Feeds, Filter, Fleet, GrpcCheck, InService, PhiModel, PoolId, Prefix, Rrl, SiteId,
     Subject, Target, TlsRules, Ttl, UnknownSite, WindowRules, report,
 };
 use support::{Hosts, folder, load, parse};
@@ -31,6 +31,14 @@ fn the_minimal_dns_server_loads() {
         (fleet.name.as_str(), fleet.sites.len(), fleet.bgp, fleet.admin),
         ("fleet", 0, None, None)
     );
+}
+
+#[test]
+fn reference_targets_load_and_stand_at_no_site_of_ours() {
+    let fleet = load("reference.toml").unwrap();
+    assert_eq!(fleet.gossip.unwrap().reference, Some(PoolId(0)));
+    let sites: Vec<_> = fleet.endpoints.iter().map(|endpoint| endpoint.site).collect();
+    assert_eq!(sites, [None, None]);
 }
 
 #[test]
@@ -101,7 +109,20 @@ fn the_name_server_has_every_key_and_every_default() {
 #[test]
 fn every_kind_of_check_loads_with_its_keys_and_its_defaults() {
     let fleet = load("checks.toml").unwrap();
-    let [page, more_load, shake, dns, cart, host, script, agent, both] = &fleet.checks[..] else {
+    let [
+        page,
+        more_load,
+        shake,
+        dns,
+        cart,
+        host,
+        script,
+        agent,
+        both,
+        requests,
+        served,
+    ] = &fleet.checks[..]
+    else {
         panic!("{:?}", fleet.checks)
     };
     let CheckKind::Http(rules) = &page.kind else {
@@ -162,6 +183,16 @@ fn every_kind_of_check_loads_with_its_keys_and_its_defaults() {
         (1, 1, Combine::All)
     );
     assert!(matches!(&agent.detect[1], DetectorRules::Phi(phi) if phi.model == PhiModel::Empirical));
+    let CheckKind::Load(rules) = &requests.kind else {
+        panic!("{requests:?}")
+    };
+    assert_eq!(
+        (rules.feeds, rules.scale, rules.lease, rules.page.path.as_str()),
+        (Feeds::Weight, 0.5, Duration::from_secs(5), "/metrics")
+    );
+    assert!(rules.page.tls.is_some() && rules.page.value.is_some());
+    assert_eq!(served.process.as_deref(), Some(Path::new("/run/named.pid")));
+    assert_eq!(fleet.pools[0].load, Some(CheckId(9)));
     let CheckKind::Calculated { when } = &both.kind else {
         panic!("{both:?}")
     };

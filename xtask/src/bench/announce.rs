@@ -11,11 +11,13 @@
 
 pub(super) mod speakers;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::daemon::{fresh_folder, own_network, quantile};
+use super::probes;
 use super::receiver::{Nanos, Net, Receiver};
+use super::target::Target;
 use crate::packages;
 use crate::shell::release_steer;
 use speakers::Speaker;
@@ -58,7 +60,13 @@ pub(crate) struct Plan {
     /// Only this one beside steer, by the name in the table; may be given several times.
     #[arg(long)]
     beside: Vec<String>,
+    /// So many endpoints more, which steer checks over HTTP once a second all the while.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    checked: u32,
 }
+
+/// Where those are; their server is one for all.
+const CHECKED_PORT: u16 = 8081;
 
 pub(crate) fn bench(plan: &Plan) -> Result<(), String> {
     packages::ensure();
@@ -67,7 +75,14 @@ pub(crate) fn bench(plan: &Plan) -> Result<(), String> {
     own_network(&["10.9.0.0/16"])?;
     let peers: Vec<Ipv4Addr> = (1..=PEERS).map(|peer| Ipv4Addr::new(10, 9, 1, peer)).collect();
     let mut receiver = Receiver::bind(&peers)?;
-    let mut speakers = speakers::all(&folder, &peers, &steer)?;
+    let mut tables = String::new();
+    let mut target = None;
+    if plan.checked > 0 {
+        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, CHECKED_PORT));
+        target = Some(Target::start(address, 1)?);
+        tables = probes::endpoints("kind = \"http\"", plan.checked, CHECKED_PORT);
+    }
+    let mut speakers = speakers::all(&folder, &peers, &steer, &tables)?;
     if !plan.beside.is_empty() {
         speakers.retain(|speaker| {
             speaker.name() == "steer" || plan.beside.iter().any(|name| name == speaker.name())
@@ -86,6 +101,9 @@ pub(crate) fn bench(plan: &Plan) -> Result<(), String> {
             let median = quantile(&mut figures.each[before..].to_vec(), 0.5);
             eprintln!("round {round}/{ROUNDS} {:14} {median:9.0} us", speaker.name());
         }
+    }
+    if let Some(target) = target {
+        println!("{} HTTP checks were answered meanwhile", target.answered());
     }
     print(&speakers, &mut figures)
 }

@@ -1,32 +1,52 @@
 //! `cargo xtask bench probes`: 10,000 endpoints once a second from one core, steer beside HAProxy.
 //!
-//! Every endpoint is an address of its own in 127.0.0.0/8; one nginx on the other core answers for all of them and
-//! counts. Both checkers are held on the same core, one after the other, and each opens a connection per check.
+//! Every endpoint is an address of its own in 127.0.0.0/8; one small server on the other core answers for all of them
+//! and counts. Each run has a network of its own, so that no socket of another one is counted. Both checkers are held on the same
+//! core and take turns; each opens a connection per check, but steer in the rows "reused".
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::bench::daemon::{Daemon, fresh_folder, own_network, wait_for, write};
+use crate::bench::daemon::{Daemon, fresh_folder, own_network, quantile, write};
+use crate::bench::target::Target;
 use crate::packages;
 use crate::shell::release_steer;
 
-const ENDPOINTS: u32 = 10_000;
 /// Until every endpoint has its verdict and what is made once is made.
 const WARM_UP: Duration = Duration::from_secs(10);
-const MEASURED: Duration = Duration::from_secs(20);
 const PAGE: u16 = 8080;
-const COUNTERS: &str = "127.0.0.1:8081";
 const ADMIN: &str = "127.0.0.1:8053";
+const HAPROXY: &str = "/usr/sbin/haproxy";
+/// Of one core: what the project promises for 10,000 endpoints.
+const CPU_BOUND: f64 = 1.0;
+/// Where nothing is closed in order, nothing waits.
+const TIME_WAIT_BOUND: f64 = 100.0;
+/// The core of the checkers, and that of the server.
+const CORES: (u32, usize) = (0, 1);
 
-#[derive(Clone, Copy)]
+/// How many, how long and how often.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Plan {
+    /// Endpoints, each checked once a second.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    endpoints: u32,
+    /// Seconds that are measured, after ten of warming up.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    seconds: u64,
+    /// Turns of each checker.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Http,
+    HttpReused,
     Tcp,
 }
 
@@ -34,73 +54,188 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::HttpReused => "http, reused",
             Self::Tcp => "tcp",
         }
     }
 }
 
-/// What one run showed.
-struct Figures {
-    checks_per_second: f64,
-    /// Of one core.
-    cpu: f64,
-    memory_kib: u64,
-    time_wait: u64,
-    sockets: u64,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checker {
+    Steer,
+    Haproxy,
 }
 
-pub(crate) fn bench() -> Result<(), String> {
-    let haproxy = "/usr/sbin/haproxy";
-    packages::ensure_also(&[("/usr/sbin/nginx", "nginx-light"), (haproxy, "haproxy")]);
-    let steer = release_steer()?;
-    own_network(&[])?;
-    let folder = fresh_folder("bench-probes")?;
-    let _nginx = nginx(&folder)?;
-    println!(
-        "| check | checker | connections/s | CPU of one core | CPU per check | memory | TIME_WAIT, most | TCP sockets, most |"
-    );
-    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for kind in [Kind::Http, Kind::Tcp] {
-        write(&folder.join("steer.toml"), &steer_config(kind))?;
-        let mut command = pinned(0, steer.as_os_str().as_ref());
-        command.args(["run", "--config"]).arg(folder.join("steer.toml"));
-        let ours = measure("steer", &command, &folder)?;
-        row(kind, concat!("steer ", env!("CARGO_PKG_VERSION")), &ours);
-        write(&folder.join("haproxy.cfg"), &haproxy_config(kind))?;
-        let mut command = pinned(0, haproxy.as_ref());
-        command.args(["-db", "-f"]).arg(folder.join("haproxy.cfg"));
-        let theirs = measure("haproxy", &command, &folder)?;
-        row(kind, "HAProxy", &theirs);
-        let want = f64::from(ENDPOINTS) * 0.97;
-        if ours.checks_per_second < want || ours.cpu > 1.0 {
-            return Err(format!("{}: steer does not keep up", kind.name()));
-        }
-        if ours.time_wait > 100 {
-            return Err(format!(
-                "{}: {} sockets wait in TIME_WAIT",
-                kind.name(),
-                ours.time_wait
-            ));
+impl Checker {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Steer => concat!("steer ", env!("CARGO_PKG_VERSION")),
+            Self::Haproxy => "HAProxy",
         }
     }
-    Ok(())
 }
 
-fn row(kind: Kind, name: &str, figures: &Figures) {
-    let Figures {
-        checks_per_second,
-        cpu,
-        memory_kib,
-        time_wait,
-        sockets,
-    } = figures;
-    let per_check = cpu / checks_per_second * 1e6;
+/// What the runs of one row showed, one value for each.
+#[derive(Default)]
+struct Figures {
+    per_second: Vec<f64>,
+    /// Of one core.
+    cpu: Vec<f64>,
+    /// Microseconds.
+    per_check: Vec<f64>,
+    memory_mib: Vec<f64>,
+    time_wait: Vec<f64>,
+    sockets: Vec<f64>,
+}
+
+const ROWS: [(Kind, Checker); 5] = [
+    (Kind::Http, Checker::Steer),
+    (Kind::Http, Checker::Haproxy),
+    (Kind::HttpReused, Checker::Steer),
+    (Kind::Tcp, Checker::Steer),
+    (Kind::Tcp, Checker::Haproxy),
+];
+
+pub(crate) fn bench(plan: Plan) -> Result<(), String> {
+    packages::ensure_also(&[(HAPROXY, "haproxy")]);
+    let steer = release_steer()?;
+    let folder = fresh_folder("bench-probes")?;
+    let mut rows = ROWS.map(|(kind, checker)| (kind, checker, Figures::default()));
+    for _ in 0..plan.rounds {
+        for (kind, checker, figures) in &mut rows {
+            let run = Run {
+                plan,
+                kind: *kind,
+                checker: *checker,
+                folder: folder.clone(),
+                steer: steer.clone(),
+            };
+            run.measure(figures)?;
+        }
+    }
     println!(
-        "| {} | {name} | {checks_per_second:.0} | {:.1} % | {per_check:.1} µs | {:.1} MiB | {time_wait} | {sockets} |",
-        kind.name(),
-        cpu * 100.0,
-        *memory_kib as f64 / 1024.0
+        "Medians of {} turns, {} endpoints once a second, {} s each.\n",
+        plan.rounds, plan.endpoints, plan.seconds
     );
+    println!(
+        "| check | checker | checks/s | CPU of one core | CPU per check | memory | TIME_WAIT, most | TCP sockets, most |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
+    for (kind, checker, figures) in &mut rows {
+        figures.row(*kind, *checker);
+    }
+    rows.iter_mut()
+        .filter(|(_, checker, _)| *checker == Checker::Steer)
+        .try_for_each(|(kind, _, figures)| figures.keep_the_promise(*kind, plan))
+}
+
+impl Figures {
+    fn row(&mut self, kind: Kind, checker: Checker) {
+        println!(
+            "| {} | {} | {:.0} | {:.1} % | {:.1} µs | {:.1} MiB | {:.0} | {:.0} |",
+            kind.name(),
+            checker.name(),
+            quantile(&mut self.per_second, 0.5),
+            quantile(&mut self.cpu, 0.5) * 100.0,
+            quantile(&mut self.per_check, 0.5),
+            quantile(&mut self.memory_mib, 0.5),
+            quantile(&mut self.time_wait, 1.0),
+            quantile(&mut self.sockets, 1.0),
+        );
+    }
+
+    fn keep_the_promise(&mut self, kind: Kind, plan: Plan) -> Result<(), String> {
+        let (name, want) = (kind.name(), f64::from(plan.endpoints) * 0.97);
+        let (got, cpu) = (quantile(&mut self.per_second, 0.5), quantile(&mut self.cpu, 0.5));
+        if got < want || cpu > CPU_BOUND {
+            return Err(format!(
+                "{name}: steer does not keep up: {got:.0} checks/s of {}, {:.0} % of a core",
+                plan.endpoints,
+                cpu * 100.0
+            ));
+        }
+        let waiting = quantile(&mut self.time_wait, 1.0);
+        if waiting > TIME_WAIT_BOUND {
+            return Err(format!("{name}: {waiting} sockets wait in TIME_WAIT"));
+        }
+        Ok(())
+    }
+}
+
+/// One turn of one checker.
+struct Run {
+    plan: Plan,
+    kind: Kind,
+    checker: Checker,
+    folder: PathBuf,
+    steer: PathBuf,
+}
+
+impl Run {
+    fn measure(self, figures: &mut Figures) -> Result<(), String> {
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.in_a_network(figures)); // it is gone with this thread
+            run.join().map_err(|_| "a turn panicked".to_owned())?
+        })
+    }
+
+    fn in_a_network(&self, figures: &mut Figures) -> Result<(), String> {
+        own_network(&[])?;
+        let target = Target::start(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PAGE)), CORES.1)?;
+        let (name, command) = self.command()?;
+        let daemon = Daemon::start(name, &command, &self.folder.join(format!("{name}.log")))?;
+        sleep(WARM_UP);
+        let checks = || match self.kind {
+            Kind::Http | Kind::HttpReused => Ok(target.answered()),
+            // HAProxy resets before the server would accept, so only the kernel knows.
+            Kind::Tcp => active_opens(),
+        };
+        let (begun, cpu, before) = (Instant::now(), daemon.cpu(), checks()?);
+        let (mut time_wait, mut sockets) = (0, 0);
+        while begun.elapsed() < Duration::from_secs(self.plan.seconds) {
+            sleep(Duration::from_millis(200));
+            let (used, waiting) = sockstat()?;
+            (sockets, time_wait) = (sockets.max(used), time_wait.max(waiting));
+        }
+        let took = begun.elapsed().as_secs_f64();
+        let (per_second, cpu) = (
+            (checks()? - before) as f64 / took,
+            (daemon.cpu() - cpu).as_secs_f64() / took,
+        );
+        figures.per_second.push(per_second);
+        figures.cpu.push(cpu);
+        figures.per_check.push(cpu / per_second * 1e6);
+        figures.memory_mib.push(daemon.memory().now as f64 / 1024.0);
+        figures.time_wait.push(time_wait as f64);
+        figures.sockets.push(sockets as f64);
+        Ok(())
+    }
+
+    fn command(&self) -> Result<(&'static str, Command), String> {
+        let (name, config, text) = match self.checker {
+            Checker::Steer => (
+                "steer",
+                "steer.toml",
+                steer_config(self.kind, self.plan.endpoints),
+            ),
+            Checker::Haproxy => (
+                "haproxy",
+                "haproxy.cfg",
+                haproxy_config(self.kind, self.plan.endpoints),
+            ),
+        };
+        let config = self.folder.join(config);
+        write(&config, &text)?;
+        let mut command = match self.checker {
+            Checker::Steer => pinned(CORES.0, &self.steer),
+            Checker::Haproxy => pinned(CORES.0, HAPROXY.as_ref()),
+        };
+        match self.checker {
+            Checker::Steer => command.args(["run", "--config"]).arg(config),
+            Checker::Haproxy => command.args(["-db", "-f"]).arg(config),
+        };
+        Ok((name, command))
+    }
 }
 
 /// A command on one core.
@@ -110,24 +245,15 @@ fn pinned(core: u32, program: &Path) -> Command {
     command
 }
 
-fn measure(name: &'static str, command: &Command, folder: &Path) -> Result<Figures, String> {
-    let daemon = Daemon::start(name, command, &folder.join(format!("{name}.log")))?;
-    sleep(WARM_UP);
-    let (begun, cpu, accepted) = (Instant::now(), daemon.cpu(), accepted()?);
-    let (mut time_wait, mut sockets) = (0, 0);
-    while begun.elapsed() < MEASURED {
-        sleep(Duration::from_millis(200));
-        let (used, waiting) = sockstat()?;
-        (sockets, time_wait) = (sockets.max(used), time_wait.max(waiting));
-    }
-    let took = begun.elapsed().as_secs_f64();
-    Ok(Figures {
-        checks_per_second: (self::accepted()? - accepted) as f64 / took,
-        cpu: (daemon.cpu() - cpu).as_secs_f64() / took,
-        memory_kib: daemon.memory().now,
-        time_wait,
-        sockets,
-    })
+/// Connections that were begun in this network.
+fn active_opens() -> Result<u64, String> {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp").map_err(|error| error.to_string())?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut fields = names.split_whitespace().zip(values.split_whitespace());
+    let field = fields.find(|(name, _)| *name == "ActiveOpens");
+    let value = field.and_then(|(_, value)| value.parse().ok());
+    value.ok_or_else(|| "/proc/net/snmp has no ActiveOpens".to_owned())
 }
 
 /// TCP sockets of this network: in use, and in TIME_WAIT.
@@ -144,65 +270,36 @@ fn sockstat() -> Result<(u64, u64), String> {
     Ok((field("inuse"), field("tw")))
 }
 
-/// Connections that nginx has accepted so far.
-fn accepted() -> Result<u64, String> {
-    let page = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(COUNTERS)?;
-        stream.write_all(b"GET /counters HTTP/1.0\r\n\r\n")?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page)?;
-        Ok(page)
-    };
-    let page = page().map_err(|error| format!("nginx's counters: {error}"))?;
-    // "server accepts handled requests\n 16630948 16630948 31070465"
-    let counters = page
-        .lines()
-        .skip_while(|line| !line.starts_with("server accepts"))
-        .nth(1);
-    let first = counters.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    first.ok_or_else(|| format!("nginx's counters cannot be read: {page}"))
-}
-
-fn nginx(folder: &Path) -> Result<Daemon, String> {
-    let config = format!(
-        "daemon off;\nworker_processes 1;\nworker_rlimit_nofile 100000;\npid nginx.pid;\nerror_log error.log crit;\n\
-         events {{ worker_connections 65000; multi_accept on; }}\n\
-         http {{\n  access_log off;\n\
-         client_body_temp_path a; proxy_temp_path b; fastcgi_temp_path c; uwsgi_temp_path d; scgi_temp_path e;\n  \
-         server {{ listen {PAGE} backlog=16384; return 200 \"ok\"; }}\n  \
-         server {{ listen {COUNTERS}; location /counters {{ stub_status; }} }}\n}}\n"
-    );
-    write(&folder.join("nginx.conf"), &config)?;
-    let mut command = pinned(1, "/usr/sbin/nginx".as_ref());
-    command
-        .arg("-p")
-        .arg(folder)
-        .args(["-e", "error.log", "-c", "nginx.conf"]);
-    let daemon = Daemon::start("nginx", &command, &folder.join("nginx.log"))?;
-    wait_for("nginx", Duration::from_secs(10), || Ok(accepted().ok()))?;
-    Ok(daemon)
-}
-
 /// 127.1.0.1 and on.
 fn address(number: u32) -> String {
     let number = number + 1;
     format!("127.1.{}.{}", number / 250, number % 250 + 1)
 }
 
-fn steer_config(kind: Kind) -> String {
-    let mut text = format!(
-        "[admin]\nlisten = \"{ADMIN}\"\n[[check]]\nname = \"web\"\nkind = \"{}\"\ninterval = \"1s\"\n",
-        kind.name()
-    );
-    for pool in 0..ENDPOINTS / 100 {
+fn steer_config(kind: Kind, endpoints: u32) -> String {
+    let kind = match kind {
+        Kind::Http => "kind = \"http\"",
+        Kind::HttpReused => "kind = \"http\"\nreuse = true",
+        Kind::Tcp => "kind = \"tcp\"",
+    };
+    format!(
+        "[admin]\nlisten = \"{ADMIN}\"\n{}",
+        self::endpoints(kind, endpoints, PAGE)
+    )
+}
+
+/// A check, and pools of a hundred endpoints under it, each with an address of its own.
+pub(super) fn endpoints(kind: &str, count: u32, port: u16) -> String {
+    let mut text = format!("[[check]]\nname = \"page\"\n{kind}\ninterval = \"1s\"\n");
+    for pool in 0..count.div_ceil(100) {
         let _ = write!(
             text,
-            "[[pool]]\nname = \"p{pool}\"\ncheck = \"web\"\nendpoints = ["
+            "[[pool]]\nname = \"p{pool}\"\ncheck = \"page\"\nendpoints = ["
         );
-        for number in 0..100 {
+        for number in 0..100.min(count - pool * 100) {
             let _ = write!(
                 text,
-                "{{ address = \"{}:{PAGE}\" }},",
+                "{{ address = \"{}:{port}\" }},",
                 address(pool * 100 + number)
             );
         }
@@ -211,17 +308,17 @@ fn steer_config(kind: Kind) -> String {
     text
 }
 
-fn haproxy_config(kind: Kind) -> String {
+fn haproxy_config(kind: Kind, endpoints: u32) -> String {
     let check = match kind {
-        Kind::Http => "  option httpchk GET /\n",
+        Kind::Http | Kind::HttpReused => "  option httpchk GET /\n",
         Kind::Tcp => "",
     };
     let mut text = format!(
-        "global\n  nbthread 1\n  maxconn 20000\ndefaults\n  mode http\n  timeout connect 300ms\n  timeout client 5s\n  \
+        "global\n  nbthread 1\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 300ms\n  timeout client 5s\n  \
          timeout server 5s\n  timeout check 300ms\nfrontend none\n  bind 127.0.0.1:8082\n  default_backend all\nbackend all\n{check}  \
          default-server inter 1s fastinter 500ms fall 3 rise 2\n"
     );
-    for number in 0..ENDPOINTS {
+    for number in 0..endpoints {
         let _ = writeln!(text, "  server s{number} {}:{PAGE} check", address(number));
     }
     text

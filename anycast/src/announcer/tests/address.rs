@@ -259,7 +259,7 @@ fn a_prefix_that_the_file_no_longer_has_takes_its_address_along() {
     world.run(LINGER);
     world.unbound(P);
     assert_eq!(world.asked, [(s(1), Ask::Unbind)]);
-    assert_eq!(world.announcer.wanted().prefixes.len(), 0);
+    assert_eq!(world.announcer.wanted().prefixes.keys().count(), 0);
 }
 
 #[test]

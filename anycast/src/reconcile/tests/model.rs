@@ -62,7 +62,7 @@ fn wanted(routes: &[(&str, Option<&str>)]) -> Wanted {
 /// What a session with `terms` should hold in the end, by the rules in words and not by the code under test.
 fn expected(wanted: &Wanted, terms: &Terms) -> BTreeMap<Prefix, Route> {
     let mut routes = BTreeMap::new();
-    for (prefix, decision) in &wanted.prefixes {
+    for (prefix, decision) in wanted.prefixes.iter() {
         let family = if prefix.is_ipv4() {
             Family::Ipv4Unicast
         } else {
@@ -152,7 +152,7 @@ impl PeerModel {
     /// Tells the reconciler what has changed since the last round, and nothing more.
     fn touch(&mut self, wanted: &Wanted) {
         let keys: BTreeSet<&Prefix> = self.last.prefixes.keys().chain(wanted.prefixes.keys()).collect();
-        let differs = |prefix: &&Prefix| self.last.prefixes.get(*prefix) != wanted.prefixes.get(*prefix);
+        let differs = |prefix: &&Prefix| self.last.prefixes.get(prefix) != wanted.prefixes.get(prefix);
         let changed: Vec<Prefix> = keys.into_iter().filter(differs).copied().collect();
         self.reconciler.touch(&changed);
         self.last = wanted.clone();
@@ -480,12 +480,10 @@ proptest! {
         let (mut peer, mut wanted) = (PeerModel::new(first), Wanted::default());
         for step in steps {
             match step {
-                Step::Want(changes) => for (number, decision) in changes {
-                    match decision {
-                        Some(decision) => wanted.prefixes.insert(numbered(number), decision),
-                        None => wanted.prefixes.remove(&numbered(number)),
-                    };
-                },
+                Step::Want(changes) => {
+                    let changes = changes.into_iter().map(|(number, decision)| (numbered(number), decision));
+                    wanted.prefixes.change(changes.collect());
+                }
                 Step::Restart(terms) => peer = PeerModel::new(terms),
                 Step::Refresh(family) => peer.refresh(family),
                 Step::CompareAll => peer.reconciler.touch_all(),

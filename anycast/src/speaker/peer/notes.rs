@@ -27,6 +27,8 @@ pub(super) struct Notes {
     rejected: u64,
     batches: Vec<Told>,
     rows: Rows,
+    /// The rows that the newest wish changed may be wrong too.
+    wish: bool,
 }
 
 /// Routes of one batch.
@@ -59,7 +61,7 @@ impl Notes {
             Rows::All => true,
         };
         let counted = self.messages_in != Messages::default() || self.messages_out != Messages::default();
-        rows || counted || !self.batches.is_empty()
+        self.wish || rows || counted || !self.batches.is_empty()
     }
 
     pub(super) fn received(&mut self, kind: Kind) {
@@ -101,6 +103,11 @@ impl Notes {
         }
     }
 
+    /// All that the newest wish changed is brought up to date when it is told: lists are for later.
+    pub(super) fn wish_obeyed(&mut self) {
+        self.wish = true;
+    }
+
     pub(super) fn all_routes_changed(&mut self) {
         self.rows = Rows::All;
     }
@@ -109,6 +116,10 @@ impl Notes {
 impl PeerTask {
     /// Tells all that is to be told.
     pub(super) fn tell(&mut self) {
+        if self.notes.wish {
+            let wish = std::sync::Arc::clone(&self.wish);
+            self.notes.routes_changed(&wish.changed);
+        }
         let notes = std::mem::take(&mut self.notes);
         let Notes {
             messages_in,
@@ -116,6 +127,7 @@ impl PeerTask {
             rejected,
             batches,
             mut rows,
+            wish: _,
         } = notes;
         for batch in &batches {
             for (prefix, _) in &batch.changes {

@@ -2,16 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RULES: OutlierRules = OutlierRules {
-    interval: Duration::from_secs(10),
-    samples: 5,
-    stdev_factor: 1900,
-    failure: 30,
-    slower: 5,
-    base_ejection: Duration::from_secs(30),
-    max_ejection: Duration::from_secs(300),
-    max_ejected: 10,
-};
+const RULES: OutlierRules = OutlierRules::DEFAULT;
 
 struct Pool {
     outliers: Outliers,

@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use steer_topology::{CheckId, CheckKind, EndpointId};
 
 use super::super::sim::World;
@@ -89,6 +91,7 @@ impl Fleets {
                     self.stands[site][endpoint.0 as usize] = verdict;
                     self.flaps += 1;
                 }
+                the_board_is_as_the_store(agreement, gossip, now);
             }
         }
     }
@@ -97,6 +100,41 @@ impl Fleets {
     fn others_hold(&self, of: usize) -> Vec<Verdict> {
         let sites = (0..self.stands.len()).filter(|site| *site != of && self.world.sites[*site].is_some());
         sites.map(|site| self.stands[site][of]).collect()
+    }
+}
+
+/// Whether a site sees most of the others down, by the store alone. No fleet of these tests has two endpoints at a site.
+fn sees_most_down(agreement: &Agreement, voter: &Voter, gossip: &Gossip, now: Instant) -> bool {
+    let fleet = agreement.fleet();
+    let elsewhere = fleet
+        .endpoint_ids()
+        .filter(|id| fleet.endpoint(*id).site != Some(voter.id));
+    let says = |id| {
+        let word = gossip.store().word(voter.site, Key::of(fleet, id), now)?;
+        let verdict = word.observation.verdict;
+        (!word.expired && verdict != Verdict::Unknown).then_some(verdict == Verdict::Down)
+    };
+    quorum::is_suspect(elsewhere.filter_map(says))
+}
+
+/// What was counted where something changed is what comes out when all is counted.
+fn the_board_is_as_the_store(agreement: &mut Agreement, gossip: &Gossip, now: Instant) {
+    let suspects: Vec<_> = agreement
+        .voters
+        .iter()
+        .filter(|voter| sees_most_down(agreement, voter, gossip, now))
+        .map(|voter| voter.site)
+        .collect();
+    assert_eq!(agreement.suspects(), suspects);
+    for (id, tally) in agreement.tallies(gossip, now) {
+        let number = id.0 as usize;
+        let Standing { count, own } = agreement.board.count(number, gossip.me(), agreement.policy.share);
+        let counted = (count.ruling, count.down, count.counted, count.down_percent);
+        let whole = (tally.ruling, tally.down, tally.counted, tally.down_percent);
+        assert_eq!(counted, whole, "{number}: {tally:?}");
+        let mut votes = tally.votes.iter();
+        let own_vote = votes.find(|vote| vote.site == gossip.me() && vote.void.is_none());
+        assert_eq!(own, own_vote.map(|vote| vote.verdict), "{number}: {tally:?}");
     }
 }
 
@@ -206,6 +244,32 @@ fn a_site_that_sees_again_before_it_hears_again_changes_nothing() {
 }
 
 #[test]
+fn what_a_site_sees_again_last_takes_nothing_away_when_it_is_suspect_no_more() {
+    let mut fleets = Fleets::new(&["DE", "JP", "US", "BR", "ZA"], 11);
+    fleets.all_see_all_up();
+    for site in [0, 1, 2] {
+        let others = (0..5).filter(|of| *of != site);
+        others.for_each(|of| fleets.see(site, of, Verdict::Down));
+    }
+    fleets.run_for(SECOND * 10);
+    assert_eq!(fleets.stands[3][4], Verdict::Up);
+    // Their uplinks are back; the endpoint of 4 has a slower check than the others.
+    for site in [0, 1, 2] {
+        let others = (0..4).filter(|of| *of != site);
+        others.for_each(|of| fleets.see(site, of, Verdict::Up));
+    }
+    fleets.run_for(SECOND * 4);
+    (0..3).for_each(|site| fleets.see(site, 4, Verdict::Up));
+    fleets.run_for(SECOND * 20);
+    assert_eq!(fleets.others_hold(4), [Verdict::Up; 4]);
+    assert_eq!(fleets.flaps, 0);
+    // Once they have seen everything again they count as anybody.
+    (0..3).for_each(|site| fleets.see(site, 4, Verdict::Down));
+    fleets.run_for(SECOND);
+    assert_eq!(fleets.others_hold(4), [Verdict::Down; 4]);
+}
+
+#[test]
 fn of_two_sites_the_one_that_is_left_goes_by_its_own_check() {
     let mut fleets = Fleets::new(&["DE", "JP"], 6);
     fleets.all_see_all_up();
@@ -247,7 +311,7 @@ fn when_all_see_nearly_all_down_nothing_is_decided() {
     let agreement = &fleets.agreements[0];
     let gossip = fleets.world.sites[0].as_ref().unwrap();
     let now = fleets.world.moment(0).now;
-    assert_eq!(agreement.suspects(gossip, now).len(), 6);
+    assert_eq!(agreement.suspects().len(), 6);
     let tallies = agreement.tallies(gossip, now);
     assert_eq!(tallies[&EndpointId(3)].ruling, Ruling::Undecided);
     assert!(!tallies.contains_key(&EndpointId(0)), "our own is not agreed on");
@@ -263,4 +327,99 @@ fn a_reload_keeps_what_stands_of_what_goes_by_the_same_name() {
     let now = fleets.world.moment(0).now;
     let changes = reloaded.rule(fleets.world.sites[0].as_ref().unwrap(), now);
     assert_eq!(changes, [], "the new one is not known yet");
+}
+
+#[test]
+fn a_site_whose_reference_targets_fail_is_believed_less_only_when_something_else_fails_too() {
+    let mut fleets = Fleets::new(&WORLD, 30);
+    let mut fleet = Arc::unwrap_or_clone(Arc::clone(&fleets.fleet));
+    let target = EndpointId(fleet.endpoints.len() as u32);
+    let mut pool = fleet.pools[0].clone();
+    pool.name = "upstream".to_owned();
+    pool.endpoints = vec![target];
+    let mut endpoint = fleet.endpoints[0].clone();
+    endpoint.site = None;
+    endpoint.pool = steer_topology::PoolId(1);
+    fleet.pools.push(pool);
+    fleet.endpoints.push(endpoint);
+    fleet.gossip = Some(steer_topology::GossipPolicy {
+        port: 7946,
+        key_file: "gossip.key".into(),
+        share: 50,
+        own_after: POLICY.own_after,
+        staged: Duration::ZERO,
+        reference: Some(steer_topology::PoolId(1)),
+    });
+    fleets.fleet = Arc::new(fleet);
+    let mut agreement = Agreement::new(Arc::clone(&fleets.fleet), SiteId(0), POLICY);
+    fleets.all_see_all_up();
+    let key = Key::of(&fleets.fleet, target);
+    let mut isolated = |fleets: &Fleets| {
+        let (gossip, now) = (
+            fleets.world.sites[0].as_ref().unwrap(),
+            fleets.world.moment(0).now,
+        );
+        agreement.rule(gossip, now);
+        assert_eq!(agreement.isolated(), agreement.suspects());
+        agreement.isolated()
+    };
+    fleets.world.observe(3, key.0, Verdict::Down);
+    fleets.run_for(SECOND * 2);
+    assert_eq!(isolated(&fleets), [], "the target alone means nothing");
+    fleets.see(3, 3, Verdict::Down);
+    fleets.run_for(SECOND * 2);
+    assert_eq!(isolated(&fleets), [super::super::sim::name(3)]);
+    fleets.world.observe(3, key.0, Verdict::Up);
+    fleets.run_for(SECOND * 2);
+    assert_eq!(isolated(&fleets), []);
+}
+
+#[test]
+fn in_any_weather_the_board_is_as_the_store() {
+    for seed in 0..12 {
+        let mut fleets = Fleets::new(&WORLD, 100 + seed);
+        let mut random = StdRng::seed_from_u64(seed);
+        for _ in 0..60 {
+            let (site, of) = (random.random_range(0..6), random.random_range(0..6));
+            match random.random_range(0..10) {
+                0 if fleets.world.sites[site].is_some() => fleets.world.kill(site),
+                1 if fleets.world.sites[site].is_none() => fleets.world.begin(site),
+                2 => fleets.world.cut = Box::new(move |a, b| a == site && b != of),
+                3 => fleets.world.cut = Box::new(|_, _| false),
+                4 => fleets.world.loss = random.random_range(0.0..0.6),
+                _ if fleets.world.sites[site].is_some() => {
+                    let verdict = [Verdict::Up, Verdict::Down, Verdict::Unknown][random.random_range(0..3)];
+                    fleets.see(site, of, verdict);
+                }
+                _ => {}
+            }
+            fleets.run_for(Duration::from_millis(random.random_range(100..6_000)));
+        }
+    }
+}
+
+/// Each site sees everything down, its own endpoint too, as with a file whose check fails everywhere.
+#[test]
+fn each_site_is_heard_on_its_own_endpoint_whatever_the_votes_come_to() {
+    let mut fleets = Fleets::new(&WORLD, 21);
+    fleets.all_see_all_up();
+    let heard = |fleets: &mut Fleets, site: usize| {
+        let now = fleets.world.moment(site).now;
+        let said = fleets.agreements[site].hear_homes(now);
+        said.into_iter().map(|(_, verdict)| verdict).collect::<Vec<_>>()
+    };
+    assert_eq!(heard(&mut fleets, 0), [Verdict::Up; 5]);
+    assert_eq!(heard(&mut fleets, 0), [], "that is told once");
+    for site in 0..6 {
+        (0..6).for_each(|of| fleets.see(site, of, Verdict::Down));
+    }
+    fleets.run_for(SECOND);
+    assert_eq!(heard(&mut fleets, 0), [Verdict::Down; 5]);
+    // Who is not heard any more has said nothing else.
+    fleets.world.cut = Box::new(|a, b| (a == 4) != (b == 4));
+    fleets.run_for(SECOND * 60);
+    assert_eq!(heard(&mut fleets, 0), []);
+    fleets.see(1, 1, Verdict::Up);
+    fleets.run_for(SECOND);
+    assert_eq!(heard(&mut fleets, 0), [Verdict::Up]);
 }

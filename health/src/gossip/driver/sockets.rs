@@ -3,12 +3,18 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use socket2::SockRef;
 use steer_topology::{Fleet, SiteId};
 use thiserror::Error;
 use tokio::net::{TcpListener, UdpSocket};
 
+use super::datagram;
+
 use crate::gossip::core::Own;
 use crate::gossip::site::name_of;
+
+/// Octets that may wait in the socket.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// The gossip cannot begin.
 #[derive(Debug, Error)]
@@ -65,5 +71,11 @@ impl GossipSockets {
 }
 
 async fn open(at: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
-    Ok((UdpSocket::bind(at).await?, TcpListener::bind(at).await?))
+    let udp = UdpSocket::bind(at).await?;
+    // A flood must fill more than a moment before it drives out what members send. The kernel gives what it allows.
+    if let Err(error) = SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER) {
+        tracing::debug!(%error, "gossip: the receive buffer stays as it is");
+    }
+    datagram::stamp(&udp)?;
+    Ok((udp, TcpListener::bind(at).await?))
 }

@@ -1,9 +1,11 @@
 //! Real sockets on loopback, and a clock that nobody holds.
 
-use steer_topology::{CheckId, CheckKind, EndpointId, SiteId};
+use steer_topology::{CheckId, CheckKind, EndpointId, GossipPolicy, SiteId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::gossip::desk::Word;
+use crate::gossip::observation::Key;
 use crate::gossip::site::name_of;
 use crate::snapshot::Verdict;
 use crate::testing::FleetBuilder;
@@ -29,6 +31,8 @@ fn fleet(count: u16) -> Arc<Fleet> {
         key_file: "gossip.key".into(),
         share: 50,
         own_after: Duration::from_secs(10),
+        staged: Duration::ZERO,
+        reference: None,
     });
     Arc::new(fleet)
 }
@@ -212,4 +216,173 @@ async fn who_takes_no_part_opens_nothing() {
     let second = GossipSockets::bind(&fleet, SiteId(1)).await.unwrap_err();
     assert!(second.to_string().contains("free the port"), "{second}");
     drop(first);
+}
+
+/// What looks like a packet of `sender` from a session that nobody knows, `number` by `number`.
+fn forged(sender: &str, number: u64) -> [u8; 200] {
+    let mut packet = [0x5a; 200];
+    packet[..2].copy_from_slice(&[1, 1]);
+    packet[2..5].copy_from_slice(sender.as_bytes());
+    packet[5..13].copy_from_slice(&number.to_be_bytes());
+    packet[21..29].copy_from_slice(&1_u64.to_be_bytes());
+    packet[29..37].copy_from_slice(&Timestamp::now().as_millisecond().to_be_bytes());
+    packet
+}
+
+/// Sends forged packets, so many a second, from an address of its own until it is told to stop; how many it sent, and whether
+/// anything came back.
+fn flood(to: SocketAddr, sender: &str, per_second: u64, stop: &CancellationToken) -> (u64, bool) {
+    let socket = std::net::UdpSocket::bind("127.0.0.66:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let (start, mut sent) = (Instant::now(), 0);
+    while !stop.is_cancelled() {
+        let due = start.elapsed().as_millis() as u64 * per_second / 1_000;
+        for number in sent..due {
+            // What the kernel does not take is lost.
+            let _ = socket.send_to(&forged(sender, number), to);
+        }
+        sent = due.max(sent);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let answered = socket.recv_from(&mut [0; 1500]).is_ok();
+    (sent, answered)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_forged_packets_makes_nobody_suspect_and_is_answered_by_nothing() {
+    const PER_SECOND: u64 = 20_000;
+    let fleet = fleet(3);
+    let mut sites = Vec::new();
+    for site in 0..2 {
+        sites.push(begin(&fleet, site, 1).await);
+    }
+    until("two have met", || sites.iter().all(|site| site.up() == 1)).await;
+    let stop = CancellationToken::new();
+    let (victim, sender) = (fleet.sites[0].gossip.unwrap(), fleet.sites[1].name.clone());
+    let flooding = {
+        let stop = stop.clone();
+        tokio::task::spawn_blocking(move || flood(victim, &sender, PER_SECOND, &stop))
+    };
+    let start = Instant::now();
+    let mut worst = 0;
+    while start.elapsed() < Duration::from_secs(10) {
+        for site in &sites {
+            let view = site.handle.view();
+            worst = worst.max(view.local_health);
+            let gone = |member: &&crate::gossip::swim::MemberView| {
+                matches!(member.state, MemberState::Suspect | MemberState::Down)
+            };
+            assert_eq!(view.members.iter().find(gone), None, "{:?}", start.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // A newcomer from another address than the flood's is let in meanwhile.
+    sites.push(begin(&fleet, 2, 1).await);
+    until("a third has come in the flood", || {
+        sites.iter().all(|site| site.up() == 2)
+    })
+    .await;
+    stop.cancel();
+    let (sent, answered) = flooding.await.unwrap();
+    println!(
+        "{sent} forged packets in {:?}; worst local health {worst}",
+        start.elapsed()
+    );
+    assert!(sent >= 9 * PER_SECOND && !answered);
+}
+
+#[tokio::test]
+async fn what_is_bad_is_counted_by_its_cause_and_answered_by_nothing() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let fleet = fleet(3);
+    let site = begin(&fleet, 0, 1).await;
+    let me = site.handle.view().members[0].site;
+    let member = name_of(&fleet, SiteId(1)).unwrap();
+    let stranger = SiteName::new("zzz").unwrap();
+    let seal = |sender, key, session, to, content: &[u8], at| {
+        crate::gossip::seal::Sealer::new(sender, &Keys::one([key; 32]), [session; 16]).seal(
+            crate::gossip::seal::Kind::Datagram,
+            to,
+            None,
+            content,
+            at,
+        )
+    };
+    let now = Timestamp::now();
+    let good = seal(member, 1, 1, me, &[0, 0], now);
+    let bad = [
+        ("oversized", vec![1; DATAGRAM_MAX + 1]),
+        ("malformed", good[..40].to_vec()),
+        ("malformed", seal(member, 1, 2, me, &[0, 9, 1], now)),
+        ("version", vec![7; 100]),
+        ("unknown-member", seal(stranger, 1, 3, me, &[0, 0], now)),
+        ("reflected", seal(me, 1, 4, me, &[0, 0], now)),
+        (
+            "stale",
+            seal(member, 1, 5, me, &[0, 0], now - Duration::from_secs(90)),
+        ),
+        ("wrong-key", seal(member, 2, 6, me, &[0, 0], now)),
+        ("wrong-key", seal(member, 1, 7, stranger, &[0, 0], now)),
+        ("replayed", good.clone()),
+    ];
+    let socket = UdpSocket::bind("127.0.0.9:0").await.unwrap();
+    let to = fleet.sites[0].gossip.unwrap();
+    socket.send_to(&good, to).await.unwrap();
+    let mut expected: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
+    for (cause, packet) in &bad {
+        socket.send_to(packet, to).await.unwrap();
+        *expected.entry(cause).or_default() += 1;
+    }
+    let count = |cause: &str| {
+        let label = format!("steer_health_gossip_dropped_total{{cause=\"{cause}\"}} ");
+        let text = metrics.render();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&label).map(str::to_owned));
+        line.and_then(|count| count.parse::<u32>().ok())
+    };
+    until("every cause is counted", || {
+        expected.iter().all(|(cause, times)| count(cause) == Some(*times))
+    })
+    .await;
+    assert_eq!(
+        socket.try_recv(&mut [0; 1500]).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock
+    );
+}
+
+#[tokio::test]
+async fn strangers_who_hold_streams_leave_some_to_members() {
+    let fleet = fleet(2);
+    let first = begin(&fleet, 0, 1).await;
+    {
+        let mut state = first.handle.shared.lock();
+        for key in 0..5_000 {
+            state.gossip.observe(
+                Key(key),
+                Verdict::Down,
+                "refused",
+                Timestamp::now(),
+                Instant::now(),
+            );
+        }
+    }
+    let to = fleet.sites[0].gossip.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(to).await.unwrap());
+    }
+    let second = begin(&fleet, 1, 1).await;
+    let start = Instant::now();
+    until("5,000 words", || second.handle.view().observations == 5_000).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(4),
+        "{:?}: the strangers were gone",
+        start.elapsed()
+    );
+    drop(held);
 }

@@ -1,8 +1,9 @@
 //! What one site said.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use indexmap::IndexMap;
 use jiff::Timestamp;
 
 use crate::gossip::observation::{Key, Observation, Version};
@@ -16,6 +17,8 @@ const BEYOND_MAX: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Origin {
+    /// Another one whenever something of what it says, or when it stood by it, changed.
+    pub(super) revision: u64,
     /// Its newest start.
     pub(super) epoch: u64,
     /// Which of the changes since then are known.
@@ -24,7 +27,8 @@ pub(super) struct Origin {
     pub(super) beat: Option<(u64, Instant)>,
     /// The newest beat of which every change was known: the change, and when its origin said so.
     pub(super) confirmed: Option<(u64, Instant)>,
-    pub(super) held: HashMap<Key, Held>,
+    /// All of an origin's words are read one after the other, so they lie close together; none is taken out alone.
+    pub(super) held: IndexMap<Key, Held>,
     /// The same by change, for deltas. Of the newest start alone.
     pub(super) by_number: BTreeMap<u64, Key>,
 }
@@ -58,10 +62,27 @@ impl Known {
     }
 }
 
+impl Held {
+    /// Whether it is one of the changes of a start up to this one.
+    fn is_up_to(&self, epoch: u64, number: u64) -> bool {
+        let version = self.observation.version;
+        version.epoch == epoch && version.number <= number
+    }
+}
+
 impl Origin {
     /// A later start forgets what is known of the changes of those before; what was said then stands until it expires.
     pub(super) fn begin(&mut self, epoch: u64) {
         if epoch > self.epoch {
+            if let Some((until, at)) = self.confirmed {
+                for held in self
+                    .held
+                    .values_mut()
+                    .filter(|held| held.is_up_to(self.epoch, until))
+                {
+                    held.heard = held.heard.max(at);
+                }
+            }
             self.epoch = epoch;
             self.known = Known::default();
             self.by_number.clear();
@@ -78,17 +99,20 @@ impl Origin {
             None => {
                 self.held.insert(key, Held { observation, heard });
             }
-            Some(held) if observation > held.observation => {
-                if held.observation.version.epoch == self.epoch {
-                    self.by_number.remove(&held.observation.version.number);
+            Some(held) => {
+                let before = held.observation.version;
+                let mut heard = heard;
+                if observation.version == before {
+                    heard = heard.max(held.heard);
+                    held.heard = heard;
+                }
+                if observation <= held.observation {
+                    return Taken::Known;
+                }
+                if before.epoch == self.epoch {
+                    self.by_number.remove(&before.number);
                 }
                 *held = Held { observation, heard };
-            }
-            Some(held) => {
-                if observation == held.observation {
-                    held.heard = held.heard.max(heard);
-                }
-                return Taken::Known;
             }
         }
         if current {
@@ -97,19 +121,20 @@ impl Origin {
         Taken::New
     }
 
-    /// Renews all that the newest beat speaks of, if all of it is known.
+    /// Renews all that the newest beat speaks of, if all of it is known. A later beat that seems to be older is not: its age
+    /// is more exact.
     pub(super) fn confirm(&mut self) {
         if let Some((number, heard)) = self.beat
             && number <= self.known.until
         {
-            self.confirmed = self.confirmed.max(Some((number, heard)));
+            let (until, at) = self.confirmed.unwrap_or((number, heard));
+            self.confirmed = Some((until.max(number), at.max(heard)));
         }
     }
 
     pub(super) fn stood_by(&self, held: &Held) -> Instant {
-        let Version { epoch, number } = held.observation.version;
         match self.confirmed {
-            Some((until, at)) if epoch == self.epoch && number <= until => at.max(held.heard),
+            Some((until, at)) if held.is_up_to(self.epoch, until) => at.max(held.heard),
             Some(_) | None => held.heard,
         }
     }

@@ -67,13 +67,19 @@ fn store(packets: &[&Packet], now: Instant) -> Store {
 /// All that a store knows for good: the words, by whom and how fresh, and which changes are known.
 type Picture = Vec<(SiteName, u64, Known, Option<u64>, Vec<(Key, Held)>)>;
 
-fn picture(store: &Store) -> Picture {
+fn picture(store: &Store, start: Instant) -> Picture {
     let origin = |(name, origin): (&SiteName, &Origin)| {
         let mut held: Vec<_> = origin
             .held
             .iter()
             .map(|(key, held)| (*key, held.clone()))
             .collect();
+        // How fresh the words of an earlier start are depends on the beats that came while it was the newest.
+        for (_, held) in &mut held {
+            if held.observation.version.epoch < origin.epoch {
+                held.heard = start;
+            }
+        }
         held.sort_by_key(|(key, _)| *key);
         let beat = origin.beat.map(|(number, _)| number);
         (*name, origin.epoch, origin.known.clone(), beat, held)
@@ -94,7 +100,7 @@ proptest! {
         let now = Instant::now() + Duration::from_secs(100);
         let once: Vec<_> = packets.iter().collect();
         let twice: Vec<_> = shuffled.iter().collect();
-        prop_assert_eq!(picture(&store(&once, now)), picture(&store(&twice, now)));
+        prop_assert_eq!(picture(&store(&once, now), now), picture(&store(&twice, now), now));
     }
 
     #[test]
@@ -112,6 +118,31 @@ proptest! {
                 let best = told.map(|told| told.observation).max();
                 let word = store.word(origin, key, now).map(|word| word.observation.clone());
                 prop_assert_eq!(word, best);
+            }
+        }
+    }
+
+    #[test]
+    fn neither_versions_nor_expiry_ever_go_back(
+        packets in prop::collection::vec((any_packet(), 0..4_000_u64), 0..20),
+    ) {
+        let mut now = Instant::now() + Duration::from_secs(100);
+        let mut store = Store::new(site("jfk"), 1);
+        let mut before: BTreeMap<(SiteName, Key), (Version, Instant)> = BTreeMap::new();
+        for (packet, later_ms) in &packets {
+            now += Duration::from_millis(*later_ms);
+            match packet {
+                Packet::Delta(delta) => drop(store.merge(delta, now)),
+                Packet::Beat(beat) => drop(store.on_beat(beat, now)),
+            }
+            for (name, origin) in &store.origins {
+                for (key, held) in &origin.held {
+                    let current = (held.observation.version, origin.stood_by(held));
+                    if let Some((version, stood_by)) = before.insert((*name, *key), current) {
+                        prop_assert!(current.0 >= version, "{current:?} after {version:?}");
+                        prop_assert!(current.0 > version || current.1 >= stood_by, "{packet:?}");
+                    }
+                }
             }
         }
     }
@@ -306,4 +337,40 @@ fn an_origin_with_too_many_endpoints_is_refused_the_rest() {
         .map(|key| other.merge(&delta(key), now).refused)
         .sum();
     assert_eq!((other.len(), refused), (KEYS_MAX, 7));
+}
+
+#[test]
+fn who_stood_still_vouches_for_nothing_since_then_but_what_it_says_anew() {
+    let start = Instant::now() + Duration::from_secs(100);
+    let later = |seconds| start + Duration::from_secs(seconds);
+    let standing = Standing::default();
+    let (mut origin, mut other) = (Store::new(site("fra"), 5), Store::new(site("nrt"), 5));
+    origin.set_standing(standing.clone());
+    for key in [Key(1), Key(2)] {
+        origin.observe(key, Verdict::Up, "", Timestamp::UNIX_EPOCH, start);
+    }
+    standing.renew(None, Some(later(5)));
+    let tell = |origin: &Store, other: &mut Store, at| {
+        for key in [Key(1), Key(2)] {
+            other.merge(&origin.told(site("fra"), key, at).unwrap(), at);
+        }
+        other.on_beat(&origin.beat(site("fra"), at).unwrap(), at);
+    };
+    tell(&origin, &mut other, later(40));
+    assert_eq!(
+        said(&other, 1, later(40)),
+        Some((Verdict::Up, true)),
+        "35 s old, as it is told"
+    );
+    origin.observe(Key(1), Verdict::Down, "refused", Timestamp::UNIX_EPOCH, later(41));
+    tell(&origin, &mut other, later(41));
+    assert_eq!(said(&other, 1, later(42)), Some((Verdict::Down, false)));
+    assert_eq!(said(&other, 2, later(42)), Some((Verdict::Up, true)));
+    standing.renew(None, None);
+    tell(&origin, &mut other, later(43));
+    assert_eq!(
+        said(&other, 2, later(43)),
+        Some((Verdict::Up, false)),
+        "seen again"
+    );
 }

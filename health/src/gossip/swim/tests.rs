@@ -165,6 +165,86 @@ fn duplicates_and_restarts_of_a_third_end_well() {
     heals(&mut world, "restarts of a third");
 }
 
+/// Octets per second and site, for SWIM and for all.
+fn cost(sites: usize, loss: f64) -> [u64; 2] {
+    let mut world = met(sites, 40);
+    world.loss = loss;
+    world.run_for(SECOND * 10);
+    let sent = |world: &World| {
+        let sent: Vec<_> = world.running().map(|(_, gossip)| gossip.sent()).collect();
+        let members: u64 = sent.iter().map(|sent| sent.members).sum();
+        [members, members + sent.iter().map(|sent| sent.words).sum::<u64>()]
+    };
+    let before = sent(&world);
+    world.run_for(SECOND * 30);
+    let after = sent(&world);
+    assert!(agree(&world, Verdict::Up), "what was said still counts");
+    [0, 1].map(|of| (after[of] - before[of]) / 30 / sites as u64)
+}
+
+#[test]
+fn octets_per_site_stay_as_they_are_when_the_fleet_grows() {
+    let few = cost(50, 0.0);
+    let many = cost(200, 0.0);
+    println!("octets/s per site, SWIM and all: {few:?} of 50 sites, {many:?} of 200");
+    assert!(many[0] <= few[0] * 3 / 2 && many[1] <= few[1] * 6 / 5);
+    assert!(many[0] < 400 && many[1] < 2_500);
+}
+
+/// How often another of 60 sites calls a living one dead, that is not among the first six, with whom something is wrong.
+fn false_alarms(is_aware: bool, wrong: impl Fn(&mut World)) -> usize {
+    let mut world = met(60, 41);
+    world.clock_first = !is_aware;
+    if !is_aware {
+        (0..60).for_each(|site| world.with(site, |gossip, _| gossip.ignore_own_health()));
+    }
+    let before = world.events.len();
+    wrong(&mut world);
+    world.run_for(SECOND * 120);
+    let is_wrong = |site: SiteName| (0..6).any(|wrong| name(wrong) == site);
+    let healthy = world.events[before..]
+        .iter()
+        .filter(|(_, _, of, event)| *event == MemberEvent::Down && !is_wrong(*of));
+    healthy.count()
+}
+
+#[test]
+fn sites_with_a_bad_uplink_call_fewer_of_the_others_dead_when_they_know_it() {
+    let uplink = |world: &mut World| (0..6).for_each(|site| world.uplink[site] = 0.7);
+    let [ignored, known] = [false, true].map(|is_aware| false_alarms(is_aware, uplink));
+    println!(
+        "uplinks: a living site called dead by another {ignored} times, {known} where the lossy know it"
+    );
+    assert!(known * 2 <= ignored && ignored > 0, "{ignored} {known}");
+}
+
+#[test]
+fn who_is_let_run_no_more_says_so_and_recovers() {
+    let mut world = met(10, 42);
+    let health = |world: &World| world.sites[3].as_ref().unwrap().health();
+    assert_eq!(health(&world), 0);
+    for _ in 0..4 {
+        world.stalled[3] = world.now + SECOND * 2;
+        world.run_for(SECOND * 3);
+    }
+    assert!(health(&world) >= 2, "{}", health(&world));
+    let well = world.run_until(SECOND * 60, |world| health(world) == 0);
+    println!("well again after {well:?}");
+    assert!(well.is_some());
+    heals(&mut world, "one site that was slow");
+}
+
+#[test]
+fn a_newcomer_to_a_large_fleet_knows_everybody_at_once() {
+    let mut world = met(150, 43);
+    world.kill(7);
+    world.run_for(SECOND * 40);
+    world.begin(7);
+    let took = world.run_until(SECOND * 10, World::agree_on_members);
+    println!("one of 150 is back and knows all {took:?} after its start");
+    assert!(took.is_some());
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     let run = || {

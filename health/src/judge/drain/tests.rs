@@ -70,7 +70,7 @@ fn the_last_site_is_drained_only_by_force() {
     assert_eq!(
         bench.drain(FRA, false).unwrap_err(),
         "draining fra would leave 0 of 2 sites of pool pool-0 up and in service, keep_sites is 1; \
-         --force drains it all the same"
+         --force does it all the same"
     );
     assert_eq!(bench.services(), ["in", "drained"], "a refusal changes nothing");
     assert_eq!(bench.judge.drains().len(), 1);
@@ -133,7 +133,7 @@ fn drains_and_failures_share_the_window() {
     assert_eq!(
         bench.drain(FRA, false).unwrap_err(),
         "draining fra is too soon: pool pool-0 had 1 taken out within 60 s, max_withdrawn is 1; \
-         --force drains it all the same"
+         --force does it all the same"
     );
     bench.pass(MINUTE);
     assert_eq!(bench.drain(FRA, false), Ok(true));

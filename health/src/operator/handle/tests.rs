@@ -68,6 +68,7 @@ impl World {
 
 fn order(target: &str) -> Order {
     Order {
+        what: What::Drain,
         target: target.to_owned(),
         reason: "kernel update".to_owned(),
         author: "ana".to_owned(),
@@ -79,12 +80,22 @@ fn order(target: &str) -> Order {
 #[tokio::test]
 async fn a_wish_is_answered_when_its_snapshot_is_published() {
     let world = World::start(None);
-    let drained = world.operator.drain(order("fra")).await.unwrap();
-    assert_eq!((drained.name.as_str(), drained.kept), ("fra", Kept::NoStore));
+    let drained = world.operator.wish(order("fra")).await.unwrap();
+    assert_eq!(
+        (drained.wish.key(), drained.kept),
+        (WishKey::drain("fra"), Kept::NoStore)
+    );
     let snapshot = world.cell.load();
     assert!(snapshot.number >= drained.snapshot);
-    assert_eq!(snapshot.drains, [drained.drain]);
-    let over = world.operator.undrain("fra", "bo").await.unwrap();
+    let StoredWish::Drain(stands) = drained.wish else {
+        panic!("a drain was wished");
+    };
+    assert_eq!(snapshot.drains, [stands.on(&snapshot.fleet).unwrap()]);
+    let over = world
+        .operator
+        .take_back(WishKind::Drain, "fra", "bo")
+        .await
+        .unwrap();
     assert!(over.snapshot > drained.snapshot && world.cell.load().drains.is_empty());
     world.stop().await;
 }
@@ -94,7 +105,7 @@ async fn what_is_wrong_with_a_wish_is_said_and_changes_nothing() {
     let world = World::start(None);
     let refused = |order| {
         let operator = world.operator.clone();
-        async move { operator.drain(order).await.unwrap_err().to_string() }
+        async move { operator.wish(order).await.unwrap_err().to_string() }
     };
     assert!(
         refused(order("frx"))
@@ -119,18 +130,22 @@ async fn what_is_wrong_with_a_wish_is_said_and_changes_nothing() {
         refused(long).await,
         "the reason has 501 bytes, and at most 500 are kept"
     );
-    let over = world.operator.undrain("nrt", "ana").await.unwrap_err();
+    let over = world
+        .operator
+        .take_back(WishKind::Drain, "nrt", "ana")
+        .await
+        .unwrap_err();
     assert_eq!(over.to_string(), "nrt is not drained");
     assert_eq!(world.cell.load().number, 1);
 
-    world.operator.drain(order("fra")).await.unwrap();
-    world.operator.drain(order("nrt")).await.unwrap();
+    world.operator.wish(order("fra")).await.unwrap();
+    world.operator.wish(order("nrt")).await.unwrap();
     assert!(refused(order("jfk")).await.contains("--force"));
     let forced = Order {
         force: true,
         ..order("jfk")
     };
-    world.operator.drain(forced).await.unwrap();
+    world.operator.wish(forced).await.unwrap();
     world.stop().await;
 }
 
@@ -144,7 +159,7 @@ async fn a_drain_survives_a_restart_and_ends_at_its_time() {
         ..order("nrt")
     };
     for order in [order("fra"), short] {
-        assert_eq!(world.operator.drain(order).await.unwrap().kept, Kept::Yes);
+        assert_eq!(world.operator.wish(order).await.unwrap().kept, Kept::Yes);
     }
     let stood = world.cell.load().drains.clone();
     world.stop().await;
@@ -152,13 +167,18 @@ async fn a_drain_survives_a_restart_and_ends_at_its_time() {
     let world = World::start(Some(&file));
     assert_eq!(world.cell.load().drains, stood, "in the very first snapshot");
     assert_eq!(
-        world.operator.undrain("fra", "ana").await.unwrap().kept,
+        world
+            .operator
+            .take_back(WishKind::Drain, "fra", "ana")
+            .await
+            .unwrap()
+            .kept,
         Kept::Yes
     );
     world.undrained().await;
     world.stop().await;
     let store = Store::open(Some(&file)).unwrap();
-    assert!(store.drains().unwrap().is_empty(), "what ended is not kept");
+    assert!(store.wishes().unwrap().is_empty(), "what ended is not kept");
 }
 
 #[tokio::test]
@@ -170,14 +190,14 @@ async fn a_kept_drain_of_a_site_that_is_gone_waits_for_its_return_or_is_forgotte
         target: "127.0.0.1:9@jfk".to_owned(),
         ..order("")
     };
-    let name = world.operator.drain(endpoint).await.unwrap().name;
+    let name = world.operator.wish(endpoint).await.unwrap().wish.key().target;
     world.stop().await;
 
     let world = World::start_with(Some(&file), &[Some(0), Some(1)]);
     assert!(world.cell.load().drains.is_empty());
-    let drained = world.operator.drain(order("fra")).await.unwrap();
+    let drained = world.operator.wish(order("fra")).await.unwrap();
     assert_eq!(drained.kept, Kept::Yes);
-    assert_eq!(world.operator.keeping().orphans[0].target, name);
+    assert_eq!(world.operator.keeping().orphans[0].key().target, name);
     world.stop().await;
 
     let world = World::start(Some(&file));
@@ -186,10 +206,18 @@ async fn a_kept_drain_of_a_site_that_is_gone_waits_for_its_return_or_is_forgotte
 
     let world = World::start_with(Some(&file), &[Some(0), Some(1)]);
     assert!(
-        world.operator.undrain("127.0.0.1:9", "ana").await.is_err(),
+        world
+            .operator
+            .take_back(WishKind::Drain, "127.0.0.1:9", "ana")
+            .await
+            .is_err(),
         "by its full name only"
     );
-    world.operator.undrain(&name, "ana").await.unwrap();
+    world
+        .operator
+        .take_back(WishKind::Drain, &name, "ana")
+        .await
+        .unwrap();
     world.stop().await;
     let world = World::start(Some(&file));
     assert_eq!(world.cell.load().drains.len(), 1);
@@ -202,11 +230,11 @@ async fn a_store_that_is_lost_changes_nothing_and_is_said_until_it_is_back() {
     let state = folder.path().join("state");
     let file = state.join("steer.redb");
     let world = World::start(Some(&file));
-    assert_eq!(world.operator.drain(order("fra")).await.unwrap().kept, Kept::Yes);
+    assert_eq!(world.operator.wish(order("fra")).await.unwrap().kept, Kept::Yes);
 
     std::fs::remove_dir_all(&state).unwrap();
     std::fs::write(&state, "in the way").unwrap();
-    let drained = world.operator.drain(order("nrt")).await.unwrap();
+    let drained = world.operator.wish(order("nrt")).await.unwrap();
     match drained.kept {
         Kept::No(why) => assert!(why.contains("steer.redb"), "{why}"),
         other @ (Kept::Yes | Kept::NoStore) => panic!("{other:?}"),
@@ -235,7 +263,7 @@ async fn many_operators_at_once_are_all_answered() {
                 reason: number.to_string(),
                 ..order("fra")
             };
-            operator.drain(renewed).await.is_ok()
+            operator.wish(renewed).await.is_ok()
         })
     });
     for wish in wishes.collect::<Vec<_>>() {
@@ -246,6 +274,6 @@ async fn many_operators_at_once_are_all_answered() {
     assert_eq!(target, Target::find(&world.cell.load().fleet, "fra").unwrap());
     let operator = world.operator.clone();
     world.stop().await;
-    let late = operator.drain(order("nrt")).await.unwrap_err();
+    let late = operator.wish(order("nrt")).await.unwrap_err();
     assert_eq!(late, Refused::Stopping);
 }

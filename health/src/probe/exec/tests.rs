@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use steer_topology::{CheckId, CheckKind};
 
 use super::*;
-use crate::check::Attempt;
-use crate::driver::{Job, send};
+use crate::driver::{Errand, send};
 use crate::evidence::Evidence;
 use crate::probe::NetProber;
 use crate::testing::FleetBuilder;
@@ -23,12 +22,8 @@ async fn command_line(command: Vec<String>, timeout: Duration) -> Outcome {
         .pool_at(&[(Some(0), address)], Some(CheckId(0)))
         .build();
     let prober = NetProber::new(&fleet, &Arc::new(Evidence::of(&fleet)), Instant::now());
-    let job = Job {
-        endpoint: EndpointId(0),
-        attempt: Attempt(1),
-        timeout,
-    };
-    send(Arc::new(prober), job).await.outcome
+    let errand = Errand::of_test(1, timeout);
+    send(Arc::new(prober), errand).await.outcome
 }
 
 const LONG: Duration = Duration::from_secs(10);

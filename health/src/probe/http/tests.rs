@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use steer_topology::{CheckId, CheckKind, EndpointId, ValueAt, ValueRule};
+use steer_topology::{CheckId, CheckKind, ValueAt, ValueRule};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::response::BODY_MAX;
 use super::*;
-use crate::check::Attempt;
-use crate::driver::{Job, send};
+use crate::driver::{Errand, send};
 use crate::evidence::Evidence;
 use crate::probe::NetProber;
 use crate::testing::FleetBuilder;
@@ -55,12 +55,8 @@ fn prober(rules: HttpCheck, address: std::net::SocketAddr) -> Arc<NetProber> {
 }
 
 async fn once(prober: &Arc<NetProber>) -> Outcome {
-    let job = Job {
-        endpoint: EndpointId(0),
-        attempt: Attempt(1),
-        timeout: Duration::from_secs(2),
-    };
-    send(Arc::clone(prober), job).await.outcome
+    let errand = Errand::of_test(1, Duration::from_secs(2));
+    send(Arc::clone(prober), errand).await.outcome
 }
 
 /// What one answer means to the rules.

@@ -30,7 +30,13 @@ fn snapshot(number: u64, drains: Vec<Drain>) -> Arc<Snapshot> {
 }
 
 fn kept(keeper: &Keeper) -> Vec<String> {
-    keeper.store.drains().unwrap().into_keys().collect()
+    keeper
+        .store
+        .wishes()
+        .unwrap()
+        .into_keys()
+        .map(|key| key.target)
+        .collect()
 }
 
 #[tokio::test]
@@ -51,7 +57,7 @@ async fn the_store_follows_the_newest_snapshot_whatever_was_missed_between() {
 async fn what_is_over_at_start_is_not_restored_and_leaves_the_store() {
     let mut store = Store::open(None).unwrap();
     let fleet = fleet();
-    let put = |drain: Drain| Edit::Put(StoredDrain::of(&drain, &fleet));
+    let put = |drain: Drain| Edit::Put(StoredWish::Drain(StoredDrain::of(&drain, &fleet)));
     let over = drain(0, Some("2026-01-01T00:00:00Z"));
     let stands = drain(1, Some("2026-01-03T00:00:00Z"));
     store.write(&[put(over), put(stands)]).unwrap();
@@ -75,7 +81,7 @@ async fn an_orphan_is_kept_until_it_is_over() {
         since: Timestamp::UNIX_EPOCH,
         until: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(60)),
     };
-    store.write(&[Edit::Put(orphan)]).unwrap();
+    store.write(&[Edit::Put(StoredWish::Drain(orphan))]).unwrap();
     let mut keeper = Keeper::new(store).unwrap();
     let mut judge = Judge::new(fleet(), Instant::now(), Timestamp::UNIX_EPOCH);
     keeper.restore(&mut judge, Instant::now(), Timestamp::UNIX_EPOCH);

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 use std::num::{NonZeroU8, NonZeroU16};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use toml::Spanned;
 
 use super::context::Context;
 use super::{kinds, values};
@@ -11,7 +14,7 @@ use crate::config::raw::{Maybe, RawCheck, RawPhi, RawWindow};
 use crate::config::read::{Field, List, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::{
-    Check, CheckKind, Combine, DetectorRules, LatencyRules, PhiModel, PhiRules, Sources, WindowRules,
+    Bgp, Check, CheckKind, Combine, DetectorRules, LatencyRules, PhiModel, PhiRules, Sources, WindowRules,
 };
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -36,15 +39,18 @@ pub(super) fn checks(cx: &Context<'_, '_>, raw: List<RawCheck<'_>>) -> Result<Ve
                 of.is_some_and(|check| {
                     matches!(
                         check.kind,
-                        CheckKind::Calculated { .. } | CheckKind::External { .. }
+                        CheckKind::Calculated { .. }
+                            | CheckKind::External { .. }
+                            | CheckKind::Bfd { .. }
+                            | CheckKind::Load(_)
                     )
                 })
             };
             if when.checks().iter().any(is_no_probe) {
                 return Err(cx.sink.conflict(
                     span,
-                    "`when` names a check that probes nothing itself",
-                    "name checks of other kinds than \"calculated\" and \"external\"",
+                    "`when` names a check that probes nothing itself, or gives no verdict",
+                    "name checks of other kinds than \"calculated\", \"external\", \"bfd\" and \"load\"",
                 ));
             }
         }
@@ -68,6 +74,7 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         window,
         phi,
         tripwire,
+        process,
         port,
         source,
     } = raw;
@@ -76,7 +83,27 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
     let span = of_kind.span.clone();
     let tripwire_span = values::span_of(&tripwire);
     let kind = kinds::kind(cx, kind, of_kind);
-    let is_external = matches!(kind, Ok(CheckKind::External { .. }));
+    let is_external = matches!(kind, Ok(CheckKind::External { .. } | CheckKind::Bfd { .. }));
+    if let Ok(CheckKind::Load(_)) = &kind {
+        let judging = [
+            ("fast_interval", values::span_of(&fast_interval)),
+            ("fall", values::span_of(&fall)),
+            ("rise", values::span_of(&rise)),
+            ("forget", values::span_of(&forget)),
+            ("detect", values::span_of(&detect)),
+            ("combine", values::span_of(&combine)),
+            ("process", values::span_of(&process)),
+        ];
+        for (key, span) in judging {
+            if let Some(span) = span {
+                sink.conflict(
+                    span,
+                    format!("`{key}` means nothing to a check of kind \"load\", which gives no verdict"),
+                    "remove it",
+                );
+            }
+        }
+    }
     let times = times(sink, interval, fast_interval, timeout);
     // Whoever reports to us has counted already.
     let (fall_default, rise_default) = if is_external { (1, 1) } else { (3, 2) };
@@ -97,6 +124,13 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
     if let (Ok(true), Some(span)) = (tripwire, tripwire_span) {
         tripwire_fits(sink, span, kind.as_ref().ok(), detect.as_deref().ok());
     }
+    let process_span = values::span_of(&process);
+    let process = process.and_then(|process| process.map(|process| pid_file(sink, &process)).transpose());
+    if let (Some(span), Ok(detect)) = (process_span, &detect)
+        && !detect.contains(&DetectorRules::Threshold)
+    {
+        needs_threshold(sink, span, "process");
+    }
     let port = values::optional_int(sink, "port", port, 1..=u16::MAX);
     let source = sources(sink, source);
     let (interval, fast_interval, timeout) = times?;
@@ -112,6 +146,7 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         detect: detect?,
         combine: combine?,
         tripwire: tripwire?,
+        process: process?,
         port: port?.and_then(NonZeroU16::new),
         source: source?,
     })
@@ -130,6 +165,8 @@ fn tripwire_fits(
         | CheckKind::Icmp
         | CheckKind::Exec { .. }
         | CheckKind::External { .. }
+        | CheckKind::Bfd { .. }
+        | CheckKind::Load(_)
         | CheckKind::Calculated { .. } => false,
     });
     if !is_tcp {
@@ -139,11 +176,50 @@ fn tripwire_fits(
             "remove it, or write a kind that probes over TCP",
         );
     } else if detect.is_some_and(|detect| !detect.contains(&DetectorRules::Threshold)) {
-        sink.conflict(
-            span,
-            "`tripwire` needs the detector \"threshold\", which takes a refusal for a proof",
-            "add \"threshold\" to `detect`, or remove `tripwire`",
-        );
+        needs_threshold(sink, span, "tripwire");
+    }
+}
+
+fn needs_threshold(sink: &Sink<'_>, span: Range<usize>, key: &str) {
+    sink.conflict(
+        span,
+        format!("`{key}` needs the detector \"threshold\", which takes a refusal for a proof"),
+        format!("add \"threshold\" to `detect`, or remove `{key}`"),
+    );
+}
+
+/// It need not be there yet: the process writes it.
+fn pid_file(sink: &Sink<'_>, written: &Spanned<&str>) -> Result<PathBuf, Reported> {
+    let path = *written.get_ref();
+    if path.starts_with('/') && !path.contains('\0') {
+        return Ok(path.into());
+    }
+    Err(sink.fault(
+        written.span(),
+        format!("`process` is {path:?}"),
+        "write the absolute path of a file with the number of a process, for example \"/run/nginx.pid\"",
+    ))
+}
+
+/// A path has a state where BFD runs on it.
+pub(super) fn paths_are_watched(
+    sink: &Sink<'_>,
+    checks: &[Check],
+    written: Vec<Option<Range<usize>>>,
+    bgp: Option<&Bgp>,
+) {
+    for (check, span) in checks.iter().zip(written) {
+        let (CheckKind::Bfd { peer }, Some(span)) = (&check.kind, span) else {
+            continue;
+        };
+        let mut peers = bgp.into_iter().flat_map(|bgp| &bgp.peers);
+        if !peers.any(|one| one.address == *peer && one.bfd.is_some()) {
+            sink.conflict(
+                span,
+                format!("`peer` is {peer}, with whom nobody speaks BFD"),
+                "write the address of a [[bgp.peer]] that has `bfd`",
+            );
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::names::Names;
 use super::values;
 use crate::config::Resolve;
 use crate::config::sink::{Reported, Sink};
-use crate::{Name, SiteId};
+use crate::{Name, PoolId, SiteId};
 
 /// Shared by all checks of one file.
 pub(super) struct Context<'a, 'd> {
@@ -25,6 +25,8 @@ pub(super) struct Context<'a, 'd> {
     pub(super) sites: Names,
     pub(super) checks: Names,
     pub(super) pools: Names,
+    /// The pool that `reference` of `[fleet] gossip` names: its endpoints stand at no site of ours.
+    pub(super) reference: Option<PoolId>,
     /// Each host is asked for once, so that a file is not half old and half new.
     resolved: RefCell<HashMap<String, Result<Vec<IpAddr>, String>>>,
     /// Line of each address that something listens on.
@@ -62,6 +64,7 @@ impl<'a, 'd> Context<'a, 'd> {
             sites,
             checks,
             pools,
+            reference: None,
             resolved,
             listening,
         }

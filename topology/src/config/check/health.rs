@@ -8,10 +8,14 @@ use std::time::Duration;
 use super::context::{Context, Located};
 use super::said;
 use super::values;
-use crate::config::raw::{Maybe, RawEndpoint, RawOutlier, RawPool};
+use crate::config::raw::{Maybe, RawDamping, RawEndpoint, RawOutlier, RawPool};
+use crate::config::read::TextOrInt;
 use crate::config::read::{Field, List, all};
 use crate::config::sink::{Reported, Sink};
-use crate::{CheckId, Endpoint, Nested, OutlierRules, Pool, PoolId, Site, SiteId};
+use crate::{
+    Check, CheckId, CheckKind, DampingRules, Demand, Endpoint, Nested, OutlierRules, Pool, PoolId, Site,
+    SiteId,
+};
 
 /// A pool and its endpoints, which have no ids yet.
 pub(super) type Draft = (Pool, Vec<Endpoint>);
@@ -29,21 +33,31 @@ pub(super) fn pool(
         span,
         name,
         check,
+        load,
         endpoints,
         needs,
         outlier,
+        damping,
     } = raw;
     let name = values::label(cx.sink, name);
-    let outlier_span = span.clone();
     let outlier = outlier_rules(cx.sink, outlier);
-    if let (Ok(None), Ok(Some(_))) = (&check, &outlier) {
+    let damping = damping_rules(cx.sink, damping);
+    let written = [
+        ("outlier", matches!(outlier, Ok(Some(_)))),
+        ("damping", matches!(damping, Ok(Some(_)))),
+    ];
+    for (key, _) in written
+        .iter()
+        .filter(|(_, written)| *written && matches!(check, Ok(None)))
+    {
         cx.sink.conflict(
-            outlier_span,
-            "the pool has `outlier` but no `check`: nothing is known of its endpoints",
-            "add `check`, or remove `outlier`",
+            span.clone(),
+            format!("the pool has `{key}` but no `check`: nothing is known of its endpoints"),
+            format!("add `check`, or remove `{key}`"),
         );
     }
     let check = check.and_then(|check| check.map(|check| cx.checks.find(cx.sink, &check)).transpose());
+    let load = load.and_then(|load| load.map(|load| cx.checks.find(cx.sink, &load)).transpose());
     let members = pool_members(cx, id, span, endpoints);
     let (nested, endpoints) = match members {
         Ok((nested, endpoints)) => (Ok(nested), Ok(endpoints)),
@@ -53,12 +67,59 @@ pub(super) fn pool(
     let pool = Pool {
         name: name?,
         check: check?.map(CheckId),
+        load: load?.map(CheckId),
         endpoints: Vec::new(),
         nested: nested?,
         needs: needs?,
         outlier: outlier?,
+        damping: damping?,
     };
     Ok((pool, endpoints?))
+}
+
+/// Where a pool names its checks.
+pub(super) struct NamedAt {
+    check: Option<Range<usize>>,
+    load: Option<Range<usize>>,
+}
+
+impl NamedAt {
+    pub(super) fn of(raw: &RawPool<'_>) -> Self {
+        Self {
+            check: values::span_of(&raw.check),
+            load: values::span_of(&raw.load),
+        }
+    }
+}
+
+/// A check of kind `load` gives numbers and no verdict, and the others give none of the numbers.
+pub(super) fn kinds_fit(
+    sink: &Sink<'_>,
+    checks: &[Check],
+    drafts: &[Result<Draft, Reported>],
+    named: Vec<NamedAt>,
+) {
+    let is_load = |id: Option<CheckId>| {
+        let check = checks.get(id?.0 as usize)?;
+        Some(matches!(check.kind, CheckKind::Load(_)))
+    };
+    for (draft, at) in drafts.iter().zip(named) {
+        let Ok((pool, _)) = draft else { continue };
+        if let (Some(true), Some(span)) = (is_load(pool.check), at.check) {
+            sink.conflict(
+                span,
+                "`check` names a check of kind \"load\", which gives no verdict",
+                "write `load` in place of `check`, or name another check",
+            );
+        }
+        if let (Some(false), Some(span)) = (is_load(pool.load), at.load) {
+            sink.conflict(
+                span,
+                "`load` names a check that reads no number to steer by",
+                "name a check of kind \"load\"",
+            );
+        }
+    }
 }
 
 fn outlier_rules(sink: &Sink<'_>, raw: Maybe<RawOutlier>) -> Result<Option<OutlierRules>, Reported> {
@@ -74,16 +135,23 @@ fn outlier_rules(sink: &Sink<'_>, raw: Maybe<RawOutlier>) -> Result<Option<Outli
         max_ejection,
         max_ejected,
     } = raw;
+    let default = OutlierRules::DEFAULT;
     let second = Duration::from_secs(1);
-    let time = |key, field, default| values::duration(sink, key, field, second..=HOUR, default);
-    let interval = time("interval", interval, Duration::from_secs(10));
-    let samples = values::int(sink, "samples", samples, 1..=1_000_000_u32, 5);
-    let stdev_factor = values::int(sink, "stdev_factor", stdev_factor, 1..=100_000_u32, 1900);
-    let failure = values::int(sink, "failure", failure, 1..=100_u8, 30);
-    let slower = values::int(sink, "slower", slower, 2..=1000_u16, 5);
-    let base_ejection = time("base_ejection", base_ejection, Duration::from_secs(30));
-    let max_ejection = time("max_ejection", max_ejection, Duration::from_secs(300));
-    let max_ejected = values::int(sink, "max_ejected", max_ejected, 1..=100_u8, 10);
+    let time = |key, field, or| values::duration(sink, key, field, second..=HOUR, or);
+    let interval = time("interval", interval, default.interval);
+    let samples = values::int(sink, "samples", samples, 1..=1_000_000_u32, default.samples);
+    let stdev_factor = values::int(
+        sink,
+        "stdev_factor",
+        stdev_factor,
+        1..=100_000_u32,
+        default.stdev_factor,
+    );
+    let failure = values::int(sink, "failure", failure, 1..=100_u8, default.failure);
+    let slower = values::int(sink, "slower", slower, 2..=1000_u16, default.slower);
+    let base_ejection = time("base_ejection", base_ejection, default.base_ejection);
+    let max_ejection = time("max_ejection", max_ejection, default.max_ejection);
+    let max_ejected = values::int(sink, "max_ejected", max_ejected, 1..=100_u8, default.max_ejected);
     Ok(Some(OutlierRules {
         interval: interval?,
         samples: samples?,
@@ -96,17 +164,66 @@ fn outlier_rules(sink: &Sink<'_>, raw: Maybe<RawOutlier>) -> Result<Option<Outli
     }))
 }
 
+fn damping_rules(sink: &Sink<'_>, raw: Maybe<RawDamping>) -> Result<Option<DampingRules>, Reported> {
+    const HOUR: Duration = Duration::from_hours(1);
+    let Some(raw) = raw? else { return Ok(None) };
+    let RawDamping {
+        span,
+        penalty,
+        half_life,
+        suppress,
+        reuse,
+        max,
+    } = raw;
+    let second = Duration::from_secs(1);
+    let penalty = values::int(sink, "penalty", penalty, 1..=100_000, 1000);
+    let half_life = values::duration(sink, "half_life", half_life, second..=HOUR, HOUR / 60);
+    let suppress = values::int(sink, "suppress", suppress, 1..=1_000_000, 3000);
+    let reuse = values::int(sink, "reuse", reuse, 1..=1_000_000, 1000);
+    let max = values::duration(sink, "max", max, second..=HOUR * 24, HOUR / 6);
+    let rules = DampingRules {
+        penalty: penalty?,
+        half_life: half_life?,
+        suppress: suppress?,
+        reuse: reuse?,
+        max: max?,
+    };
+    if rules.reuse >= rules.suppress {
+        let DampingRules { reuse, suppress, .. } = rules;
+        return Err(sink.conflict(
+            span,
+            format!(
+                "`reuse` is {reuse}, no less than `suppress`, which is {suppress}: nobody would be held back"
+            ),
+            "write a smaller `reuse`, or a larger `suppress`",
+        ));
+    }
+    Ok(Some(rules))
+}
+
 /// What the guard is to keep in service; the whole pool must be able to give it.
 fn demand(
     sink: &Sink<'_>,
     sites: Option<&[Site]>,
     endpoints: &Result<Vec<Endpoint>, Reported>,
-    field: Field<i128>,
-) -> Result<u64, Reported> {
-    let Some(span) = values::span_of(&field) else {
-        return field.map(|_| 0);
+    field: Field<TextOrInt<'_>>,
+) -> Result<Demand, Reported> {
+    let Some(written) = field? else {
+        return Ok(Demand::Written(0));
     };
-    let needs = values::int(sink, "needs", field, 1..=1_000_000_000_000_u64, 1)?;
+    let span = written.span();
+    let (needs, least) = match *written.get_ref() {
+        TextOrInt::Text("measured") => (Demand::Measured, 0),
+        TextOrInt::Text(text) => {
+            let message = format!("`needs` is {text:?}");
+            return Err(sink.fault(span, message, "write requests per second, or \"measured\""));
+        }
+        TextOrInt::Int(count) => {
+            let field = Ok(Some(toml::Spanned::new(span.clone(), count)));
+            let needs = values::int(sink, "needs", field, 1..=1_000_000_000_000_u64, 1)?;
+            (Demand::Written(needs), needs)
+        }
+    };
     let (Some(sites), Ok(endpoints)) = (sites, endpoints) else {
         return Ok(needs);
     };
@@ -124,10 +241,10 @@ fn demand(
         ));
     }
     let all: u64 = places.iter().filter_map(|site| site.capacity).sum();
-    if needs > all {
+    if least > all {
         return Err(sink.conflict(
             span,
-            format!("`needs` is {needs}, but all sites of the pool together serve {all}"),
+            format!("`needs` is {least}, but all sites of the pool together serve {all}"),
             format!("write at most {all}, or correct the `capacity` of the sites"),
         ));
     }
@@ -285,7 +402,7 @@ fn endpoint(
         priority,
         text,
     } = raw;
-    let site = endpoint_site(cx, span.clone(), site);
+    let site = endpoint_site(cx, pool, span.clone(), site);
     let located = address.and_then(|written| match written {
         Some(written) => Ok((written.span(), cx.locate("address", &written)?)),
         None => Err(cx.sink.conflict(span, "the endpoint has no `address`", "add one")),
@@ -335,12 +452,13 @@ fn probe_of(probe: &Located, address: SocketAddr) -> SocketAddr {
 
 fn endpoint_site(
     cx: &Context<'_, '_>,
+    pool: PoolId,
     span: Range<usize>,
     site: Field<&str>,
 ) -> Result<Option<SiteId>, Reported> {
     match site? {
         Some(name) => cx.site(&name).map(Some),
-        None if cx.sites.declared() => Err(cx.sink.conflict(
+        None if cx.sites.declared() && cx.reference != Some(pool) => Err(cx.sink.conflict(
             span,
             "the endpoint has no `site`, but the fleet has sites",
             "add the name of the site where it stands, for example site = \"fra\"",

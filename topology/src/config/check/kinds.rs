@@ -13,9 +13,11 @@ use crate::config::raw::{Needed, RawKind};
 use crate::config::read::{Field, Number, OneOrMany, TextOrInt, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::did_you_mean;
-use crate::{BodyRule, CheckKind, DnsCheck, GrpcCheck, HttpCheck, Name, TlsRules, ValueAt, ValueRule};
+use crate::{
+    BodyRule, CheckKind, DnsCheck, Feeds, GrpcCheck, HttpCheck, LoadCheck, Name, TlsRules, ValueAt, ValueRule,
+};
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 12] = [
     "http",
     "https",
     "tcp",
@@ -25,11 +27,16 @@ const KINDS: [&str; 10] = [
     "icmp",
     "exec",
     "external",
+    "bfd",
+    "load",
     "calculated",
 ];
 
 const HTTP: &[&str] = &["http", "https"];
-const OVER_TLS: &[&str] = &["https", "tls", "grpc"];
+const PAGE: &[&str] = &["http", "https", "load"];
+const OVER_TLS: &[&str] = &["https", "tls", "grpc", "load"];
+/// Of these, TLS is an option.
+const TLS_OR_NOT: &[&str] = &["grpc", "load"];
 
 pub(super) fn kind(
     cx: &Context<'_, '_>,
@@ -63,6 +70,9 @@ pub(super) fn kind(
         command,
         lease,
         when,
+        peer,
+        feeds,
+        scale,
     } = raw;
     let path = http_path(sink, path);
     let host = http_host(sink, host);
@@ -85,6 +95,15 @@ pub(super) fn kind(
         Duration::from_secs(10),
     );
     let when = when.and_then(|when| when.map(|when| condition::formula(cx, &when)).transpose());
+    let peer = peer.and_then(|peer| peer.map(|peer| values::ip(sink, "peer", &peer)).transpose());
+    let feeds = values::word(
+        sink,
+        "feeds",
+        feeds,
+        &[("load", Feeds::Load), ("weight", Feeds::Weight)],
+        Feeds::Load,
+    );
+    let scale = scale_of(sink, scale);
 
     let kind = kind?;
     let name = *kind.get_ref();
@@ -130,6 +149,28 @@ pub(super) fn kind(
             Ok(CheckKind::Exec { command })
         }
         "external" => Ok(CheckKind::External { lease: lease? }),
+        "bfd" => peer?
+            .map(|peer| CheckKind::Bfd { peer })
+            .ok_or_else(|| missing("peer", "\"192.0.2.1\"")),
+        "load" => {
+            let (rules, tls) = (rules?, tls?);
+            let value = value?.ok_or_else(|| missing("value", "\"json:/requests_per_second\""))?;
+            let page = HttpCheck {
+                tls: tls.then_some(rules),
+                path: path?,
+                host: host?,
+                status: status?,
+                header: header?,
+                value: Some(value),
+                ..HttpCheck::plain()
+            };
+            Ok(CheckKind::Load(LoadCheck {
+                page,
+                feeds: feeds?,
+                scale: scale?,
+                lease: lease?,
+            }))
+        }
         "calculated" => {
             let when = when?.ok_or_else(|| missing("when", "\"check:web and not check:full\""))?;
             Ok(CheckKind::Calculated { when })
@@ -145,18 +186,18 @@ type Key = (&'static str, Option<Range<usize>>, &'static [&'static str]);
 type Written = (&'static str, Range<usize>, &'static [&'static str]);
 
 fn written(raw: &RawKind<'_>) -> Vec<Written> {
-    let keys: [Key; 23] = [
-        ("path", span_of(&raw.path), HTTP),
-        ("host", span_of(&raw.host), HTTP),
-        ("status", span_of(&raw.status), HTTP),
+    let keys: [Key; 26] = [
+        ("path", span_of(&raw.path), PAGE),
+        ("host", span_of(&raw.host), PAGE),
+        ("status", span_of(&raw.status), PAGE),
         ("body", span_of(&raw.body), HTTP),
         ("body_regex", span_of(&raw.body_regex), HTTP),
-        ("header", span_of(&raw.header), HTTP),
-        ("value", span_of(&raw.value), HTTP),
+        ("header", span_of(&raw.header), PAGE),
+        ("value", span_of(&raw.value), PAGE),
         ("min", span_of(&raw.min), HTTP),
         ("max", span_of(&raw.max), HTTP),
         ("reuse", span_of(&raw.reuse), HTTP),
-        ("tls", span_of(&raw.tls), &["grpc"]),
+        ("tls", span_of(&raw.tls), TLS_OR_NOT),
         ("server_name", span_of(&raw.server_name), OVER_TLS),
         ("verify", span_of(&raw.verify), OVER_TLS),
         ("roots", span_of(&raw.roots), OVER_TLS),
@@ -167,8 +208,11 @@ fn written(raw: &RawKind<'_>) -> Vec<Written> {
         ("answer", span_of(&raw.answer), &["dns"]),
         ("service", span_of(&raw.service), &["grpc"]),
         ("command", span_of(&raw.command), &["exec"]),
-        ("lease", span_of(&raw.lease), &["external"]),
+        ("lease", span_of(&raw.lease), &["external", "load"]),
         ("when", span_of(&raw.when), &["calculated"]),
+        ("peer", span_of(&raw.peer), &["bfd"]),
+        ("feeds", span_of(&raw.feeds), &["load"]),
+        ("scale", span_of(&raw.scale), &["load"]),
     ];
     let there = keys
         .into_iter()
@@ -186,7 +230,7 @@ fn misplaced(sink: &Sink<'_>, kind: &str, written: &[Written]) {
             format!("remove it, or write kind = {}", kinds.join(" or ")),
         );
     }
-    let tls_off = kind == "grpc" && !written.iter().any(|(key, _, _)| *key == "tls");
+    let tls_off = TLS_OR_NOT.contains(&kind) && !written.iter().any(|(key, _, _)| *key == "tls");
     let needs_tls = |(key, _, kinds): &&Written| *kinds == OVER_TLS && *key != "tls";
     for (key, span, _) in written.iter().filter(|one| tls_off && needs_tls(one)) {
         sink.conflict(
@@ -353,6 +397,20 @@ fn value_rule(
         ));
     }
     Ok(Some(ValueRule { at, min, max }))
+}
+
+/// What a number is multiplied by: units that differ, never a change of sign.
+fn scale_of(sink: &Sink<'_>, field: Field<Number>) -> Result<f64, Reported> {
+    let Some(written) = field? else { return Ok(1.0) };
+    let scale = written.get_ref().0;
+    if (1e-9..=1e9).contains(&scale) {
+        return Ok(scale);
+    }
+    Err(sink.fault(
+        written.span(),
+        format!("`scale` is {}", sink.written(written.span())),
+        "write a number above 0, from 1e-9 to 1e9",
+    ))
 }
 
 fn value_at(sink: &Sink<'_>, written: &Spanned<&str>) -> Result<ValueAt, Reported> {

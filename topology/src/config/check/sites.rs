@@ -6,13 +6,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::context::{Context, Wire};
-use super::values;
+use super::{store, values};
 use crate::airports;
 use crate::config::raw::{Maybe, RawAdmin, RawFleet, RawGeo, RawGossip, RawGuard, RawOverflow, RawSite};
 use crate::config::read::{Field, List, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::config::suggest::list;
-use crate::{Admin, GeoFiles, GossipPolicy, GuardPolicy, OverflowPolicy, Site};
+use crate::{
+    Admin, Endpoint, GeoFiles, GossipPolicy, GuardPolicy, OverflowPolicy, Pool, PoolId, Site, Steer,
+    StorePlace,
+};
+
+/// A pool and its endpoints, as far as they could be read.
+type Draft = Result<(Pool, Vec<Endpoint>), Reported>;
 
 /// What `[fleet]` says.
 pub(super) struct General {
@@ -22,7 +28,7 @@ pub(super) struct General {
     pub(super) guard: GuardPolicy,
     pub(super) overflow: OverflowPolicy,
     pub(super) gossip: Option<(std::ops::Range<usize>, GossipPolicy)>,
-    pub(super) store: Option<PathBuf>,
+    pub(super) store: Option<StorePlace>,
 }
 
 pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<General, Reported> {
@@ -34,6 +40,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         overflow,
         gossip,
         store,
+        etcd,
     }) = raw?
     else {
         return Ok(General {
@@ -54,7 +61,7 @@ pub(super) fn general(cx: &Context<'_, '_>, raw: Maybe<RawFleet<'_>>) -> Result<
         None => Ok(OverflowPolicy::default()),
     });
     let gossip = gossip.and_then(|gossip| gossip.map(|raw| self::gossip(cx, raw)).transpose());
-    let store = store_file(cx, store);
+    let store = store::place(cx, store, etcd, name.as_deref().unwrap_or(DEFAULT_NAME));
     let latency = latency.and_then(|file| file.map(|file| cx.file("latency", &file)).transpose());
     Ok(General {
         name: name?,
@@ -72,6 +79,7 @@ const DEFAULT_GUARD: GuardPolicy = GuardPolicy {
     keep_sites: 1,
     max_withdrawn: 1,
     window: Duration::from_secs(60),
+    panic: 70,
 };
 
 fn fleet_name(sink: &Sink<'_>, name: Field<&str>) -> Result<String, Reported> {
@@ -84,20 +92,6 @@ fn fleet_name(sink: &Sink<'_>, name: Field<&str>) -> Result<String, Reported> {
     }
     let message = format!("`name` is {:?}", name.get_ref());
     Err(sink.fault(name.span(), message, "write 1 to 255 printable characters"))
-}
-
-/// `embedded:PATH`; the file may be new, since the first drain makes it.
-fn store_file(cx: &Context<'_, '_>, store: Field<&str>) -> Result<Option<PathBuf>, Reported> {
-    let Some(store) = store? else { return Ok(None) };
-    let text = *store.get_ref();
-    match text.strip_prefix("embedded:").filter(|path| !path.is_empty()) {
-        Some(path) => Ok(Some(cx.path(path))),
-        None => Err(cx.sink.fault(
-            store.span(),
-            format!("`store` is {text:?}"),
-            "write \"embedded:\" and the path of a file, for example \"embedded:state/steer.redb\"",
-        )),
-    }
 }
 
 fn geo_files(cx: &Context<'_, '_>, raw: RawGeo<'_>) -> Result<GeoFiles, Reported> {
@@ -170,6 +164,7 @@ fn policy(sink: &Sink<'_>, raw: RawGuard) -> Result<GuardPolicy, Reported> {
         keep_sites,
         max_withdrawn,
         window,
+        panic,
     } = raw;
     let default = DEFAULT_GUARD;
     let keep_sites = values::int(sink, "keep_sites", keep_sites, 0..=u16::MAX, default.keep_sites);
@@ -182,10 +177,12 @@ fn policy(sink: &Sink<'_>, raw: RawGuard) -> Result<GuardPolicy, Reported> {
     );
     let range = Duration::from_secs(1)..=Duration::from_hours(24);
     let window = values::duration(sink, "window", window, range, default.window);
+    let panic = values::int(sink, "panic", panic, 1..=100, default.panic);
     Ok(GuardPolicy {
         keep_sites: keep_sites?,
         max_withdrawn: max_withdrawn?,
         window: window?,
+        panic: panic?,
     })
 }
 
@@ -199,17 +196,32 @@ fn gossip(
         key_file,
         share,
         own_after,
+        staged,
+        reference,
     } = raw;
     let port = values::int(cx.sink, "port", port, 1..=u16::MAX, DEFAULT_GOSSIP_PORT);
     let key_file = key_file.and_then(|file| cx.file("key_file", &file));
     let share = values::int(cx.sink, "share", share, 0..=99, 50);
     let range = Duration::ZERO..=Duration::from_hours(1);
-    let own_after = values::duration(cx.sink, "own_after", own_after, range, Duration::from_secs(10));
+    let own_after = values::duration(
+        cx.sink,
+        "own_after",
+        own_after,
+        range.clone(),
+        Duration::from_secs(10),
+    );
+    let staged = values::duration(cx.sink, "staged", staged, range, Duration::ZERO);
+    let reference = reference.and_then(|pool| {
+        let find = |pool| cx.pools.find(cx.sink, &pool).map(PoolId);
+        pool.map(find).transpose()
+    });
     let policy = GossipPolicy {
         port: port?,
         key_file: key_file?,
         share: share?,
         own_after: own_after?,
+        staged: staged?,
+        reference: reference?,
     };
     Ok((span, policy))
 }
@@ -279,6 +291,58 @@ pub(super) fn gossip_has_sites(sink: &Sink<'_>, general: &General, sites: &[Site
                 sites.len()
             ),
             "write `gossip = \"IP:PORT\"` in two [[site]] or more, or remove `gossip` from [fleet]",
+        );
+    }
+}
+
+/// `reference` names endpoints that are not ours, and that are looked at.
+pub(super) fn references_are_elsewhere(sink: &Sink<'_>, general: &General, drafts: &[Draft]) {
+    let Some((span, policy)) = &general.gossip else {
+        return;
+    };
+    let Some(PoolId(pool)) = policy.reference else {
+        return;
+    };
+    let Some(Ok((pool, endpoints))) = drafts.get(pool as usize) else {
+        return; // faulted already
+    };
+    let ours = endpoints
+        .iter()
+        .filter(|endpoint| endpoint.site.is_some())
+        .count();
+    let problem = if pool.check.is_none() {
+        "has no `check`: nobody looks at it".to_owned()
+    } else if endpoints.is_empty() {
+        "has no endpoints of its own".to_owned()
+    } else if ours > 0 {
+        format!("has {ours} endpoints with a `site`: they are ours and may fail with us")
+    } else {
+        return;
+    };
+    sink.conflict(
+        span.clone(),
+        format!(
+            "the pool {:?} that `reference` of `gossip` names {problem}",
+            pool.name
+        ),
+        "name a [[pool]] with a `check` whose endpoints have no `site`, such as an upstream's resolver",
+    );
+}
+
+/// They are somebody else's, and no client is sent there.
+pub(super) fn references_are_not_steered(sink: &Sink<'_>, general: &General, steers: &[Steer]) {
+    let Some((span, policy)) = &general.gossip else {
+        return;
+    };
+    let steered = |steer: &&Steer| Some(steer.pool) == policy.reference;
+    if let Some(steer) = steers.iter().find(steered) {
+        sink.conflict(
+            span.clone(),
+            format!(
+                "the pool that `reference` of `gossip` names is that of [[steer]] {}",
+                steer.name
+            ),
+            "name a [[pool]] of endpoints that are not ours, for this alone",
         );
     }
 }

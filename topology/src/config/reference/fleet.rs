@@ -76,11 +76,24 @@ pub(in crate::config) static FLEET: Section = Section {
             name: "store",
             value: "string",
             example: "\"embedded:state/steer.redb\"",
-            default: "absent: drains end with the process",
-            range: "`embedded:` and the path of a file, whose folder is made where it is missing",
-            about: "Where drains and other wishes of the operator are kept, so that they survive a restart.",
+            default: "absent: drains and other wishes end with the process",
+            range: "`embedded:` and the path of a file, whose folder is made where it is missing; or `etcd://` (with TLS \
+                    `etcds://`) and `HOST:PORT` of the members of a cluster, with commas between them",
+            about: "Where drains and other wishes of the operator are kept, so that they survive a restart. A file holds \
+                    those of one site. A cluster holds those of the whole fleet: what is wished at one site counts at \
+                    all, and what the cluster said last counts while it is away.",
+            cost: "With a cluster nothing can be wished while it is away.",
+            relation: "One file per process. A cluster needs `etcd`.",
+        },
+        Key {
+            name: "etcd",
+            value: "table",
+            example: "{ cache = \"state/etcd.redb\" }",
+            default: "absent",
+            range: "see [`[fleet] etcd`](#fleet-etcd)",
+            about: "How the cluster of `store` is reached, and the file that stands in for it at a start without it.",
             cost: "",
-            relation: "One file per process.",
+            relation: "Belongs to `store = \"etcd://..\"`.",
         },
     ],
 };
@@ -181,7 +194,7 @@ pub(in crate::config) static OVERFLOW: Section = Section {
 
 pub(in crate::config) static GUARD: Section = Section {
     title: "[fleet] guard",
-    written: "guard = { keep_sites = 1, max_withdrawn = 1, window = \"60s\" }",
+    written: "guard = { keep_sites = 1, max_withdrawn = 1, window = \"60s\", panic = 70 }",
     about: "Stands before DNS and BGP and counts both together. What it refuses stays in service and is logged, \
             counted and shown.",
     sample: "[fleet]\nguard = { keep_sites = 2, max_withdrawn = 1, window = \"5m\" }\n",
@@ -217,6 +230,18 @@ pub(in crate::config) static GUARD: Section = Section {
             about: "The sliding window of `max_withdrawn`.",
             cost: "Longer spreads failures further apart; shorter forgets them sooner.",
             relation: "Should be longer than `interval` x `fall` of the checks.",
+        },
+        Key {
+            name: "panic",
+            value: "per cent",
+            example: "70",
+            default: "`70`: of three sites two may be down, of five three",
+            range: "1 to 100; 100 turns it off",
+            about: "When more than so many per cent of the sites of a service are down at once, the checks are distrusted: \
+                    nothing more is taken out until fewer are. What is out stays out.",
+            cost: "Less protects against checks that are wrong in many places; more believes them longer when many sites \
+                   are really down.",
+            relation: "Applies to services with more than `keep_sites` sites, and more than one.",
         },
     ],
 };
@@ -276,6 +301,115 @@ pub(in crate::config) static GOSSIP: Section = Section {
             cost: "Longer rides over longer gaps; in a fleet of two sites it is added to the time until the loss of the \
                    other is acted upon.",
             relation: "",
+        },
+        Key {
+            name: "staged",
+            value: "duration",
+            example: "\"30s\"",
+            default: "`\"0s\"`: a site takes another file when it is told to",
+            range: "0 s to 1 h",
+            about: "Sites take another file (one that changes more than zones) one after the other. A site tries it for so long; \
+                    when one of its own endpoints that was up goes down meanwhile, it goes back to the file of before by \
+                    itself, and the others that wait for it refuse the file. As many sites try at once as it did well \
+                    at, and one at first. The file in force says whether and how long.",
+            cost: "Another file takes so long for the first site, and about as often as the number of sites can be doubled \
+                   for all of them. `steer reload --now` waits for nobody.",
+            relation: "Longer than `interval` times `fall` of the slowest check, and than the `fall` of the prefixes.",
+        },
+        Key {
+            name: "reference",
+            value: "name of a pool",
+            example: "\"upstream\"",
+            default: "none: a site knows by the other sites alone that it is cut off",
+            range: "a `[[pool]]` with a `check`, whose endpoints have no `site`",
+            about: "Targets that are not ours, such as an upstream's resolvers. Where all of them are down for a site, and \
+                    something else too, that site is isolated: its vote counts a quarter, and an endpoint of its own that \
+                    fails from then on is held as unknown, which withdraws nothing, until a target is back. Targets that \
+                    fail alone change nothing.",
+            cost: "Targets that fail together with a service keep a dead service announced; take several, of several networks.",
+            relation: "Their check should fail sooner than those of the own endpoints (a shorter `interval`, a lower \
+                       `fall`): what has failed before the targets did is not held.",
+        },
+    ],
+};
+
+pub(in crate::config) static ETCD: Section = Section {
+    title: "[fleet] etcd",
+    written: "etcd = { cache = \"state/etcd.redb\" }",
+    about: "The cluster that `[fleet] store` names; etcd 3.4 or later. Members are tried in their order until one answers. \
+            A wish is one key below `prefix`, `wishes/drain/TARGET` or `wishes/force/TARGET`, and its value is JSON.",
+    sample: "[fleet]\nstore = \"etcd://10.0.0.1:2379,10.0.0.2:2379,10.0.0.3:2379\"\netcd = { cache = \"state/etcd.redb\" }\n",
+    keys: &[
+        Key {
+            name: "cache",
+            value: "path",
+            example: "\"state/etcd.redb\"",
+            default: REQUIRED,
+            range: "a file, whose folder is made where it is missing",
+            about: "Keeps what the cluster said last. A start without the cluster goes on from there; with a file that \
+                    never saw the cluster it is refused, for nobody would know what is drained.",
+            cost: "",
+            relation: "One file per process.",
+        },
+        Key {
+            name: "prefix",
+            value: "string",
+            example: "\"/steer/\"",
+            default: "`/steer/`, the name of the fleet, and `/`",
+            range: "at most 200 octets that end with `/`",
+            about: "What the names of all keys begin with. The same at all sites.",
+            cost: "",
+            relation: "",
+        },
+        Key {
+            name: "ca_file",
+            value: "path",
+            example: "\"etcd/ca.pem\"",
+            default: "whom the system trusts",
+            range: "must exist; PEM",
+            about: "Who may sign the certificates of the members.",
+            cost: "",
+            relation: "Needs `store = \"etcds://..\"`.",
+        },
+        Key {
+            name: "cert_file",
+            value: "path",
+            example: "\"etcd/steer.pem\"",
+            default: "none",
+            range: "must exist; PEM",
+            about: "The certificate that we show.",
+            cost: "",
+            relation: "Needs `key_file` and `store = \"etcds://..\"`.",
+        },
+        Key {
+            name: "key_file",
+            value: "path",
+            example: "\"etcd/steer.key\"",
+            default: "none",
+            range: "must exist; PEM",
+            about: "The key of `cert_file`.",
+            cost: "",
+            relation: "Needs `cert_file`.",
+        },
+        Key {
+            name: "user",
+            value: "string",
+            example: "\"steer\"",
+            default: "none: the cluster has no users",
+            range: "",
+            about: "Who we are to the cluster. Needs to read and write all keys below `prefix`.",
+            cost: "",
+            relation: "Needs `password_file`.",
+        },
+        Key {
+            name: "password_file",
+            value: "path",
+            example: "\"etcd/password\"",
+            default: "none",
+            range: "must exist",
+            about: "The file with the password, which is its first line.",
+            cost: "Without TLS it goes over the network as it is.",
+            relation: "Needs `user`.",
         },
     ],
 };

@@ -42,14 +42,20 @@ pub(in super::super) trait Speaker {
 }
 
 /// All, steer first.
-pub(super) fn all(folder: &Path, peers: &[Ipv4Addr], steer: &Path) -> Result<Vec<Box<dyn Speaker>>, String> {
+/// `tables` are more of steer's configuration.
+pub(super) fn all(
+    folder: &Path,
+    peers: &[Ipv4Addr],
+    steer: &Path,
+    tables: &str,
+) -> Result<Vec<Box<dyn Speaker>>, String> {
     let home = |name: &str, last| Home::new(&folder.join(name), Ipv4Addr::new(10, 9, 0, last), peers);
     let bird = Rc::new(RefCell::new(Bird {
         home: home("bird", 4)?,
         daemon: None,
     }));
     Ok(vec![
-        Box::new(Steer::new(home("steer", 1)?, steer)),
+        Box::new(Steer::new(home("steer", 1)?, steer).with("", tables)),
         Box::new(ExaBgp::new(home("exabgp", 2)?)),
         Box::new(GoBgp::new(home("gobgp", 3)?)),
         Box::new(BirdSocket {

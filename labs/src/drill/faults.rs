@@ -1,0 +1,253 @@
+//! What can break, and how it is taken back.
+
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+
+use crate::LabError;
+use crate::world::{Lab, node};
+
+/// A service that was told to end may take so long.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Something that breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Break {
+    /// `SIGKILL`: the kernel closes its sockets. Taken back by a new start.
+    #[serde(rename = "kill-9")]
+    Kill9 {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// `SIGTERM`, an orderly end, which is not waited for. Taken back by a new start.
+    Term {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// `SIGTERM`, its end, and a new start: what an upgrade does.
+    Restart {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// `SIGSTOP`: its kernel goes on to accept connections, nobody answers. Taken back by `SIGCONT`.
+    Stop {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// The port of a switch forwards nothing any more, both ways, while every carrier stays up.
+    Cut {
+        /// The switch.
+        node: String,
+        /// Its port.
+        port: String,
+    },
+    /// What arrives at an interface is dropped before anybody sees it; what it sends goes out. Needs nftables.
+    OneWay {
+        /// Where.
+        node: String,
+        /// Which interface.
+        interface: String,
+    },
+    /// An interface goes down, and its peer loses the carrier.
+    LinkDown {
+        /// Where.
+        node: String,
+        /// Which interface.
+        interface: String,
+    },
+    /// A `steer endpoint --behave FILE` answers otherwise.
+    Answer {
+        /// Where.
+        node: String,
+        /// Which process; its file is `<node>-<process>.behave` in the folder of the run.
+        process: String,
+        /// How: `500`, `slow 300ms`, `refuse`, `reset`, `half-open`.
+        how: String,
+    },
+    /// A command, such as a drain.
+    Run {
+        /// Where.
+        node: String,
+        /// Program and arguments, as of a process.
+        run: Vec<String>,
+        /// What takes it back; nothing when absent.
+        #[serde(default)]
+        heal: Vec<String>,
+    },
+}
+
+impl Break {
+    /// Where it happens.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Kill9 { node, .. }
+            | Self::Term { node, .. }
+            | Self::Restart { node, .. }
+            | Self::Stop { node, .. }
+            | Self::Cut { node, .. }
+            | Self::OneWay { node, .. }
+            | Self::LinkDown { node, .. }
+            | Self::Answer { node, .. }
+            | Self::Run { node, .. } => node,
+        }
+    }
+
+    /// Node and name of the process that is hit, if one is.
+    #[must_use]
+    pub fn process(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Kill9 { node, process }
+            | Self::Term { node, process }
+            | Self::Restart { node, process }
+            | Self::Stop { node, process }
+            | Self::Answer { node, process, .. } => Some((node, process)),
+            Self::Cut { .. } | Self::OneWay { .. } | Self::LinkDown { .. } | Self::Run { .. } => None,
+        }
+    }
+
+    /// Node and interface that must be one end of a link.
+    #[must_use]
+    pub fn link_end(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Cut { node, port: name }
+            | Self::OneWay {
+                node,
+                interface: name,
+            }
+            | Self::LinkDown {
+                node,
+                interface: name,
+            } => Some((node, name)),
+            Self::Kill9 { .. }
+            | Self::Term { .. }
+            | Self::Restart { .. }
+            | Self::Stop { .. }
+            | Self::Answer { .. }
+            | Self::Run { .. } => None,
+        }
+    }
+
+    pub(super) fn apply(&self, lab: &mut Lab) -> Result<(), LabError> {
+        match self {
+            Self::Kill9 { node, process } => lab.process(node, process)?.kill()?,
+            Self::Term { node, process } => lab.process(node, process)?.signal(Signal::SIGTERM)?,
+            Self::Restart { node, process } => {
+                let running = lab.process(node, process)?;
+                running.signal(Signal::SIGTERM)?;
+                running.wait(END_LIMIT)?;
+                lab.start(node, process)?;
+            }
+            Self::Stop { node, process } => lab.process(node, process)?.signal(Signal::SIGSTOP)?,
+            Self::Cut { node: name, port } => lab.world.cut(&node(&lab.world, name)?, port, true)?,
+            Self::OneWay {
+                node: name,
+                interface,
+            } => lab.run(name, &deaf(interface))?,
+            Self::LinkDown {
+                node: name,
+                interface,
+            } => node(&lab.world, name)?.set_link(interface, false)?,
+            Self::Answer { node, process, how } => behave(lab, node, process, how)?,
+            Self::Run { node, run, heal: _ } => lab.run(node, run)?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn heal(&self, lab: &mut Lab) -> Result<(), LabError> {
+        match self {
+            Self::Kill9 { node, process } => lab.start(node, process)?,
+            Self::Term { node, process } => {
+                lab.process(node, process)?.wait(END_LIMIT)?;
+                lab.start(node, process)?;
+            }
+            Self::Restart { .. } => {}
+            Self::Stop { node, process } => lab.process(node, process)?.signal(Signal::SIGCONT)?,
+            Self::Cut { node: name, port } => lab.world.cut(&node(&lab.world, name)?, port, false)?,
+            Self::OneWay {
+                node: name,
+                interface,
+            } => lab.run(name, &hearing(interface))?,
+            Self::LinkDown {
+                node: name,
+                interface,
+            } => node(&lab.world, name)?.set_link(interface, true)?,
+            Self::Answer {
+                node,
+                process,
+                how: _,
+            } => behave(lab, node, process, "well")?,
+            Self::Run { node, run: _, heal } if !heal.is_empty() => lab.run(node, heal)?,
+            Self::Run { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Takes back what would outlive a new start of every process.
+    pub(super) fn clear(&self, lab: &mut Lab) -> Result<(), LabError> {
+        match self {
+            Self::Cut { .. } | Self::OneWay { .. } | Self::LinkDown { .. } | Self::Answer { .. } => {
+                self.heal(lab)
+            }
+            Self::Kill9 { .. }
+            | Self::Term { .. }
+            | Self::Restart { .. }
+            | Self::Stop { .. }
+            | Self::Run { .. } => Ok(()),
+        }
+    }
+}
+
+/// In the hook of the receiving interface, so that whoever sends is not told.
+fn deaf(interface: &str) -> Vec<String> {
+    let rules = format!(
+        "table netdev lab_{interface} {{ chain deaf {{ type filter hook ingress device \"{interface}\" priority 0; \
+         policy drop; }}; }}"
+    );
+    ["nft", &rules].map(str::to_owned).to_vec()
+}
+
+fn hearing(interface: &str) -> Vec<String> {
+    let table = format!("lab_{interface}");
+    ["nft", "delete", "table", "netdev", &table]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn behave(lab: &Lab, node: &str, process: &str, how: &str) -> Result<(), LabError> {
+    let path = lab.world.dir().join(format!("{node}-{process}.behave"));
+    let next = path.with_extension("next");
+    // Put in place at once: nobody reads half a word.
+    fs::write(&next, format!("{how}\n"))
+        .and_then(|()| fs::rename(&next, &path))
+        .map_err(|source| LabError::io("write", &path, source))
+}
+
+/// In words, for the head of the report.
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill9 { node, process } => write!(f, "kill -9 of `{process}` on `{node}`"),
+            Self::Term { node, process } => write!(f, "SIGTERM to `{process}` on `{node}`"),
+            Self::Restart { node, process } => write!(f, "restart of `{process}` on `{node}`"),
+            Self::Stop { node, process } => write!(f, "SIGSTOP of `{process}` on `{node}`"),
+            Self::Cut { node, port } => write!(f, "`{node}` drops everything at `{port}`, in silence"),
+            Self::OneWay { node, interface } => write!(f, "nothing arrives at `{interface}` of `{node}`"),
+            Self::LinkDown { node, interface } => write!(f, "`{interface}` of `{node}` down"),
+            Self::Answer { node, process, how } => write!(f, "`{process}` on `{node}` answers: {how}"),
+            Self::Run { node, run, heal: _ } => write!(f, "`{}` on `{node}`", run.join(" ")),
+        }
+    }
+}

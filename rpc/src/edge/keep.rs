@@ -1,0 +1,257 @@
+//! A request's octets, kept as long as the call may be sent again, and read by one or more attempts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+use tokio::sync::Notify;
+
+/// So much of a request is kept (gRFC A6 leaves the bound to us). What is longer is passed on and not sent again.
+pub(super) const KEEP_MAX: usize = 256 << 10;
+
+/// A request that is read by attempts. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    inner: Arc<Mutex<Inner>>,
+    changed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    chunks: VecDeque<Bytes>,
+    /// The number of the first of them; those before it are gone.
+    first: usize,
+    octets: usize,
+    end: Option<End>,
+    replayable: bool,
+    /// How far each attempt has read.
+    readers: BTreeMap<usize, usize>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// As it should.
+    Whole(Option<HeaderMap>),
+    /// The client broke it off.
+    Broken,
+}
+
+/// What an attempt reads.
+#[derive(Debug)]
+pub(super) enum Part {
+    Chunk(Bytes),
+    End(End),
+}
+
+impl Kept {
+    pub(super) fn new(ended: bool) -> Self {
+        let inner = Inner {
+            chunks: VecDeque::new(),
+            first: 0,
+            octets: 0,
+            end: ended.then_some(End::Whole(None)),
+            replayable: true,
+            readers: BTreeMap::new(),
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            changed: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the client's stream to its end. Holds at most [`KEEP_MAX`] octets and one frame; the client's window closes
+    /// while nobody reads on.
+    pub(super) async fn fill(self, mut body: RecvStream) {
+        let end = loop {
+            match body.data().await {
+                None => {
+                    let trailers = body.trailers().await;
+                    break trailers.map_or(End::Broken, End::Whole);
+                }
+                Some(Err(_)) => break End::Broken,
+                Some(Ok(chunk)) => {
+                    let length = chunk.len();
+                    self.push(chunk);
+                    self.room().await;
+                    if body.flow_control().release_capacity(length).is_err() {
+                        break End::Broken;
+                    }
+                }
+            }
+        };
+        self.lock().end = Some(end);
+        self.changed.notify_waiters();
+    }
+
+    fn push(&self, chunk: Bytes) {
+        let mut inner = self.lock();
+        inner.octets += chunk.len();
+        inner.chunks.push_back(chunk);
+        inner.replayable &= inner.octets <= KEEP_MAX;
+        inner.forget();
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    async fn room(&self) {
+        self.until(|inner| (inner.octets <= KEEP_MAX).then_some(())).await;
+    }
+
+    /// Waits until there is something.
+    async fn until<T>(&self, look: impl Fn(&mut Inner) -> Option<T>) -> T {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(found) = look(&mut self.lock()) {
+                return found;
+            }
+            changed.await;
+        }
+    }
+
+    /// Becomes true once, when the request is too long to be kept.
+    pub(super) async fn overflowed(&self) {
+        self.until(|inner| (!inner.replayable).then_some(())).await;
+    }
+
+    /// An answer is passed on: what was read is needed no longer.
+    pub(super) fn let_go(&self) {
+        let mut inner = self.lock();
+        inner.replayable = false;
+        inner.forget();
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// Whether it has ended without a single octet: then its head is the end of the stream.
+    pub(super) fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.octets == 0 && inner.first == 0 && matches!(inner.end, Some(End::Whole(None)))
+    }
+
+    /// An attempt that reads from the beginning.
+    pub(super) fn reader(&self, attempt: usize) -> Reader {
+        self.lock().readers.insert(attempt, 0);
+        Reader {
+            kept: self.clone(),
+            attempt,
+        }
+    }
+}
+
+impl Inner {
+    /// Drops what nobody will read any more.
+    fn forget(&mut self) {
+        if self.replayable {
+            return;
+        }
+        let Some(slowest) = self.readers.values().min().copied() else {
+            return;
+        };
+        while self.first < slowest {
+            let Some(chunk) = self.chunks.pop_front() else {
+                return;
+            };
+            self.octets -= chunk.len();
+            self.first += 1;
+        }
+    }
+
+    fn read(&mut self, attempt: usize) -> Option<Part> {
+        let at = self.readers.get(&attempt).copied()?;
+        if let Some(chunk) = at.checked_sub(self.first).and_then(|at| self.chunks.get(at)) {
+            let chunk = chunk.clone();
+            self.readers.insert(attempt, at + 1);
+            self.forget();
+            return Some(Part::Chunk(chunk));
+        }
+        self.end.clone().map(Part::End)
+    }
+}
+
+/// The place of an attempt in the request. What it alone still needed is dropped with it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    kept: Kept,
+    attempt: usize,
+}
+
+impl Reader {
+    pub(super) async fn next(&self) -> Part {
+        let part = self.kept.until(|inner| inner.read(self.attempt)).await;
+        self.kept.changed.notify_waiters();
+        part
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let mut inner = self.kept.lock();
+        inner.readers.remove(&self.attempt);
+        inner.forget();
+        drop(inner);
+        self.kept.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(part: Part) -> String {
+        match part {
+            Part::Chunk(chunk) => String::from_utf8(chunk.to_vec()).unwrap(),
+            Part::End(end) => format!("{end:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_attempt_reads_the_request_from_its_beginning() {
+        let kept = Kept::new(false);
+        kept.push(Bytes::from("one"));
+        let first = kept.reader(0);
+        assert_eq!(text(first.next().await), "one");
+        kept.push(Bytes::from("two"));
+        let second = kept.reader(1);
+        for expected in ["one", "two"] {
+            assert_eq!(text(second.next().await), expected);
+        }
+        assert_eq!(text(first.next().await), "two");
+        kept.lock().end = Some(End::Whole(None));
+        assert_eq!(text(first.next().await), "Whole(None)");
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_is_dropped_as_it_is_read_and_not_before() {
+        let kept = Kept::new(false);
+        let reader = kept.reader(0);
+        let slow = kept.reader(1);
+        for _ in 0..2 {
+            kept.push(Bytes::from(vec![0; KEEP_MAX / 2 + 1]));
+        }
+        kept.overflowed().await;
+        reader.next().await;
+        assert_eq!(kept.lock().chunks.len(), 2, "another still needs it");
+        drop(slow);
+        assert_eq!(kept.lock().chunks.len(), 1);
+        kept.room().await;
+    }
+
+    #[test]
+    fn an_empty_request_is_told_from_one_that_has_not_begun() {
+        assert!(Kept::new(true).is_empty());
+        let kept = Kept::new(false);
+        assert!(!kept.is_empty());
+        kept.push(Bytes::from("x"));
+        kept.lock().end = Some(End::Whole(None));
+        assert!(!kept.is_empty());
+    }
+}

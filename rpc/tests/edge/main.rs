@@ -1,0 +1,9 @@
+//! The edge between real peers, and between peers that say exactly what a test wants said.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod drain;
+mod fate;
+mod grpcio;
+mod peers;
+mod ruby;

@@ -1,0 +1,266 @@
+//! An edge, backends with a script, and a client that shows everything.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Request, Response, StatusCode};
+use steer_rpc::edge::{Edge, EdgeConfig, Running};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What is waited for at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An edge before these backends; `rules` are lines of a `[[method]]` for all methods.
+pub(crate) async fn edge(backends: &[SocketAddr], rules: &str) -> Running {
+    let backends: Vec<_> = backends.iter().map(|address| format!("\"{address}\"")).collect();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\ndrain_ms = 5000\n[[pool]]\nname = \"x\"\nbackends = [{}]\n\
+         [[method]]\npath = \"*\"\n{rules}\n",
+        backends.join(", ")
+    );
+    let config = EdgeConfig::parse(&text, Path::new(".")).unwrap();
+    Edge::bind(config).await.unwrap().run().unwrap()
+}
+
+/// What a backend does with a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Script {
+    /// Answers OK, with the octets it got.
+    Echo,
+    /// Answers with this `grpc-status`, trailers alone.
+    Status(u8),
+    /// RST_STREAM with this code.
+    Reset(Reason),
+    /// Closes the connection as soon as it has the request.
+    Close,
+    /// Says nothing.
+    Silent,
+    /// HEADERS, one message, and then the connection is closed.
+    HalfAnswer,
+}
+
+/// A backend that follows a script: each stream the next line, and the last one for ever.
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    seen: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<HeaderMap>>>,
+    resets: Arc<AtomicUsize>,
+}
+
+impl Backend {
+    pub(crate) async fn start(script: &[Script]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let backend = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            heads: Arc::default(),
+            resets: Arc::default(),
+        };
+        let (seen, heads, resets) = (
+            backend.seen.clone(),
+            backend.heads.clone(),
+            backend.resets.clone(),
+        );
+        let script: Arc<[Script]> = script.into();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(connection(
+                    stream,
+                    script.clone(),
+                    seen.clone(),
+                    heads.clone(),
+                    resets.clone(),
+                ));
+            }
+        });
+        backend
+    }
+
+    /// Streams that came.
+    pub(crate) fn seen(&self) -> usize {
+        self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Streams that the other side has reset.
+    pub(crate) fn resets(&self) -> usize {
+        self.resets.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn head(&self, number: usize) -> HeaderMap {
+        self.heads.lock().unwrap()[number].clone()
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    script: Arc<[Script]>,
+    seen: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<HeaderMap>>>,
+    resets: Arc<AtomicUsize>,
+) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let number = seen.fetch_add(1, Ordering::SeqCst);
+        let line = script[number.min(script.len() - 1)];
+        heads.lock().unwrap().push(request.headers().clone());
+        match line {
+            Script::Close => return,
+            Script::HalfAnswer => {
+                let mut respond = respond;
+                let mut body = respond.send_response(ok(), false).unwrap();
+                body.send_data(Bytes::from_static(b"half"), false).unwrap();
+                // Written out before the connection is dropped.
+                let flushed = tokio::time::timeout(Duration::from_millis(200), connection.accept());
+                assert!(flushed.await.is_err(), "nothing else comes");
+                return;
+            }
+            Script::Echo | Script::Status(_) | Script::Reset(_) | Script::Silent => {
+                tokio::spawn(follow(line, request, respond, resets.clone()));
+            }
+        }
+    }
+}
+
+fn ok() -> Response<()> {
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap()
+}
+
+async fn follow(
+    line: Script,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    resets: Arc<AtomicUsize>,
+) {
+    match line {
+        Script::Echo => {
+            let mut body = request.into_body();
+            let mut to = respond.send_response(ok(), false).unwrap();
+            while let Some(Ok(chunk)) = body.data().await {
+                body.flow_control().release_capacity(chunk.len()).unwrap();
+                to.send_data(chunk, false).unwrap();
+            }
+            to.send_trailers(status(0)).unwrap();
+        }
+        Script::Status(code) => {
+            let mut response = ok();
+            response.headers_mut().extend(status(code));
+            respond.send_response(response, true).unwrap();
+        }
+        Script::Reset(reason) => respond.send_reset(reason),
+        Script::Silent | Script::Close | Script::HalfAnswer => {
+            if std::future::poll_fn(|cx| respond.poll_reset(cx)).await.is_ok() {
+                resets.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+fn status(code: u8) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", u16::from(code).into());
+    trailers
+}
+
+/// What a client sees.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) head: HeaderMap,
+    pub(crate) http: StatusCode,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: HeaderMap,
+}
+
+impl Seen {
+    /// From the trailers, or the head where that is all there is.
+    pub(crate) fn value(&self, name: &str) -> Option<&str> {
+        let value = self.trailers.get(name).or_else(|| self.head.get(name));
+        value.map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn status(&self) -> &str {
+        self.value("grpc-status").unwrap_or("none")
+    }
+
+    pub(crate) fn fate(&self) -> &str {
+        self.value("steer-fate").unwrap_or("none")
+    }
+}
+
+pub(crate) async fn client(edge: SocketAddr) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(edge).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    send
+}
+
+pub(crate) fn request(headers: &[(&str, &str)]) -> Request<()> {
+    let mut request = Request::builder()
+        .method("POST")
+        .uri("http://edge/pay.Payment/Charge");
+    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers")]
+        .iter()
+        .chain(headers)
+    {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap()
+}
+
+/// One unary call with these octets.
+pub(crate) async fn call(edge: SocketAddr, headers: &[(&str, &str)], octets: &[u8]) -> Seen {
+    let send = client(edge).await;
+    let work = async {
+        let (response, mut body) = send
+            .ready()
+            .await
+            .unwrap()
+            .send_request(request(headers), false)
+            .unwrap();
+        let octets = Bytes::copy_from_slice(octets);
+        body.send_data(octets, true).unwrap();
+        read(response.await.unwrap()).await
+    };
+    within(work).await
+}
+
+pub(crate) async fn read(response: Response<RecvStream>) -> Seen {
+    let (head, mut body) = response.into_parts();
+    let mut octets = Vec::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk.unwrap();
+        body.flow_control().release_capacity(chunk.len()).unwrap();
+        octets.extend(chunk);
+    }
+    Seen {
+        head: head.headers,
+        http: head.status,
+        body: octets,
+        trailers: body.trailers().await.unwrap().unwrap_or_default(),
+    }
+}
+
+pub(crate) async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .expect("it took too long")
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, is: impl Fn() -> bool) {
+    let began = std::time::Instant::now();
+    while !is() {
+        assert!(began.elapsed() < PATIENCE, "it never came: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
