@@ -42,9 +42,9 @@ impl Watch {
         }
     }
 
-    /// A check with these keys of one address.
+    /// A check with these keys of one address. Its time-out is long enough for a good answer on a busy machine.
     fn add(&mut self, name: &str, address: SocketAddr, check: &str) {
-        let quick = "interval = \"200ms\"\ntimeout = \"150ms\"\nfall = 2\nrise = 1";
+        let quick = "interval = \"700ms\"\ntimeout = \"600ms\"\nfall = 2\nrise = 1";
         let _ = write!(
             self.config,
             "[[check]]\nname = \"{name}\"\n{quick}\n{check}\n[[pool]]\nname = \"{name}\"\ncheck = \"{name}\"\n\
@@ -79,7 +79,7 @@ impl Watch {
 
     /// Waits until each pool is as wanted, and looks again a little later.
     fn become_and_stay(&self, wanted: &[(&str, &str, &str)]) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut good = 0;
         while good < 2 {
             let status = self.admin.json(&["status"]);
@@ -215,7 +215,7 @@ fn nginx_over_http_and_https() {
         ("no-header", "down", "want header x-other, there is none"),
         ("closed", "down", "connection closed before an answer"),
         ("reset", "down", "connection reset"),
-        ("hung", "down", "connected, but no answer within 150 ms"),
+        ("hung", "down", "connected, but no answer within 600 ms"),
         ("unreachable-host", "down", "status 421, want 200-299"),
         ("tls-good", "up", "status 200"),
         ("tls-soon", "up", "status 200"),
@@ -296,11 +296,11 @@ fn unbound_over_dns() {
         ("wrong-code", "down", "NXDOMAIN, want NOERROR"),
         ("wrong-data", "down", "answer has 192.0.2.1, want 192.0.2.9"),
         ("no-data", "down", "answer has no record, want 10 mx.test"),
-        ("dropped", "down", "no answer within 150 ms"),
+        ("dropped", "down", "no answer within 600 ms"),
         ("closed", "down", "connection refused"),
     ]);
     unbound.process.signal(Signal::SIGSTOP);
-    watch.become_and_stay(&[("good", "down", "no answer within 150 ms")]);
+    watch.become_and_stay(&[("good", "down", "no answer within 600 ms")]);
     unbound.process.signal(Signal::SIGCONT);
     watch.become_and_stay(&[("good", "up", "NOERROR")]);
     unbound.process.kill();
@@ -332,7 +332,7 @@ fn haproxy_whose_servers_are_gone_deceives_tcp_and_not_http() {
         ("reject", "down", "connection closed before an answer"),
     ]);
     haproxy.process.signal(Signal::SIGSTOP);
-    watch.become_and_stay(&[("http", "down", "connected, but no answer within 150 ms")]);
+    watch.become_and_stay(&[("http", "down", "connected, but no answer within 600 ms")]);
     haproxy.process.signal(Signal::SIGCONT);
     watch.become_and_stay(&[("http", "up", "status 200")]);
     haproxy.process.kill();
@@ -381,7 +381,7 @@ fn grpcio_and_what_is_no_health_service() {
         ("refused", "down", "connection refused"),
     ]);
     plain.process.signal(Signal::SIGSTOP);
-    watch.become_and_stay(&[("server", "down", "connected, but no answer within 150 ms")]);
+    watch.become_and_stay(&[("server", "down", "connected, but no answer within 600 ms")]);
     plain.process.signal(Signal::SIGCONT);
     watch.become_and_stay(&[("server", "up", "SERVING")]);
 }
@@ -403,7 +403,7 @@ fn programs_echoes_and_reports() {
     watch.become_and_stay(&[
         ("exec-good", "up", "lag 3 ms"),
         ("exec-bad", "down", "exit status 2: disk full"),
-        ("exec-long", "down", "killed: it ran longer than 150 ms"),
+        ("exec-long", "down", "killed: it ran longer than 600 ms"),
         ("report", "down", "no report within 1 s"),
     ]);
     let (verdict, cause) = watch.shows("echo");
