@@ -13,6 +13,7 @@
 mod clients;
 mod faults;
 mod fits;
+mod line;
 mod marks;
 mod outcome;
 mod spec;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use regex::Regex;
 
 pub use faults::Break;
+pub use line::Over;
 pub use spec::{Bound, Client, Drill, Ends, Load, Mark, MarkPhase, Method, Ready, Stage, Step, Watched};
 
 use clients::{Asker, Crowd, Sample, Target};
@@ -418,6 +420,7 @@ fn askers(drill: &Drill, seats: &[Seat<'_>]) -> Result<Vec<Asker>, LabError> {
         askers.push(Asker {
             node: client.node.clone(),
             target: target(method, client)?,
+            over: method.over,
             every: ms(method.every_ms.unwrap_or(drill.load.every_ms)),
             limit: ms(drill.load.timeout_ms),
             late: ms(drill.load.late_ms),
@@ -440,6 +443,7 @@ fn target(method: &Method, client: &Client) -> Result<Target, LabError> {
         question,
         resolver: resolver.ok_or_else(missing)?,
         port: method.port,
+        pin: method.pin,
     })
 }
 

@@ -13,11 +13,16 @@ use std::path::{Path, PathBuf};
 use crate::LabError;
 use crate::record::{self, Record};
 
-/// Writes `report.html` beside a `result.json`, and says where.
+/// Writes `report.html` beside a `result.json`, and says where; beside it `outages.svg`, the page's curves as a picture of
+/// their own.
 pub fn write(result: &Path) -> Result<PathBuf, LabError> {
     let record = Record::read(result)?;
     let path = record::folder_of(result).join("report.html");
     fs::write(&path, page(&record)).map_err(|source| LabError::io("write", &path, source))?;
+    if let Some(picture) = cdf::picture(&record) {
+        let path = path.with_file_name("outages.svg");
+        fs::write(&path, picture).map_err(|source| LabError::io("write", &path, source))?;
+    }
     Ok(path)
 }
 

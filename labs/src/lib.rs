@@ -16,9 +16,12 @@
 mod chain;
 pub mod clab;
 mod compare;
+pub mod datagram;
+mod disk;
 pub mod drill;
 mod error;
 mod export;
+mod faketime;
 mod html;
 mod link;
 pub mod netns;

@@ -21,4 +21,4 @@ mod tests;
 
 pub(crate) use driver::Lines;
 pub use spec::Wan;
-pub(crate) use spec::{insert, parse};
+pub(crate) use spec::{insert, parse, wrong};

@@ -6,14 +6,14 @@ use std::time::Instant;
 
 use crate::clab::{self, Topology};
 use crate::drill::{Drill, Drilled};
-use crate::link::{self, Lines, Wan};
+use crate::link::{self, Wan};
 use crate::netns::World;
 use crate::rehearsal::Rehearsal;
 use crate::runtime::Runtime;
 use crate::runtime::containerlab::Containerlab;
 use crate::scenario::{Process, Scenario, Variant};
 use crate::world::{Lab, Values, find_program};
-use crate::{LabError, LabOptions, Report, shipped};
+use crate::{LabError, LabOptions, Report, faketime, shipped};
 
 /// What a lab does: one of the two kinds.
 enum Plan {
@@ -42,8 +42,7 @@ pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
     };
     let (processes, announcers) = plan.wanted(&options.only)?;
     let containers = containers(options.runtime, &topology, &processes, &announcers)?;
-    let lab = Lab::build(world, &topology, &processes, values, containers.as_ref())?;
-    let lines = Lines::start(&lab.world, &wan)?;
+    let lab = Lab::build(world, &topology, &processes, values, &wan, containers.as_ref())?;
     say(&format!(
         "{}: {} nodes, {} links, {} processes",
         topology.name,
@@ -61,13 +60,13 @@ pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
             let mut rehearsal = Rehearsal::new(lab, *scenario)?;
             let result = rehearsal.repeat(&topology.name, &variants, repeat, &say);
             rehearsal.stop_watching();
-            finish(&rehearsal.lab, options, lines, result)
+            finish(&rehearsal.lab, options, result)
         }
         Plan::Drill(drill) => {
             let mut drilled = Drilled::new(lab, *drill, &say)?;
             let result = drilled.repeat(&topology.name, &options.only, repeat);
             drilled.stop_watching();
-            finish(&drilled.lab, options, lines, result)
+            finish(&drilled.lab, options, result)
         }
     }
 }
@@ -140,7 +139,7 @@ fn containers(
     let programs = programs(processes, announcers);
     match runtime {
         Runtime::Netns => {
-            for program in programs {
+            for program in &programs {
                 find_program(program)?;
             }
             Ok(None)
@@ -154,29 +153,26 @@ fn containers(
 }
 
 /// Every program that is started, but for the one under test.
-fn programs<'p>(processes: &'p [Process], announcers: &[String]) -> Vec<&'p str> {
+fn programs<'p>(processes: &'p [Process], announcers: &[String]) -> Vec<String> {
     let runs = |process: &&Process| {
         let word = process.announcer.as_ref();
         word.is_none_or(|word| announcers.contains(word))
     };
     let words = |process: &'p Process| process.run.first().into_iter().chain(&process.needs);
-    let ours = processes.iter().filter(runs).flat_map(words);
-    ours.map(String::as_str)
+    let ours: Vec<_> = processes.iter().filter(runs).collect();
+    let clock = ours.iter().any(|process| process.clock).then(faketime::library);
+    let named = ours.into_iter().flat_map(words).cloned();
+    named
+        .chain(clock)
         .filter(|program| !program.starts_with("{steer}"))
         .collect()
 }
 
 /// Keeps what is asked for, or what a failure needs.
-fn finish(
-    lab: &Lab,
-    options: &LabOptions,
-    lines: Lines,
-    mut result: Result<Report, LabError>,
-) -> Result<Report, LabError> {
-    if let (Ok(report), Some(precision)) = (&mut result, lines.precision()) {
+fn finish(lab: &Lab, options: &LabOptions, mut result: Result<Report, LabError>) -> Result<Report, LabError> {
+    if let (Ok(report), Some(precision)) = (&mut result, lab.lines.precision()) {
         report.settings.push(("long lines".to_owned(), precision));
     }
-    drop(lines);
     let failed = !result.as_ref().is_ok_and(Report::passed);
     if options.out.is_none() && !failed {
         return result;

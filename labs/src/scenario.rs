@@ -85,6 +85,11 @@ pub struct Process {
     /// Programs that it starts in turn, so that a missing one is named before anything begins.
     #[serde(default)]
     pub needs: Vec<String>,
+    /// It has a disk of its own of so many MiB, `{run}/NODE-NAME.disk`, that can be filled.
+    pub disk_mb: Option<u32>,
+    /// It has a wall clock of its own, that can step. Needs libfaketime.
+    #[serde(default)]
+    pub clock: bool,
 }
 
 /// What breaks, and is healed for the next repetition.

@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// Every shipped lab.
-pub(crate) const LABS: [Shipped; 13] = [
+pub(crate) const LABS: [Shipped; 15] = [
     Shipped {
         name: "app-death",
         files: files!(
@@ -94,8 +94,12 @@ pub(crate) const LABS: [Shipped; 13] = [
             "iadr/bgpd.conf",
             "resolver/clamped1.conf",
             "resolver/clamped2.conf",
+            "resolver/dnsmasq1.conf",
+            "resolver/dnsmasq2.conf",
             "resolver/honest.conf",
             "resolver/named.conf",
+            "resolver/stale1.conf",
+            "resolver/stale2.conf",
             "scenario.toml",
             "t1/bfdd.conf",
             "t1/bgpd.conf",
@@ -135,6 +139,36 @@ pub(crate) const LABS: [Shipped; 13] = [
             "edge/steer.toml",
             "edge/zones/example.com.zone",
             "flap.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "flows",
+        files: files!(
+            "flows",
+            "README.md",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "flows.clab.yml",
+            "resolver/unbound.conf",
+            "router/bird.conf",
+            "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "host-faults",
+        files: files!(
+            "host-faults",
+            "README.md",
+            "edge/clock-is-off.sh",
+            "edge/disk-is-full.sh",
+            "edge/steer.toml",
+            "edge/zones/example.com.zone",
+            "host-faults.clab.yml",
+            "iad/steer.toml",
+            "iad/zones/example.com.zone",
             "resolver/unbound.conf",
             "router/bird.conf",
             "scenario.toml",

@@ -9,10 +9,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::clab::{Kind, LinkSpec, Topology};
+use crate::link::{Lines, Wan};
 use crate::netns::{Node, Proc, World};
 use crate::runtime::containerlab::Containerlab;
 use crate::scenario::{Process, Variant};
-use crate::{LabError, Runtime};
+use crate::{LabError, Runtime, disk, faketime};
 
 /// How long a process may take to end in good order before it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
@@ -29,6 +30,8 @@ pub(crate) struct Lab {
     running: Vec<((String, String), Proc)>,
     /// In containers, programs are those of the image.
     runtime: Runtime,
+    /// What is long in this lab.
+    pub(crate) lines: Lines,
 }
 
 /// What stands for `{steer}`, `{lab}` and `{run}`.
@@ -58,14 +61,24 @@ impl Values {
 }
 
 impl Lab {
-    /// Builds nodes and links and runs `exec`. Nothing is started yet.
+    /// Builds nodes, links and long lines and runs `exec`. No process is started yet.
     pub(crate) fn build(
         world: World,
         topology: &Topology,
         processes: &[Process],
         values: Values,
+        wan: &[Wan],
         containers: Option<&Containerlab>,
     ) -> Result<Self, LabError> {
+        // Before the containers, which see what is mounted when they start.
+        let disks = processes.iter().filter_map(|process| {
+            let folder = disk::folder(&values.run, &process.node, &process.name);
+            Some((folder, process.disk_mb?))
+        });
+        // One for all processes of a name, of which one runs at a time.
+        for (folder, mb) in disks.collect::<BTreeMap<_, _>>() {
+            disk::make(&world, &folder, mb)?;
+        }
         match containers {
             Some(containerlab) => {
                 let shared = [values.run.as_path(), values.lab.as_path(), values.steer.as_path()];
@@ -74,6 +87,7 @@ impl Lab {
             None => build_namespaces(&world, topology)?,
         }
         Ok(Self {
+            lines: Lines::start(&world, wan)?,
             world,
             recipes: processes.to_vec(),
             values,
@@ -131,7 +145,10 @@ impl Lab {
             .find(|process| process.node == node_name && process.name == name && self.is_ours(process));
         let recipe =
             recipe.ok_or_else(|| LabError::failed(format!("{node_name} has no process `{name}`")))?;
-        let command = self.command(&recipe.run)?;
+        let mut command = self.command(&recipe.run)?;
+        if recipe.clock {
+            faketime::prepare(&mut command, &self.values.run, node_name, name)?;
+        }
         let process = node(&self.world, node_name)?.spawn(command, name)?;
         let key = (node_name.to_owned(), name.to_owned());
         self.running.retain(|(other, _)| *other != key);
@@ -282,6 +299,7 @@ pub(crate) fn find_program(program: &str) -> Result<PathBuf, LabError> {
 
 fn remedy(program: &str) -> String {
     match crate::netns::package_of(program) {
+        _ if program.contains("/faketime/") => "install the Debian package `libfaketime`".to_owned(),
         _ if program.contains("/frr/") => "install the Debian package `frr`".to_owned(),
         Some(package) => format!("install the Debian package `{package}`"),
         None if program == "anycast-healthchecker" => {

@@ -463,6 +463,10 @@ pub(crate) struct EndpointArgs {
     /// What to answer.
     #[arg(long, value_name = "TEXT")]
     pub(crate) name: String,
+    /// Answer the datagrams of `steer lab`'s clients here too, each by one as long. Not 0.0.0.0: the answer would come from
+    /// another address than the one that was asked.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) udp: Option<SocketAddr>,
     /// End when standard input closes, that is, with the process that started us.
     #[arg(long)]
     pub(crate) with_stdin: bool,

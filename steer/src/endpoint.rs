@@ -1,12 +1,17 @@
-//! A small HTTP endpoint that answers 200 with its name: what quickstart and labs kill and revive.
+//! A small endpoint that answers with its name, over HTTP, as a gRPC health service, and over UDP if asked to: what
+//! quickstart and labs kill and revive.
 
 mod behave;
+mod datagrams;
+mod grpc;
 
 use std::io;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse as _;
 use axum::routing::any;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{oneshot, watch};
@@ -26,10 +31,17 @@ pub(crate) fn run(args: &EndpointArgs) -> Result<(), Failure> {
         let behaviour = args.behave.clone().map_or(always_well, behave::follow);
         let app = app(format!("{}\n", args.name).into(), behaviour.clone());
         let listen = args.listen;
-        let listener = behave::Listener::new(move || bind(listen), behaviour).map_err(failed)?;
+        let datagrams = async {
+            match args.udp {
+                Some(udp) => datagrams::serve(udp, &args.name, behaviour.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let listener = behave::Listener::new(move || bind(listen), behaviour.clone()).map_err(failed)?;
         tokio::select! {
             () = stop.wait() => Ok(()),
             () = stdin_closes(), if args.with_stdin => Ok(()),
+            ended = datagrams => ended.map_err(failed),
             ended = axum::serve(listener, app) => ended.map_err(failed),
         }
     })
@@ -37,14 +49,25 @@ pub(crate) fn run(args: &EndpointArgs) -> Result<(), Failure> {
 
 /// Answers everything with the name, unless the behaviour of the moment is another.
 fn app(name: Arc<str>, behaviour: watch::Receiver<Behaviour>) -> Router {
-    Router::new().fallback(any(move || async move {
+    Router::new().fallback(any(move |request: Request<Body>| async move {
         let now = *behaviour.borrow();
-        match now {
-            Behaviour::Error => return (StatusCode::INTERNAL_SERVER_ERROR, name.to_string()),
-            Behaviour::Slow(time) => tokio::time::sleep(time).await,
-            Behaviour::Well | Behaviour::Refuse | Behaviour::Reset | Behaviour::HalfOpen => {}
+        let well = match now {
+            Behaviour::Error => false,
+            Behaviour::Slow(time) => {
+                tokio::time::sleep(time).await;
+                true
+            }
+            Behaviour::Well | Behaviour::Refuse | Behaviour::Reset | Behaviour::HalfOpen => true,
+        };
+        if grpc::is_call(&request) {
+            return grpc::answer(request.uri().path(), &name, well);
         }
-        (StatusCode::OK, name.to_string())
+        let status = if well {
+            StatusCode::OK
+        } else {
+            StatusCode::INTERNAL_SERVER_ERROR
+        };
+        (status, name.to_string()).into_response()
     }))
 }
 

@@ -174,6 +174,31 @@ fn overflow_spreads_what_is_more_than_the_next_site_holds() {
 }
 
 #[test]
+fn a_held_connection_to_an_address_breaks_once_when_routes_move_and_one_to_a_name_stays() {
+    if !can_run("flows", SMALL) {
+        return;
+    }
+    let methods =
+        "http-drain,tcp-drain,grpc-drain,udp-drain,named-tcp-drain,tcp-silent,grpc-silent,udp-silent";
+    let result = run("flows", 1, methods);
+    let failed = |method: &str| median(&result, method, "failed");
+    for held in ["tcp-silent", "grpc-silent"] {
+        assert!(
+            failed(held) > 0.0,
+            "its packets go to a site that is silent: {result}"
+        );
+    }
+    assert!(failed("named-tcp-drain") == 0.0, "{result}");
+}
+
+#[test]
+fn a_stepped_clock_moves_nobody_and_a_full_disk_keeps_nobody_from_moving() {
+    if can_run("host-faults", &[BIRD, UNBOUND, "/usr/bin/faketime"]) {
+        run("host-faults", 1, "");
+    }
+}
+
+#[test]
 fn a_flapping_service_is_felt_less_often_than_it_dies() {
     if can_run("flap", SMALL) {
         run("flap", 1, "");
@@ -193,12 +218,13 @@ fn two_labs_run_side_by_side() {
 }
 
 /// Every kind of fault, in words of a scenario; what it hits is at fra, or the router's end of its link.
-const FAULTS: [&str; 10] = [
+const FAULTS: [&str; 11] = [
     r#"{ kind = "stop", node = "fra", process = "service" }"#,
     r#"{ kind = "kill-9", node = "fra", process = "service" }"#,
     r#"{ kind = "term", node = "fra", process = "service" }"#,
     r#"{ kind = "restart", node = "fra", process = "service" }"#,
     r#"{ kind = "one-way", node = "router", interface = "eth3" }"#,
+    r#"{ kind = "line", link = ["router:eth3", "fra:eth1"], loss = 100 }"#,
     r#"{ kind = "link-down", node = "router", interface = "eth3" }"#,
     r#"{ kind = "answer", node = "fra", process = "service", how = "500" }"#,
     r#"{ kind = "answer", node = "fra", process = "service", how = "refuse" }"#,
@@ -247,14 +273,13 @@ fn every_kind_of_fault_strikes_and_is_taken_back() {
         )
     };
     let steps: Vec<String> = FAULTS.iter().enumerate().map(step).collect();
-    std::fs::write(&path, format!("{head}{}\n[[method]]{methods}", steps.join("\n"))).unwrap();
+    let wan = "[[wan]]\nlink = [\"fra:eth1\", \"router:eth3\"]\ndelay_ms = 1\n";
+    let text = format!("{head}{}\n[[method]]{methods}\n{wan}", steps.join("\n"));
+    std::fs::write(&path, text).unwrap();
     let result = Running::start(folder.path().to_str().unwrap(), 1, "anycast").held();
     let faults = result["fault"].as_str().unwrap();
-    assert_eq!(
-        faults.matches(" on `fra`").count() + faults.matches("`router`").count(),
-        FAULTS.len(),
-        "{faults}"
-    );
+    let said = [" on `fra`", "`router`", "the line from"].map(|words| faults.matches(words).count());
+    assert_eq!(said.iter().sum::<usize>(), FAULTS.len(), "{faults}");
     let moments = result["methods"]["anycast"]["runs"][0]["timeline"]
         .as_array()
         .unwrap();

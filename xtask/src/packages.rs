@@ -57,6 +57,8 @@ const NEEDED: &[Needed] = &[
     needed("/usr/bin/curl", "curl"),
     needed("/usr/bin/chromium", "chromium"),
     needed("/usr/bin/xz", "xz-utils"),
+    needed("/usr/bin/faketime", "faketime"),
+    needed("/usr/sbin/dnsmasq", "dnsmasq-base"),
     needed("/usr/bin/pgrep", "procps"),
     needed("/usr/bin/tshark", "tshark"), // asks whether others may capture; noninteractive says no
     needed(

@@ -1,8 +1,8 @@
-//! The clients: open loop, a new connection for each request, by address or by name.
+//! The clients: open loop, by address or by name.
 //!
 //! A request is due at its time whatever became of those before it, so an outage cannot hide itself (coordinated
 //! omission). A client that asks for a name keeps the answer for its TTL, as a stub resolver with a cache does, and
-//! asks once while several of its requests wait.
+//! asks once while several of its requests wait; one that pins the address keeps it for as long as it runs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,20 +12,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 
+use super::line::{Line, Over};
 use crate::LabError;
 use crate::netns::{NetError, World};
 use crate::watch::answers::{Question, resolved};
-use crate::watch::replies::{REPLY_MAX, body};
 use crate::watch::{Nanos, now};
 use crate::world::node;
-
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 
 /// A question without answer is asked again after this.
 const ASK_AGAIN: Duration = Duration::from_millis(400);
@@ -38,6 +34,7 @@ const IN_FLIGHT_MAX: usize = 1024;
 pub(super) struct Asker {
     pub(super) node: String,
     pub(super) target: Target,
+    pub(super) over: Over,
     pub(super) every: Duration,
     pub(super) limit: Duration,
     /// A reply that took longer does not count as service.
@@ -56,6 +53,8 @@ pub(super) enum Target {
         question: Question,
         resolver: SocketAddr,
         port: u16,
+        /// The first answer is kept, whatever its TTL.
+        pin: bool,
     },
 }
 
@@ -214,6 +213,7 @@ async fn client(asker: Asker, log: Arc<Mutex<Log>>, stop: Arc<AtomicBool>) {
     tokio::time::sleep(asker.offset).await;
     let mut ticks = tokio::time::interval(asker.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let line = Arc::new(Line::new(asker.over));
     let asker = Arc::new(asker);
     let cache = Cache::default();
     let mut requests = JoinSet::new();
@@ -228,8 +228,10 @@ async fn client(asker: Asker, log: Arc<Mutex<Log>>, stop: Arc<AtomicBool>) {
             continue;
         }
         let (asker, log, cache) = (Arc::clone(&asker), Arc::clone(&log), Arc::clone(&cache));
+        let line = Arc::clone(&line);
         requests.spawn(async move {
-            let reply = match timeout(asker.limit, request(&asker.target, &cache, id)).await {
+            let found = found(&asker.target, &cache, id);
+            let reply = match timeout(asker.limit, line.ask(found)).await {
                 Ok(reply) => reply,
                 Err(_) => Err(format!("no answer within {:?}", asker.limit)),
             };
@@ -253,28 +255,32 @@ fn tell(asker: &Asker, log: &Mutex<Log>, due: Nanos, reply: Result<String, Strin
     log.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
 }
 
-async fn request(target: &Target, cache: &Cache, id: u16) -> Result<String, String> {
-    let address = match target {
-        Target::Address(address) => *address,
+/// Where the service is: from the cache, or from the resolver; whoever else waits gets the same answer.
+async fn found(target: &Target, cache: &Cache, id: u16) -> Result<SocketAddr, String> {
+    match target {
+        Target::Address(address) => Ok(*address),
         Target::Name {
             question,
             resolver,
             port,
-        } => SocketAddr::new(address_of(question, *resolver, cache, id).await?, *port),
-    };
-    get(address).await.map_err(|error| error.to_string())
+            pin,
+        } => {
+            let address = address_of(question, *resolver, *pin, cache, id).await?;
+            Ok(SocketAddr::new(address, *port))
+        }
+    }
 }
 
-/// From the cache, or from the resolver; whoever else waits gets the same answer.
 async fn address_of(
     question: &Question,
     resolver: SocketAddr,
+    pin: bool,
     cache: &Cache,
     id: u16,
 ) -> Result<IpAddr, String> {
     let mut cached = cache.lock().await;
     if let Some((address, until)) = *cached
-        && Instant::now() < until
+        && (pin || Instant::now() < until)
     {
         return Ok(address);
     }
@@ -298,17 +304,6 @@ async fn ask(question: &Question, resolver: SocketAddr, id: u16) -> Result<(IpAd
             return resolved(buffer.get(..length).unwrap_or_default(), id);
         }
     }
-}
-
-/// One `GET /` on a new connection; the body of a 200.
-async fn get(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    // RST at the end: tens of thousands of connections in TIME-WAIT would answer for others.
-    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
-    stream.write_all(REQUEST).await?;
-    let mut reply = String::new();
-    stream.take(REPLY_MAX as u64).read_to_string(&mut reply).await?;
-    body(&reply)
 }
 
 #[cfg(test)]

@@ -7,14 +7,15 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
-use crate::LabError;
+use crate::link::Wan;
 use crate::world::{Lab, node};
+use crate::{LabError, disk, faketime};
 
 /// A service that was told to end may take so long.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Something that breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Break {
     /// `SIGKILL`: the kernel closes its sockets. Taken back by a new start.
@@ -76,6 +77,24 @@ pub enum Break {
         /// How: `500`, `slow 300ms`, `refuse`, `reset`, `half-open`.
         how: String,
     },
+    /// The disk of a process (`disk_mb`) has no room any more.
+    DiskFull {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+    },
+    /// The wall clock of a process (`clock = true`) steps.
+    ClockStep {
+        /// Where.
+        node: String,
+        /// Which process.
+        process: String,
+        /// How far from the true time: `+1h`, `-90s`.
+        by: String,
+    },
+    /// A long line (`[[wan]]`) becomes another: slower, lossy, or dead one way.
+    Line(Wan),
     /// A command, such as a drain.
     Run {
         /// Where.
@@ -101,7 +120,10 @@ impl Break {
             | Self::OneWay { node, .. }
             | Self::LinkDown { node, .. }
             | Self::Answer { node, .. }
+            | Self::DiskFull { node, .. }
+            | Self::ClockStep { node, .. }
             | Self::Run { node, .. } => node,
+            Self::Line(wan) => wan.link.0.split(':').next().unwrap_or_default(),
         }
     }
 
@@ -113,8 +135,14 @@ impl Break {
             | Self::Term { node, process }
             | Self::Restart { node, process }
             | Self::Stop { node, process }
+            | Self::DiskFull { node, process }
+            | Self::ClockStep { node, process, .. }
             | Self::Answer { node, process, .. } => Some((node, process)),
-            Self::Cut { .. } | Self::OneWay { .. } | Self::LinkDown { .. } | Self::Run { .. } => None,
+            Self::Cut { .. }
+            | Self::OneWay { .. }
+            | Self::LinkDown { .. }
+            | Self::Line(_)
+            | Self::Run { .. } => None,
         }
     }
 
@@ -136,6 +164,9 @@ impl Break {
             | Self::Restart { .. }
             | Self::Stop { .. }
             | Self::Answer { .. }
+            | Self::DiskFull { .. }
+            | Self::ClockStep { .. }
+            | Self::Line(_)
             | Self::Run { .. } => None,
         }
     }
@@ -161,6 +192,9 @@ impl Break {
                 interface,
             } => node(&lab.world, name)?.set_link(interface, false)?,
             Self::Answer { node, process, how } => behave(lab, node, process, how)?,
+            Self::DiskFull { node, process } => disk::fill(&disk::folder(lab.world.dir(), node, process))?,
+            Self::ClockStep { node, process, by } => faketime::step(lab.world.dir(), node, process, by)?,
+            Self::Line(wan) => lab.lines.set(wan)?,
             Self::Run { node, run, heal: _ } => lab.run(node, run)?,
         }
         Ok(())
@@ -189,6 +223,9 @@ impl Break {
                 process,
                 how: _,
             } => behave(lab, node, process, "well")?,
+            Self::DiskFull { node, process } => disk::free(&disk::folder(lab.world.dir(), node, process))?,
+            Self::ClockStep { node, process, by: _ } => faketime::step(lab.world.dir(), node, process, "+0")?,
+            Self::Line(wan) => lab.lines.reset(wan)?,
             Self::Run { node, run: _, heal } if !heal.is_empty() => lab.run(node, heal)?,
             Self::Run { .. } => {}
         }
@@ -198,9 +235,13 @@ impl Break {
     /// Takes back what would outlive a new start of every process.
     pub(super) fn clear(&self, lab: &mut Lab) -> Result<(), LabError> {
         match self {
-            Self::Cut { .. } | Self::OneWay { .. } | Self::LinkDown { .. } | Self::Answer { .. } => {
-                self.heal(lab)
-            }
+            Self::Cut { .. }
+            | Self::OneWay { .. }
+            | Self::LinkDown { .. }
+            | Self::Answer { .. }
+            | Self::DiskFull { .. }
+            | Self::ClockStep { .. }
+            | Self::Line(_) => self.heal(lab),
             Self::Kill9 { .. }
             | Self::Term { .. }
             | Self::Restart { .. }
@@ -247,6 +288,11 @@ impl fmt::Display for Break {
             Self::OneWay { node, interface } => write!(f, "nothing arrives at `{interface}` of `{node}`"),
             Self::LinkDown { node, interface } => write!(f, "`{interface}` of `{node}` down"),
             Self::Answer { node, process, how } => write!(f, "`{process}` on `{node}` answers: {how}"),
+            Self::DiskFull { node, process } => write!(f, "the disk of `{process}` on `{node}` is full"),
+            Self::ClockStep { node, process, by } => {
+                write!(f, "the wall clock of `{process}` on `{node}` steps by {by}")
+            }
+            Self::Line(wan) => write!(f, "the line from `{}` to `{}` worse", wan.link.0, wan.link.1),
             Self::Run { node, run, heal: _ } => write!(f, "`{}` on `{node}`", run.join(" ")),
         }
     }

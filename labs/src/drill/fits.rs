@@ -5,8 +5,13 @@ use std::path::Path;
 use regex::Regex;
 use steer_topology::fault::{Fault, Faults};
 
+use super::faults::Break;
 use super::spec::{Drill, Method, Stage};
 use crate::clab::Topology;
+use crate::disk::MB_MAX;
+use crate::faketime;
+use crate::link::wrong;
+use crate::scenario::Process;
 use crate::watch::capture;
 
 impl Drill {
@@ -43,6 +48,13 @@ impl Check<'_> {
                 self.fault(
                     format!("`run` of `{}` is empty", process.name),
                     "write program and arguments",
+                );
+            }
+            if process.disk_mb.is_some_and(|mb| mb == 0 || mb > MB_MAX) {
+                let remedy = format!("write 1 to {MB_MAX}");
+                self.fault(
+                    format!("`disk_mb` of `{}` is out of range", process.name),
+                    &remedy,
                 );
             }
             process
@@ -95,6 +107,7 @@ impl Check<'_> {
             if let Some((node, interface)) = broken.link_end() {
                 self.link_end(node, interface);
             }
+            self.prepared(broken);
         }
         for ready in &stage.ready {
             self.node(&ready.node);
@@ -113,7 +126,7 @@ impl Check<'_> {
         if stage.announcer.is_empty() {
             return;
         }
-        let has = |process: &&crate::scenario::Process| process.announcer.as_ref() == Some(&stage.announcer);
+        let has = |process: &&Process| process.announcer.as_ref() == Some(&stage.announcer);
         if !drill.processes.iter().any(|process| has(&process)) {
             let message = format!("no process has the announcer `{}`", stage.announcer);
             self.fault(message, "name one of a `[[process]]`");
@@ -145,6 +158,12 @@ impl Check<'_> {
                 "name one of `[[prefix]]`",
             );
         }
+        if method.pin && method.resolve.is_none() {
+            self.fault(
+                format!("method `{id}` pins an address and resolves none"),
+                "`pin` belongs to `resolve`",
+            );
+        }
         for name in method.clients.iter().flatten() {
             if !drill.clients.iter().any(|client| client.name == *name) {
                 self.fault(
@@ -169,7 +188,7 @@ impl Check<'_> {
     }
 
     fn process(&mut self, stage: &Stage, node: &str, process: &str) {
-        let is_it = |other: &&crate::scenario::Process| {
+        let is_it = |other: &&Process| {
             let ours = other
                 .announcer
                 .as_ref()
@@ -182,6 +201,38 @@ impl Check<'_> {
                 stage.name
             );
             self.fault(message, "name one of `[[process]]`");
+        }
+    }
+
+    /// What breaks a disk or a clock needs a process that has one of its own; what spoils a line, a long one.
+    fn prepared(&mut self, broken: &Break) {
+        if let Break::Line(wan) = broken {
+            let (a, b) = &wan.link;
+            if let Some((message, remedy)) = wrong(wan, self.topology) {
+                self.fault(message, remedy);
+            } else if !self.drill.wan.iter().any(|line| line.joins(wan)) {
+                let message = format!("the link from `{a}` to `{b}` is no long line");
+                self.fault(message, "make it one by a `[[wan]]`");
+            }
+        }
+        let of = |node: &str, name: &str, has: fn(&Process) -> bool| {
+            let mut processes = self.drill.processes.iter();
+            processes.any(|process| process.node == node && process.name == name && has(process))
+        };
+        if let Break::DiskFull { node, process } = broken
+            && !of(node, process, |process| process.disk_mb.is_some())
+        {
+            let message = format!("`{process}` on `{node}` has no disk of its own");
+            self.fault(message, "give the `[[process]]` a `disk_mb`");
+        }
+        if let Break::ClockStep { node, process, by } = broken {
+            if !of(node, process, |process| process.clock) {
+                let message = format!("`{process}` on `{node}` has no clock of its own");
+                self.fault(message, "give the `[[process]]` a `clock = true`");
+            }
+            if !faketime::is_step(by) {
+                self.fault(format!("`by` is `{by}`"), "write `+1h`, `-90s` or the like");
+            }
         }
     }
 
@@ -288,6 +339,46 @@ mod tests {
                 "processes = [[\"router\", \"bird\"]]",
                 "processes = [[\"router\", \"brid\"]]",
                 "runs no process `brid`",
+            ),
+            (
+                "{ kind = \"cut\", node = \"fra-wire\", port = \"port2\" }",
+                "{ kind = \"disk-full\", node = \"fra\", process = \"steer\" }",
+                "`steer` on `fra` has no disk of its own; give the `[[process]]` a `disk_mb`",
+            ),
+            (
+                "{ kind = \"cut\", node = \"fra-wire\", port = \"port2\" }",
+                "{ kind = \"clock-step\", node = \"fra\", process = \"steer\", by = \"1h\" }",
+                "`steer` on `fra` has no clock of its own",
+            ),
+            (
+                "{ kind = \"cut\", node = \"fra-wire\", port = \"port2\" }",
+                "{ kind = \"clock-step\", node = \"fra\", process = \"steer\", by = \"1h\" }",
+                "`by` is `1h`",
+            ),
+            (
+                "{ kind = \"cut\", node = \"fra-wire\", port = \"port2\" }",
+                "{ kind = \"line\", link = [\"fra:eth1\", \"fra-wire:port2\"], loss = 30 }",
+                "is no long line; make it one by a `[[wan]]`",
+            ),
+            (
+                "{ kind = \"cut\", node = \"fra-wire\", port = \"port2\" }",
+                "{ kind = \"line\", link = [\"fra:eth1\", \"fra-wire:port2\"], loss = 300 }",
+                "`loss` is 300",
+            ),
+            (
+                "name = \"service\"\n",
+                "name = \"service\"\ndisk_mb = 0\n",
+                "`disk_mb` of `service` is out of range",
+            ),
+            (
+                "connect = \"192.0.2.53:80\"\n",
+                "connect = \"192.0.2.53:80\"\npin = true\n",
+                "pins an address and resolves none",
+            ),
+            (
+                "connect = \"192.0.2.53:80\"\n",
+                "connect = \"192.0.2.53:80\"\nover = \"quic\"\n",
+                "unknown variant `quic`",
             ),
             ("method = \"dns\"", "method = \"dsn\"", "there is no method `dsn`"),
             ("Established", "(Established", "is no regular expression"),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use steer_topology::fault::{Fault, Faults, Place};
 
 use super::faults::Break;
+use super::line::Over;
 use crate::scenario::Process;
 
 /// A checked drill.
@@ -192,6 +193,12 @@ pub struct Method {
     /// Of whom, by the word in `resolvers`.
     #[serde(default)]
     pub resolver: String,
+    /// The client keeps the first answer for as long as it runs, as many programs do.
+    #[serde(default)]
+    pub pin: bool,
+    /// What its requests go over.
+    #[serde(default)]
+    pub over: Over,
     /// Port of the service behind the answer.
     #[serde(default = "http")]
     pub port: u16,

@@ -11,22 +11,22 @@ const RIGHT: f64 = WIDTH - 26.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = HEIGHT - 44.0;
 
-pub(super) fn section(out: &mut String, record: &Record) {
-    let methods: Vec<_> = record
-        .ranked()
-        .into_iter()
-        .enumerate()
+/// Rank, name, and outages in order of their length.
+type Ranked<'r> = Vec<(usize, &'r str, Vec<f64>)>;
+
+fn ranked(record: &Record) -> Ranked<'_> {
+    let methods = record.ranked().into_iter().enumerate();
+    methods
         .map(|(index, (id, method))| (index, id, method.outages()))
         .filter(|(_, _, outages)| !outages.is_empty())
-        .collect();
+        .collect()
+}
+
+pub(super) fn section(out: &mut String, record: &Record) {
+    let methods = ranked(record);
     if methods.is_empty() {
         return;
     }
-    let all: Vec<f64> = methods
-        .iter()
-        .flat_map(|(_, _, outages)| outages.iter().copied())
-        .collect();
-    let scale = Log::around(&all, LEFT, RIGHT);
     put(
         out,
         "<section><h2>How soon are clients back?</h2><p class=\"note\">Share of clients whose outage was no longer than \
@@ -39,9 +39,61 @@ pub(super) fn section(out: &mut String, record: &Record) {
             "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"share of clients by outage\">"
         ),
     );
+    curves(out, &methods);
+    put(out, "</svg></div></section>");
+}
+
+/// The same as a picture of its own, for a page elsewhere; nothing where no client was seen.
+pub(super) fn picture(record: &Record) -> Option<String> {
+    let methods = ranked(record);
+    if methods.is_empty() {
+        return None;
+    }
+    let rows = methods.len().div_ceil(COLUMNS) as f64;
+    let height = HEIGHT + LEGEND_TOP + rows * ROW;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+         font-family=\"sans-serif\"><title>{}: share of clients by outage</title><style>{}</style>\
+         <rect class=\"paper\" width=\"{WIDTH}\" height=\"{height}\"/>\n",
+        escape(&record.lab),
+        style::CSS
+    );
+    curves(&mut out, &methods);
+    for (place, (index, id, _)) in methods.iter().enumerate() {
+        let x = LEFT + (place % COLUMNS) as f64 * (RIGHT - LEFT) / COLUMNS as f64;
+        let y = HEIGHT + LEGEND_TOP + (place / COLUMNS) as f64 * ROW;
+        put(
+            &mut out,
+            &format!(
+                "<path class=\"line {}{}\" d=\"M{x:.1} {y:.1}h22\"/><text class=\"name\" x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
+                hue(*index),
+                dashed(*index),
+                x + 29.0,
+                y + 4.0,
+                escape(id)
+            ),
+        );
+    }
+    out.push_str("</svg>\n");
+    Some(out)
+}
+
+/// Of the legend below the picture.
+const COLUMNS: usize = 4;
+const ROW: f64 = 20.0;
+const LEGEND_TOP: f64 = 16.0;
+
+fn dashed(index: usize) -> &'static str {
+    if index >= style::HUES { " dashed" } else { "" }
+}
+
+/// Axes and a line per method.
+fn curves(out: &mut String, methods: &Ranked<'_>) {
+    let all = methods.iter().flat_map(|(_, _, outages)| outages);
+    let scale = Log::around(&all.copied().collect::<Vec<_>>(), LEFT, RIGHT);
     axes(out, scale);
-    for (index, id, outages) in &methods {
-        let dashed = if *index >= style::HUES { " dashed" } else { "" };
+    for (index, id, outages) in methods {
+        let dashed = dashed(*index);
         put(
             out,
             &format!(
@@ -55,13 +107,12 @@ pub(super) fn section(out: &mut String, record: &Record) {
             ),
         );
     }
-    put(out, "</svg></div></section>");
 }
 
-fn legend(out: &mut String, methods: &[(usize, &str, Vec<f64>)]) {
+fn legend(out: &mut String, methods: &Ranked<'_>) {
     put(out, "<ul class=\"legend\">");
     for (index, id, _) in methods {
-        let dashed = if *index >= style::HUES { " dashed" } else { "" };
+        let dashed = dashed(*index);
         let id = escape(id);
         put(
             out,

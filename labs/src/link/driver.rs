@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,14 @@ pub(crate) struct Lines {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Result<(), NetError>>>,
     precision: Arc<Precision>,
-    count: usize,
+    lines: Vec<Carried>,
+}
+
+/// A line, and what befalls frames of either direction at the moment.
+#[derive(Debug)]
+struct Carried {
+    wan: Wan,
+    rules: [Arc<Mutex<Rules>>; 2],
 }
 
 impl Lines {
@@ -47,7 +54,7 @@ impl Lines {
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
             precision: Arc::new(Precision::default()),
-            count: lines.len(),
+            lines: Vec::new(),
         };
         let Some(node) = world.get(NODE) else {
             return Ok(all);
@@ -62,22 +69,39 @@ impl Lines {
             };
             let there = (copy(&a)?, copy(&b)?);
             // Each direction has random numbers of its own.
-            all.carry(
-                &node,
-                &format!("w{number}ab"),
-                there,
-                rules(wan, &wan.link.0),
-                wan.seed.wrapping_mul(2),
-            )?;
-            all.carry(
-                &node,
-                &format!("w{number}ba"),
-                (b, a),
-                rules(wan, &wan.link.1),
-                wan.seed.wrapping_mul(2) + 1,
-            )?;
+            let seed = wan.seed.wrapping_mul(2);
+            let line = Carried {
+                wan: wan.clone(),
+                rules: [&wan.link.0, &wan.link.1].map(|end| Arc::new(Mutex::new(rules(wan, end)))),
+            };
+            let [ab, ba] = line.rules.clone();
+            all.carry(&node, &format!("w{number}ab"), there, ab, seed)?;
+            all.carry(&node, &format!("w{number}ba"), (b, a), ba, seed + 1)?;
+            all.lines.push(line);
         }
         Ok(all)
+    }
+
+    /// A line becomes as `wan` says, whichever way round its ends are named there.
+    pub(crate) fn set(&self, wan: &Wan) -> Result<(), LabError> {
+        let line = self.line(wan)?;
+        line.befall(wan);
+        Ok(())
+    }
+
+    /// It becomes as the scenario has it from the start.
+    pub(crate) fn reset(&self, wan: &Wan) -> Result<(), LabError> {
+        let line = self.line(wan)?;
+        line.befall(&line.wan);
+        Ok(())
+    }
+
+    fn line(&self, wan: &Wan) -> Result<&Carried, LabError> {
+        let found = self.lines.iter().find(|line| line.wan.joins(wan));
+        found.ok_or_else(|| {
+            let (a, b) = &wan.link;
+            LabError::failed(format!("there is no long line from `{a}` to `{b}`"))
+        })
     }
 
     fn carry(
@@ -85,7 +109,7 @@ impl Lines {
         node: &Node,
         name: &str,
         (from, to): (OwnedFd, OwnedFd),
-        rules: Rules,
+        rules: Arc<Mutex<Rules>>,
         seed: u64,
     ) -> Result<(), LabError> {
         let (stop, precision) = (Arc::clone(&self.stop), Arc::clone(&self.precision));
@@ -94,7 +118,8 @@ impl Lines {
             let mut line = Line {
                 from,
                 to,
-                queue: Queue::new(rules, seed, HEADER),
+                queue: Queue::new(current(&rules), seed, HEADER),
+                rules,
                 start: Instant::now(),
                 precision: &precision,
             };
@@ -109,8 +134,22 @@ impl Lines {
 
     /// For the settings of a report: what the delays are worth. `None` without lines.
     pub(crate) fn precision(&self) -> Option<String> {
-        (self.count > 0).then(|| format!("{} in user space; {}", self.count, self.precision))
+        let count = self.lines.len();
+        (count > 0).then(|| format!("{count} in user space; {}", self.precision))
     }
+}
+
+impl Carried {
+    fn befall(&self, wan: &Wan) {
+        let ends = [&self.wan.link.0, &self.wan.link.1];
+        for (end, held) in ends.into_iter().zip(&self.rules) {
+            *held.lock().unwrap_or_else(PoisonError::into_inner) = rules(wan, end);
+        }
+    }
+}
+
+fn current(rules: &Mutex<Rules>) -> Rules {
+    *rules.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Lines {
@@ -147,6 +186,7 @@ struct Line<'p> {
     from: OwnedFd,
     to: OwnedFd,
     queue: Queue,
+    rules: Arc<Mutex<Rules>>,
     start: Instant,
     precision: &'p Precision,
 }
@@ -159,6 +199,7 @@ impl Line<'_> {
         while !stop.load(Ordering::Relaxed) {
             self.send_due()?;
             self.wait()?;
+            self.queue.set_rules(current(&self.rules));
             self.receive(&mut buffer)?;
         }
         self.precision.lost(self.queue.counts.dropped);

@@ -61,6 +61,11 @@ impl Queue {
         }
     }
 
+    /// What befalls frames that arrive from now on.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Takes a frame that arrived now.
     pub(super) fn push(&mut self, now: Tick, mut frame: Vec<u8>) {
         self.counts.taken += 1;

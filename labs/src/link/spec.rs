@@ -44,6 +44,14 @@ pub struct Wan {
     pub seed: u64,
 }
 
+impl Wan {
+    /// Whether both are of the same link.
+    pub(crate) fn joins(&self, other: &Self) -> bool {
+        let (a, b) = &other.link;
+        self.link == other.link || (&self.link.0, &self.link.1) == (b, a)
+    }
+}
+
 /// Only the part of a scenario that is ours; the rest is read by its owner.
 #[derive(Debug, Deserialize)]
 struct Part {
@@ -76,7 +84,7 @@ pub(crate) fn parse(file: &Path, text: &str, topology: &Topology) -> Result<Vec<
 }
 
 /// What is wrong, and what would be right.
-fn wrong(wan: &Wan, topology: &Topology) -> Option<(String, &'static str)> {
+pub(crate) fn wrong(wan: &Wan, topology: &Topology) -> Option<(String, &'static str)> {
     let (a, b) = &wan.link;
     if find(topology, wan).is_none() {
         return Some((

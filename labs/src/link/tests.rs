@@ -127,3 +127,36 @@ fn a_mute_end_is_not_heard_and_hears() {
     mute.send(b"hello").unwrap();
     assert!(other.recv(&mut buffer).is_err());
 }
+
+#[test]
+fn a_line_can_become_another_and_itself_again() {
+    let Some((_world, nodes, lines)) = stage("linefault", "delay_ms = 1.0") else {
+        return;
+    };
+    let [here, there] = pair(&nodes);
+    let mut buffer = [0; 16];
+    here.send(b"first").unwrap();
+    there.recv(&mut buffer).unwrap();
+    // The ends the other way round are the same line; what leaves `a` vanishes, what leaves `b` does not.
+    let mute: Wan = toml::from_str("link = [\"b:eth1\", \"a:eth1\"]\nmute = \"a:eth1\"").unwrap();
+    lines.set(&mute).unwrap();
+    // A direction looks at its rules when it wakes up.
+    std::thread::sleep(Duration::from_millis(120)); // two of its longest sleeps
+    here.send(b"lost").unwrap();
+    there.send(b"back").unwrap();
+    assert_eq!(here.recv(&mut buffer).unwrap(), 4);
+    there.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(there.recv(&mut buffer).is_err());
+    lines.reset(&mute).unwrap();
+    std::thread::sleep(Duration::from_millis(120)); // as above
+    here.send(b"again").unwrap();
+    assert_eq!(there.recv(&mut buffer).unwrap(), 5);
+    let other: Wan = toml::from_str("link = [\"a:eth1\", \"c:eth1\"]").unwrap();
+    assert!(
+        lines
+            .set(&other)
+            .unwrap_err()
+            .to_string()
+            .contains("no long line")
+    );
+}

@@ -15,13 +15,14 @@ use super::NetError;
 use super::container::Inner;
 
 /// Which Debian package has a program, for the message when it is missing.
-const PACKAGES: [(&str, &str); 21] = [
+const PACKAGES: [(&str, &str); 22] = [
     ("bgpd", "openbgpd"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
     ("bfdd", "frr"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
+    ("dnsmasq", "dnsmasq-base"),
     ("exabgp", "exabgp"),
     ("gdnsd", "gdnsd"),
     ("gobgp", "gobgpd"),

@@ -63,10 +63,20 @@ pub fn sweep() -> usize {
     remove_namespaces(&namespaces);
     let folder = std::env::temp_dir();
     for name in names(&folder).into_iter().filter(stale) {
+        unmount_below(&folder.join(&name));
         // Another run may sweep at the same time: whoever comes second finds nothing.
         drop(fs::remove_dir_all(folder.join(name)));
     }
     namespaces.len()
+}
+
+/// What a crashed run has mounted in its folder must not be emptied as if it were a folder.
+fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for place in places.map(Path::new).filter(|place| place.starts_with(folder)) {
+        let _ = umount2(place, MntFlags::MNT_DETACH); // another run may sweep at the same time
+    }
 }
 
 /// Kills what runs in these namespaces and removes them; what is not there is no error.

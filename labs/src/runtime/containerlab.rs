@@ -52,7 +52,7 @@ impl Containerlab {
     }
 
     /// Images, and the programs in them.
-    pub(crate) fn check(&self, topology: &Topology, programs: &[&str]) -> Result<(), LabError> {
+    pub(crate) fn check(&self, topology: &Topology, programs: &[String]) -> Result<(), LabError> {
         for node in topology.nodes.iter().filter(|node| node.kind == Kind::Linux) {
             let Some(image) = &node.container.image else {
                 let what = format!("node `{}` names no image, which containerlab needs", node.name);

@@ -38,8 +38,8 @@ impl Docker {
     }
 
     /// The programs that the image does not have. Runs a container of it, without any network.
-    pub(crate) fn lacking(&self, image: &str, programs: &[&str]) -> Result<Vec<String>, LabError> {
-        let script = r#"for p in "$@"; do command -v "$p" >/dev/null || echo "$p"; done"#;
+    pub(crate) fn lacking(&self, image: &str, programs: &[String]) -> Result<Vec<String>, LabError> {
+        let script = r#"for p in "$@"; do test -f "$p" || command -v "$p" >/dev/null || echo "$p"; done"#;
         let mut words = vec![
             "run",
             "--rm",
@@ -51,7 +51,7 @@ impl Docker {
             script,
             "sh",
         ];
-        words.extend(programs);
+        words.extend(programs.iter().map(String::as_str));
         let said = self.ask(&words);
         let said =
             said.map_err(|said| LabError::failed(format!("a container of `{image}` does not run: {said}")))?;

@@ -239,7 +239,7 @@ impl Request {
 }
 
 /// Whether all that the head of a reply promises is there.
-fn is_whole(reply: &str) -> bool {
+pub(crate) fn is_whole(reply: &str) -> bool {
     let Some((head, body)) = reply.split_once("\r\n\r\n") else {
         return false;
     };
