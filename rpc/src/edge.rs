@@ -8,7 +8,7 @@
 //! Schema-blind: frames are passed on as they come, unary and streams alike, with their trailers. What a method may be
 //! done to comes from the configuration or from `idempotency_level` in a descriptor set ([`policy`]).
 //!
-//! Gap: HTTP/1.1 and grpc-web are not spoken. Gap: TLS to backends, and client certificates, are not there.
+//! Gap: HTTP/1.1 and grpc-web are not spoken.
 
 mod backend;
 mod balance;
@@ -21,6 +21,7 @@ mod proxy;
 mod pump;
 mod reply;
 mod server;
+mod tls;
 
 pub use balance::{Balance, Reading};
 pub use config::{EdgeConfig, InvalidEdge};

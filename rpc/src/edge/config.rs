@@ -2,12 +2,23 @@
 //!
 //! ```toml
 //! listen = "192.0.2.53:443"
-//! tls = { certificate_file = "edge.pem", key_file = "edge.key" }
 //! descriptor_sets = ["shop.pb"]
+//!
+//! [tls]                              # absent: clear text
+//! certificate_file = "edge.pem"      # files of TLS are read again when they change
+//! key_file = "edge.key"
+//! client_roots_files = ["clients.pem"] # absent: clients are not asked for a certificate
+//! client_certificates = "required"   # or "asked"
 //!
 //! [[pool]]
 //! name = "pay"
 //! backends = ["10.0.0.1:50051", "10.0.0.2:50051"]
+//!
+//! [pool.tls]                         # absent: clear text
+//! roots_files = ["backends.pem"]     # several roots in a file, or several files: any of them will do
+//! server_name = "pay.internal"       # absent: the address must be in the certificate
+//! certificate_file = "edge.pem"      # what the edge shows; absent: nothing
+//! key_file = "edge.key"
 //!
 //! [[method]]
 //! path = "/pay.Payment/Charge"       # or "/pay.Payment/*", or "*"
@@ -18,6 +29,8 @@
 //! max_attempts = 3                   # 1 to 5
 //! hedge_after_ms = 80                # not for at-most-once
 //! ```
+
+mod tls;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,12 +43,16 @@ use super::descriptor;
 use super::policy::{MethodRules, Policies};
 use crate::fate::{ATTEMPTS_MAX, Hedge, InvalidSemantics, Policy, Semantics};
 
+use tls::{RawBackendTls, RawListenTls, check_backends, check_listener};
+
+pub use tls::{BackendTls, ClientRoots, Identity, ListenTls};
+
 /// As it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawEdge {
     listen: SocketAddr,
-    tls: Option<RawTls>,
+    tls: Option<RawListenTls>,
     #[serde(default)]
     descriptor_sets: Vec<PathBuf>,
     #[serde(default)]
@@ -47,16 +64,10 @@ struct RawEdge {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawTls {
-    certificate_file: PathBuf,
-    key_file: PathBuf,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawPool {
     name: String,
     backends: Vec<SocketAddr>,
+    tls: Option<RawBackendTls>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,23 +87,25 @@ struct RawMethod {
 pub struct EdgeConfig {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Certificates and key in PEM, where it speaks TLS.
-    pub tls: Option<Tls>,
+    /// Where it speaks TLS.
+    pub tls: Option<ListenTls>,
     /// The backends of each pool; the first pool is where calls go that nothing is said of.
     pub pools: Vec<Vec<SocketAddr>>,
+    /// What holds for each pool, in the same order; the defaults where nothing is said.
+    pub pool_rules: Vec<PoolRules>,
     /// What holds for methods.
     pub policies: Policies,
     /// How long a drain waits for calls to end. Default 30 s.
     pub drain: Duration,
 }
 
-/// Files for TLS, read.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// PEM.
-    pub certificate: Vec<u8>,
-    /// PEM.
-    pub key: Vec<u8>,
+/// What holds for a pool.
+#[derive(Debug, Clone, Default)]
+pub struct PoolRules {
+    /// As in metrics.
+    pub name: String,
+    /// Absent: its backends are spoken to in clear text.
+    pub tls: Option<BackendTls>,
 }
 
 /// What is wrong with an edge.
@@ -136,6 +149,14 @@ pub enum InvalidEdge {
         /// What there is.
         known: String,
     },
+    /// Another fault.
+    #[error("{place}: {what}")]
+    Place {
+        /// Where.
+        place: String,
+        /// What, and what would be right.
+        what: String,
+    },
     /// Another fault of a method.
     #[error("[[method]] {path:?}: {what}")]
     Method {
@@ -171,18 +192,19 @@ impl EdgeConfig {
             method,
             drain_ms,
         } = toml::from_str(text)?;
-        let (names, pools) = check_pools(pool)?;
+        let (names, pools, pool_rules) = check_pools(pool, folder)?;
         let mut policies = check_methods(method, &names)?;
         for file in descriptor_sets {
             let file = folder.join(file);
             let levels = descriptor::levels(&read(&file)?);
             policies.learn(levels.map_err(|source| InvalidEdge::Descriptor { file, source })?);
         }
-        let tls = tls.map(|tls| check_tls(&tls, folder)).transpose()?;
+        let tls = tls.map(|tls| check_listener(tls, folder)).transpose()?;
         Ok(Self {
             listen,
             tls,
             pools,
+            pool_rules,
             policies,
             drain: Duration::from_millis(drain_ms.unwrap_or(30_000)),
         })
@@ -196,33 +218,28 @@ fn read(file: &Path) -> Result<Vec<u8>, InvalidEdge> {
     })
 }
 
-fn check_tls(raw: &RawTls, folder: &Path) -> Result<Tls, InvalidEdge> {
-    let RawTls {
-        certificate_file,
-        key_file,
-    } = raw;
-    Ok(Tls {
-        certificate: read(&folder.join(certificate_file))?,
-        key: read(&folder.join(key_file))?,
-    })
-}
+type Pools = (Vec<String>, Vec<Vec<SocketAddr>>, Vec<PoolRules>);
 
-fn check_pools(raw: Vec<RawPool>) -> Result<(Vec<String>, Vec<Vec<SocketAddr>>), InvalidEdge> {
+fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
     if raw.is_empty() {
         return Err(InvalidEdge::NoPool);
     }
-    let (mut names, mut pools) = (Vec::new(), Vec::new());
-    for RawPool { name, backends } in raw {
+    let (mut names, mut pools, mut rules) = (Vec::new(), Vec::new(), Vec::new());
+    for RawPool { name, backends, tls } in raw {
         if backends.is_empty() {
             return Err(InvalidEdge::NoBackends(name));
         }
         if names.contains(&name) {
             return Err(InvalidEdge::Twice(name));
         }
+        let place = format!("[[pool]] {name:?}");
+        let tls = tls.map(|tls| check_backends(tls, &place, folder)).transpose()?;
+        let name_of = name.clone();
+        rules.push(PoolRules { name: name_of, tls });
         names.push(name);
         pools.push(backends);
     }
-    Ok((names, pools))
+    Ok((names, pools, rules))
 }
 
 fn check_methods(raw: Vec<RawMethod>, pools: &[String]) -> Result<Policies, InvalidEdge> {

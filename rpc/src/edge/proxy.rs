@@ -1,15 +1,18 @@
 //! One call through the edge: the driver of a [`Call`].
 
+mod answer;
+mod attempt;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, request, response};
+use http::{Request, request, response};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
@@ -19,8 +22,7 @@ use super::backend::{Backend, Guard};
 use super::balance::{Balance, Reading};
 use super::keep::Kept;
 use super::policy::Policies;
-use super::pump;
-use super::reply::{is_grpc, refuse, status_of, trailers, words};
+use super::reply::{refuse, status_of, words};
 use crate::fate::{
     Action, Budget, Call, Code, Deadline, End, Fate, How, News, Report, TIMEOUT_HEADER, parse_timeout,
 };
@@ -178,8 +180,8 @@ impl Proxy {
             // A pool has a backend at least; the configuration sees to it.
             return self.report(attempt, Report::of(News::NoConnection));
         };
-        let request = self.request(previous, now);
-        let work = try_once(
+        let request = (self.request(previous), self.deadline);
+        let work = attempt::try_once(
             self.pool.backends[backend].clone(),
             request,
             self.kept.clone(),
@@ -194,22 +196,15 @@ impl Proxy {
         });
     }
 
-    /// The request as it goes to a backend: with the time that is left.
-    fn request(&self, previous: u32, now: Instant) -> Request<()> {
+    /// The request as it goes to a backend; see [`attempt::try_once`] for the rest.
+    fn request(&self, previous: u32) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = plain(&self.head.uri);
+        *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = http::Version::HTTP_2;
         let headers = request.headers_mut();
         *headers = self.head.headers.clone();
         headers.remove(PREVIOUS);
-        if let Some(left) = self
-            .deadline
-            .forwarded(now)
-            .and_then(|left| HeaderValue::try_from(left).ok())
-        {
-            headers.insert(TIMEOUT_HEADER, left);
-        }
         if previous > 0 {
             headers.insert(PREVIOUS, HeaderValue::from(previous));
         }
@@ -299,137 +294,6 @@ impl Proxy {
             attempt.task.abort();
         }
     }
-
-    /// Passes an answer on to its end; tells how it ended.
-    async fn pass_on(
-        &self,
-        head: response::Parts,
-        mut body: RecvStream,
-        guard: &Guard,
-        mut respond: SendResponse<Bytes>,
-    ) -> Report {
-        let end = body.is_end_stream();
-        let whole = status_of(head.status, &head.headers);
-        let response = Response::from_parts(head, ());
-        let Ok(mut to) = respond.send_response(response, end) else {
-            return Report::of(News::Cancelled);
-        };
-        if end {
-            return whole;
-        }
-        let passed = tokio::select! {
-            passed = pass_frames(&mut body, &mut to) => passed,
-            () = sleep_until(self.deadline.moment()) => Err(Broken::Late),
-        };
-        match passed {
-            Ok(Some(trailers)) => {
-                let report = status_of(StatusCode::OK, &trailers);
-                _ = to.send_trailers(trailers);
-                report
-            }
-            Ok(None) => {
-                _ = to.send_data(Bytes::new(), true);
-                whole
-            }
-            Err(broken) => self.broken(broken, guard, &mut to),
-        }
-    }
-
-    /// An answer that has begun and does not end well.
-    fn broken(&self, broken: Broken, guard: &Guard, to: &mut SendStream<Bytes>) -> Report {
-        let (news, code) = match broken {
-            Broken::Client => return Report::of(News::Cancelled),
-            Broken::Late => (News::Expired, Code::DeadlineExceeded),
-            Broken::Backend(error) => {
-                if let Some(reason) = error
-                    .reason()
-                    .filter(|_| error.is_reset() && !is_grpc(&self.head.headers))
-                {
-                    to.send_reset(reason);
-                    return Report::of(News::Lost);
-                }
-                (guard.news(&error), Code::Unavailable)
-            }
-        };
-        if is_grpc(&self.head.headers) {
-            _ = to.send_trailers(trailers(code, Fate::Ambiguous, words(code)));
-        } else {
-            to.send_reset(Reason::CANCEL);
-        }
-        Report {
-            code,
-            ..Report::of(news)
-        }
-    }
-}
-
-/// Why an answer broke.
-enum Broken {
-    Client,
-    Late,
-    Backend(h2::Error),
-}
-
-async fn pass_frames(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> Result<Option<HeaderMap>, Broken> {
-    loop {
-        let chunk = tokio::select! {
-            chunk = pump::next(from) => chunk,
-            // The client is gone: what we hold of the answer is dropped, which resets its stream.
-            _ = poll_fn(|cx| to.poll_reset(cx)) => return Err(Broken::Client),
-        };
-        let Some(chunk) = chunk else {
-            return from.trailers().await.map_err(Broken::Backend);
-        };
-        let chunk = chunk.map_err(Broken::Backend)?;
-        pump::send(to, chunk, false).await.map_err(|_| Broken::Client)?;
-    }
-}
-
-/// One attempt, to the head of its answer; then its request goes on until it has ended or the task is aborted.
-async fn try_once(
-    backend: Arc<Backend>,
-    request: Request<()>,
-    kept: Kept,
-    attempt: usize,
-    events: mpsc::Sender<(usize, Event)>,
-) {
-    let tell = async |event| _ = events.send((attempt, event)).await;
-    let end = kept.is_empty();
-    let reader = kept.reader(attempt);
-    let mut opened = match backend.open(request, end).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::debug!(%error, "no stream to a backend");
-            return tell(Event::Failed(News::NoConnection)).await;
-        }
-    };
-    tell(Event::Written).await;
-    let sending = async {
-        if !end && let Err(error) = pump::request(&reader, &mut opened.body).await {
-            tracing::debug!(%error, "a request was not sent to its end");
-        }
-    };
-    tokio::pin!(sending);
-    let mut is_sent = false;
-    let answer = loop {
-        tokio::select! {
-            answer = &mut opened.response => break answer,
-            () = &mut sending, if !is_sent => is_sent = true,
-        }
-    };
-    match answer {
-        Ok(response) => {
-            let (head, body) = response.into_parts();
-            tell(Event::Head(head, body, opened.guard)).await;
-            if !is_sent {
-                sending.await;
-            }
-        }
-        Err(error) => {
-            let news = opened.guard.news(&error);
-            tell(Event::Failed(news)).await;
-        }
-    }
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -437,16 +301,6 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Backends are spoken to in clear text.
-fn plain(uri: &Uri) -> Uri {
-    let mut parts = uri.clone().into_parts();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
-    if parts.authority.is_none() {
-        parts.authority = Some(http::uri::Authority::from_static("localhost"));
-    }
-    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 fn count(fate: Fate, code: Code) {

@@ -13,8 +13,6 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::Connection;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use steer_topology::OutlierRules;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,11 +20,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::backend::{Backend, tune};
+use super::backend::{Backend, BackendSide, tune};
 use super::balance::Balance;
-use super::config::{EdgeConfig, Tls};
+use super::config::{EdgeConfig, PoolRules};
 use super::proxy::{self, Pool, Shared};
 use super::reply::refuse;
+use super::tls::{self, Current};
 use crate::fate::{Budget, Code, Fate};
 
 /// Wait after an accept error: no descriptor is free, and others are freed as connections end.
@@ -55,7 +54,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 #[derive(Debug)]
 pub struct Edge {
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Current<ServerConfig>>>,
     shared: Arc<Shared>,
     drain: Duration,
 }
@@ -79,26 +78,22 @@ impl Edge {
             listen,
             tls,
             pools,
+            pool_rules,
             policies,
             drain,
         } = config;
         let now = Instant::now();
-        let pool = |addresses: &Vec<SocketAddr>| {
-            Arc::new(Pool {
-                backends: addresses
-                    .iter()
-                    .map(|address| Arc::new(Backend::new(*address)))
-                    .collect(),
-                balance: Balance::new(addresses.len(), OutlierRules::DEFAULT, now).into(),
-                budget: Budget::DEFAULT.into(),
-            })
-        };
+        let mut rules = pool_rules.into_iter();
+        let pools: io::Result<Vec<_>> = pools
+            .iter()
+            .map(|addresses| make_pool(addresses, &rules.next().unwrap_or_default(), now).map(Arc::new))
+            .collect();
         Ok(Self {
-            tls: tls.as_ref().map(server_config).transpose()?.map(Arc::new),
+            tls: tls.map(tls::listener).transpose()?,
             listener: TcpListener::bind(listen).await?,
             shared: Arc::new(Shared {
                 policies,
-                pools: pools.iter().map(pool).collect(),
+                pools: pools?,
             }),
             drain,
         })
@@ -117,7 +112,6 @@ impl Edge {
     }
 
     async fn accept(self, mut drained: watch::Receiver<bool>) {
-        let acceptor = self.tls.map(TlsAcceptor::from);
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let calls = Arc::new(Semaphore::new(CALLS_MAX));
         let mut clients = JoinSet::new();
@@ -141,7 +135,8 @@ impl Edge {
                 drained: drained.clone(),
                 drain: self.drain,
             };
-            let acceptor = acceptor.clone();
+            let config = self.tls.as_ref().map(|tls| tls.get().value.clone());
+            let acceptor = config.map(TlsAcceptor::from);
             clients.spawn(async move {
                 client.serve(stream, acceptor).await;
                 drop(permit);
@@ -166,21 +161,19 @@ impl Running {
     }
 }
 
-fn server_config(tls: &Tls) -> io::Result<ServerConfig> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&tls.certificate).collect();
-    let certificates =
-        certificates.map_err(|error| io::Error::other(format!("the certificate: {error:?}")))?;
-    let key = PrivateKeyDer::from_pem_slice(&tls.key);
-    let key = key.map_err(|error| io::Error::other(format!("the key: {error:?}")))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+fn make_pool(addresses: &[SocketAddr], rules: &PoolRules, now: Instant) -> io::Result<Pool> {
+    let config = rules.tls.as_ref().map(tls::backends).transpose()?;
+    let side = |address| {
+        let (tls, config) = (rules.tls.as_ref()?, config.clone()?);
+        let name = tls::name_of(tls, address);
+        Some(BackendSide { config, name })
+    };
+    let backend = |address: &SocketAddr| Arc::new(Backend::new(*address, side(*address)));
+    Ok(Pool {
+        backends: addresses.iter().map(backend).collect(),
+        balance: Balance::new(addresses.len(), OutlierRules::DEFAULT, now).into(),
+        budget: Budget::DEFAULT.into(),
+    })
 }
 
 /// One connection.

@@ -5,5 +5,7 @@
 mod drain;
 mod fate;
 mod grpcio;
+mod keys;
 mod peers;
 mod ruby;
+mod tls;

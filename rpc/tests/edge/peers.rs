@@ -12,17 +12,28 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response, StatusCode};
+use rustls::ServerConfig;
 use steer_rpc::edge::{Edge, EdgeConfig, Running};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// TLS of a backend, that a test changes while it runs.
+pub(crate) type SharedConfig = Arc<Mutex<Arc<ServerConfig>>>;
 
 /// What is waited for at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An edge before these backends; `rules` are lines of a `[[method]]` for all methods.
 pub(crate) async fn edge(backends: &[SocketAddr], rules: &str) -> Running {
+    edge_with("", backends, "", rules).await
+}
+
+/// The same; `head` are lines before the pool, `pool` are lines of it.
+pub(crate) async fn edge_with(head: &str, backends: &[SocketAddr], pool: &str, rules: &str) -> Running {
     let backends: Vec<_> = backends.iter().map(|address| format!("\"{address}\"")).collect();
     let text = format!(
-        "listen = \"127.0.0.1:0\"\ndrain_ms = 5000\n[[pool]]\nname = \"x\"\nbackends = [{}]\n\
+        "listen = \"127.0.0.1:0\"\ndrain_ms = 5000\n{head}\n[[pool]]\nname = \"x\"\nbackends = [{}]\n{pool}\n\
          [[method]]\npath = \"*\"\n{rules}\n",
         backends.join(", ")
     );
@@ -53,32 +64,45 @@ pub(crate) struct Backend {
     seen: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     resets: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Backend {
     pub(crate) async fn start(script: &[Script]) -> Self {
+        Self::start_with(script, None).await
+    }
+
+    /// One that speaks TLS; what is in the cell holds for the next connection.
+    pub(crate) async fn start_with(script: &[Script], tls: Option<SharedConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = Self {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
             heads: Arc::default(),
             resets: Arc::default(),
+            connections: Arc::default(),
         };
-        let (seen, heads, resets) = (
-            backend.seen.clone(),
-            backend.heads.clone(),
-            backend.resets.clone(),
-        );
-        let script: Arc<[Script]> = script.into();
+        let story = Story {
+            script: script.into(),
+            seen: backend.seen.clone(),
+            heads: backend.heads.clone(),
+            resets: backend.resets.clone(),
+            connections: backend.connections.clone(),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(
-                    stream,
-                    script.clone(),
-                    seen.clone(),
-                    heads.clone(),
-                    resets.clone(),
-                ));
+                let story = story.clone();
+                let Some(tls) = &tls else {
+                    tokio::spawn(connection(stream, story));
+                    continue;
+                };
+                let acceptor = TlsAcceptor::from(tls.lock().unwrap().clone());
+                tokio::spawn(async move {
+                    // Who does not get through is what the test is about.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        connection(stream, story).await;
+                    }
+                });
             }
         });
         backend
@@ -87,6 +111,11 @@ impl Backend {
     /// Streams that came.
     pub(crate) fn seen(&self) -> usize {
         self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Connections that came, with TLS those that got through.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// Streams that the other side has reset.
@@ -99,13 +128,25 @@ impl Backend {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+/// What a connection needs to know.
+#[derive(Clone)]
+struct Story {
     script: Arc<[Script]>,
     seen: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     resets: Arc<AtomicUsize>,
-) {
+    connections: Arc<AtomicUsize>,
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, story: Story) {
+    let Story {
+        script,
+        seen,
+        heads,
+        resets,
+        connections,
+    } = story;
+    connections.fetch_add(1, Ordering::SeqCst);
     let mut connection = h2::server::handshake(stream).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let number = seen.fetch_add(1, Ordering::SeqCst);
@@ -198,7 +239,13 @@ impl Seen {
 }
 
 pub(crate) async fn client(edge: SocketAddr) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(edge).await.unwrap();
+    speak(TcpStream::connect(edge).await.unwrap()).await
+}
+
+/// HTTP/2 over a connection.
+pub(crate) async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Bytes> {
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     send
@@ -217,19 +264,20 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Request<()> {
     request.body(()).unwrap()
 }
 
-/// One unary call with these octets.
+/// One unary call with these octets, on a connection of its own.
 pub(crate) async fn call(edge: SocketAddr, headers: &[(&str, &str)], octets: &[u8]) -> Seen {
-    let send = client(edge).await;
+    call_on(client(edge).await, headers, octets).await.unwrap()
+}
+
+pub(crate) async fn call_on(
+    send: SendRequest<Bytes>,
+    headers: &[(&str, &str)],
+    octets: &[u8],
+) -> Result<Seen, h2::Error> {
     let work = async {
-        let (response, mut body) = send
-            .ready()
-            .await
-            .unwrap()
-            .send_request(request(headers), false)
-            .unwrap();
-        let octets = Bytes::copy_from_slice(octets);
-        body.send_data(octets, true).unwrap();
-        read(response.await.unwrap()).await
+        let (response, mut body) = send.ready().await?.send_request(request(headers), false)?;
+        body.send_data(Bytes::copy_from_slice(octets), true)?;
+        Ok(read(response.await?).await)
     };
     within(work).await
 }
