@@ -10,19 +10,27 @@
 //!
 //! Gap: HTTP/1.1 and grpc-web are not spoken.
 
+mod admin;
 mod backend;
 mod balance;
 pub mod config;
 mod descriptor;
 mod goaway;
 mod keep;
+mod meter;
 pub mod policy;
 mod proxy;
 mod pump;
+mod rate;
 mod reply;
+mod resets;
 mod server;
+mod shed;
 mod tls;
 
-pub use balance::{Balance, Reading};
+pub use admin::recorder;
+pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, parse_load};
 pub use config::{EdgeConfig, InvalidEdge};
+pub use rate::{ClientBy, RateRules};
 pub use server::{Edge, Running};
+pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};

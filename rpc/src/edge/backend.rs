@@ -311,9 +311,11 @@ async fn drive<T>(
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
+    // Servers count pings of idle connections as abuse.
+    let is_used = || streams.load(Ordering::Relaxed) > 0;
     let ended = tokio::select! {
         ended = connection => ended.err().map(|error| error.to_string()),
-        () = keep_alive(pings, streams) => Some(format!("no answer to a ping within {PING_MAX:?}")),
+        () = keep_alive(pings, PING_EVERY, PING_MAX, is_used) => Some(format!("no answer to a ping within {PING_MAX:?}")),
     };
     if let Some(why) = ended {
         metrics::counter!("steer_rpc_links_lost_total").increment(1);
@@ -321,17 +323,22 @@ async fn drive<T>(
     }
 }
 
-/// Ends when a ping is not answered. Asks only while there are streams, as servers count pings of idle connections as abuse.
-async fn keep_alive(pings: Option<PingPong>, streams: Arc<AtomicUsize>) {
+/// Ends when a ping is not answered. Asks only while `is_wanted`.
+pub(super) async fn keep_alive(
+    pings: Option<PingPong>,
+    every: Duration,
+    max: Duration,
+    is_wanted: impl Fn() -> bool,
+) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(PING_EVERY).await;
-        if streams.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(every).await;
+        if !is_wanted() {
             continue;
         }
-        match tokio::time::timeout(PING_MAX, pings.ping(Ping::opaque())).await {
+        match tokio::time::timeout(max, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection is ending by itself, and says why.
             Ok(Err(_)) => return std::future::pending().await,

@@ -3,6 +3,8 @@
 //! ```toml
 //! listen = "192.0.2.53:443"
 //! descriptor_sets = ["shop.pb"]
+//! drain_ms = 30_000                  # how long a drain waits for calls to end
+//! admin = "127.0.0.1:9090"           # /metrics; absent: nowhere
 //!
 //! [tls]                              # absent: clear text
 //! certificate_file = "edge.pem"      # files of TLS are read again when they change
@@ -10,9 +12,33 @@
 //! client_roots_files = ["clients.pem"] # absent: clients are not asked for a certificate
 //! client_certificates = "required"   # or "asked"
 //!
+//! [clients]                          # bounds that a client can reach; these are the defaults: see `ClientRules`
+//! connections = 20_000
+//! calls = 50_000
+//! streams = 1_000                    # SETTINGS_MAX_CONCURRENT_STREAMS
+//! header_octets = 65_536             # SETTINGS_MAX_HEADER_LIST_SIZE
+//! pending_resets = 50                # then ENHANCE_YOUR_CALM
+//! faults = 100                       # then ENHANCE_YOUR_CALM
+//! young_resets = 500                 # then ENHANCE_YOUR_CALM
+//! stall_ms = 60_000
+//! ping_ms = 20_000
+//!
+//! [rate_limit]                       # absent: none; RESOURCE_EXHAUSTED and unprocessed
+//! client = "address"                 # or "tls" (the name in the certificate), or "header:x-api-key"
+//! per_second = 100
+//! burst = 200                        # as much as per_second, where it is not said
+//! clients = 10_000                   # that are remembered; the others share one limit
+//!
+//! [priority]                         # for `concurrency` of a pool
+//! header = "x-priority"              # sheddable, sheddable-plus, critical, critical-plus; absent: not asked for
+//! default = "critical"
+//!
 //! [[pool]]
 //! name = "pay"
 //! backends = ["10.0.0.1:50051", "10.0.0.2:50051"]
+//! eject = { consecutive = 5, percent = 10, base_ms = 30_000, max_ms = 300_000, panic_percent = 50 } # the defaults
+//! slow_start_ms = 10_000             # for a backend that is back; 0: at once
+//! concurrency = { min = 20, initial = 100, max = 10_000 } # adaptive; absent: no limit
 //!
 //! [pool.tls]                         # absent: clear text
 //! roots_files = ["backends.pem"]     # several roots in a file, or several files: any of them will do
@@ -30,6 +56,8 @@
 //! hedge_after_ms = 80                # not for at-most-once
 //! ```
 
+mod clients;
+mod pool;
 mod tls;
 
 use std::fs;
@@ -41,10 +69,16 @@ use serde::Deserialize;
 
 use super::descriptor;
 use super::policy::{MethodRules, Policies};
+use super::rate::RateRules;
+use super::shed::PriorityRules;
 use crate::fate::{ATTEMPTS_MAX, Hedge, InvalidSemantics, Policy, Semantics};
 
-use tls::{RawBackendTls, RawListenTls, check_backends, check_listener};
+use clients::{RawClients, RawPriority, RawRate, check_clients, check_priority, check_rate};
+use pool::{RawConcurrency, RawEject, RawRules, check_rules};
+use tls::{RawBackendTls, RawListenTls, check_listener};
 
+pub use clients::ClientRules;
+pub use pool::PoolRules;
 pub use tls::{BackendTls, ClientRoots, Identity, ListenTls};
 
 /// As it is written.
@@ -60,6 +94,12 @@ struct RawEdge {
     #[serde(default)]
     method: Vec<RawMethod>,
     drain_ms: Option<u64>,
+    admin: Option<SocketAddr>,
+    #[serde(default)]
+    clients: RawClients,
+    rate_limit: Option<RawRate>,
+    #[serde(default)]
+    priority: RawPriority,
 }
 
 #[derive(Debug, Deserialize)]
@@ -68,6 +108,9 @@ struct RawPool {
     name: String,
     backends: Vec<SocketAddr>,
     tls: Option<RawBackendTls>,
+    eject: Option<RawEject>,
+    slow_start_ms: Option<u64>,
+    concurrency: Option<RawConcurrency>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,15 +140,14 @@ pub struct EdgeConfig {
     pub policies: Policies,
     /// How long a drain waits for calls to end. Default 30 s.
     pub drain: Duration,
-}
-
-/// What holds for a pool.
-#[derive(Debug, Clone, Default)]
-pub struct PoolRules {
-    /// As in metrics.
-    pub name: String,
-    /// Absent: its backends are spoken to in clear text.
-    pub tls: Option<BackendTls>,
+    /// Where `/metrics` is; absent: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// What clients may do.
+    pub clients: ClientRules,
+    /// How often a client may call; absent: as often as it likes.
+    pub rate_limit: Option<RateRules>,
+    /// Who goes first.
+    pub priority: PriorityRules,
 }
 
 /// What is wrong with an edge.
@@ -191,6 +233,10 @@ impl EdgeConfig {
             pool,
             method,
             drain_ms,
+            admin,
+            clients,
+            rate_limit,
+            priority,
         } = toml::from_str(text)?;
         let (names, pools, pool_rules) = check_pools(pool, folder)?;
         let mut policies = check_methods(method, &names)?;
@@ -207,6 +253,10 @@ impl EdgeConfig {
             pool_rules,
             policies,
             drain: Duration::from_millis(drain_ms.unwrap_or(30_000)),
+            admin,
+            clients: check_clients(&clients)?,
+            rate_limit: rate_limit.map(check_rate).transpose()?,
+            priority: check_priority(priority)?,
         })
     }
 }
@@ -225,17 +275,28 @@ fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
         return Err(InvalidEdge::NoPool);
     }
     let (mut names, mut pools, mut rules) = (Vec::new(), Vec::new(), Vec::new());
-    for RawPool { name, backends, tls } in raw {
+    for raw in raw {
+        let RawPool {
+            name,
+            backends,
+            tls,
+            eject,
+            slow_start_ms,
+            concurrency,
+        } = raw;
         if backends.is_empty() {
             return Err(InvalidEdge::NoBackends(name));
         }
         if names.contains(&name) {
             return Err(InvalidEdge::Twice(name));
         }
-        let place = format!("[[pool]] {name:?}");
-        let tls = tls.map(|tls| check_backends(tls, &place, folder)).transpose()?;
-        let name_of = name.clone();
-        rules.push(PoolRules { name: name_of, tls });
+        let raw = RawRules {
+            tls,
+            eject,
+            slow_start_ms,
+            concurrency,
+        };
+        rules.push(check_rules(&name, raw, folder)?);
         names.push(name);
         pools.push(backends);
     }
@@ -394,6 +455,49 @@ mod tests {
             ),
             (method("attempts = 5"), "unknown field `attempts`"),
             (format!("{POOL}[[method]]\npath = \"a.A/B\"\n"), "begins with '/'"),
+            (
+                format!("{POOL}eject = {{ percent = 101 }}\n"),
+                "\"pay\" eject: percent is 101; 0 to 100",
+            ),
+            (
+                format!("{POOL}concurrency = {{ min = 200 }}\n"),
+                "min is 200, initial 100, max 10000; 1 <= min",
+            ),
+            (
+                format!("{POOL}[clients]\nstreams = 0\n"),
+                "[clients]: streams is 0; at least 1",
+            ),
+            (
+                format!("{POOL}[clients]\nping_ms = 0\n"),
+                "[clients]: ping_ms is 0; at least 1",
+            ),
+            (
+                format!("{POOL}[rate_limit]\nper_second = 0\n"),
+                "[rate_limit]: per_second is 0",
+            ),
+            (
+                format!("{POOL}[rate_limit]\nper_second = 1\nclient = \"ip\"\n"),
+                "client is \"ip\"; \"address\", \"tls\" or \"header:NAME\"",
+            ),
+            (
+                format!("{POOL}[priority]\ndefault = \"high\"\n"),
+                "\"high\" is no priority; there are sheddable",
+            ),
+            (
+                format!("{POOL}[priority]\nheader = \"a b\"\n"),
+                "header is \"a b\"; the name of a header",
+            ),
+            (format!("{POOL}[pool.tls]\n"), "\"pay\" tls: roots_files is empty"),
+            (
+                format!(
+                    "{POOL}[tls]\ncertificate_file = \"a\"\nkey_file = \"b\"\nclient_certificates = \"asked\"\n"
+                ),
+                "client_certificates without client_roots_files",
+            ),
+            (
+                format!("{POOL}[tls]\ncertificate_file = \"gone.pem\"\nkey_file = \"b\"\n"),
+                "gone.pem",
+            ),
             (
                 format!("descriptor_sets = [\"nowhere.pb\"]\n{POOL}"),
                 "nowhere.pb",

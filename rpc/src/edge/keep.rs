@@ -8,6 +8,8 @@ use h2::RecvStream;
 use http::HeaderMap;
 use tokio::sync::Notify;
 
+use super::meter::Messages;
+
 /// So much of a request is kept (gRFC A6 leaves the bound to us). What is longer is passed on and not sent again.
 pub(super) const KEEP_MAX: usize = 256 << 10;
 
@@ -68,7 +70,7 @@ impl Kept {
 
     /// Reads the client's stream to its end. Holds at most [`KEEP_MAX`] octets and one frame; the client's window closes
     /// while nobody reads on.
-    pub(super) async fn fill(self, mut body: RecvStream) {
+    pub(super) async fn fill(self, mut body: RecvStream, mut messages: Messages) {
         let end = loop {
             match body.data().await {
                 None => {
@@ -78,6 +80,7 @@ impl Kept {
                 Some(Err(_)) => break End::Broken,
                 Some(Ok(chunk)) => {
                     let length = chunk.len();
+                    messages.take(&chunk);
                     self.push(chunk);
                     self.room().await;
                     if body.flow_control().release_capacity(length).is_err() {

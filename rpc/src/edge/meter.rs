@@ -14,8 +14,8 @@ use crate::fate::Code;
 /// A66 "Latency buckets", in seconds.
 pub(super) const LATENCY: [f64; 41] = [
     0.0, 0.00001, 0.00005, 0.0001, 0.0003, 0.0006, 0.0008, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.008,
-    0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4, 0.5,
-    0.65, 0.8, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
+    0.01, 0.013, 0.016, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.4,
+    0.5, 0.65, 0.8, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0,
 ];
 
 /// A66 "Size buckets", in octets.
@@ -154,10 +154,16 @@ impl CallMeter {
             ("grpc_status", SharedString::const_str(code.name())),
         ];
         histogram!("grpc_server_call_duration_seconds", &labels).record(took);
-        histogram!("grpc_server_call_sent_total_compressed_message_size_bytes", &labels)
-            .record(self.sent.get());
-        histogram!("grpc_server_call_rcvd_total_compressed_message_size_bytes", &labels)
-            .record(self.received.get());
+        histogram!(
+            "grpc_server_call_sent_total_compressed_message_size_bytes",
+            &labels
+        )
+        .record(self.sent.get());
+        histogram!(
+            "grpc_server_call_rcvd_total_compressed_message_size_bytes",
+            &labels
+        )
+        .record(self.received.get());
         if self.is_calling {
             histogram!(
                 "grpc_client_call_duration_seconds",

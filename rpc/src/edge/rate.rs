@@ -197,9 +197,17 @@ mod tests {
         assert_eq!((burst, wait), (5, Duration::from_millis(100)));
         assert_eq!(exhaust(&mut rates, "b", now).0, 5);
         now += wait;
-        assert_eq!(exhaust(&mut rates, "a", now).0, 1, "after the time that it was told");
+        assert_eq!(
+            exhaust(&mut rates, "a", now).0,
+            1,
+            "after the time that it was told"
+        );
         now += Duration::from_secs(10);
-        assert_eq!(exhaust(&mut rates, "a", now).0, 5, "no more than the burst is saved up");
+        assert_eq!(
+            exhaust(&mut rates, "a", now).0,
+            5,
+            "no more than the burst is saved up"
+        );
     }
 
     #[test]

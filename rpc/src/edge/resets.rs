@@ -62,7 +62,10 @@ mod tests {
         }
         let mut resets = Resets::new(100);
         for _ in 0..10_000 {
-            assert!(!resets.on_end(YOUNG, true), "a hedge that lost, or a user who left");
+            assert!(
+                !resets.on_end(YOUNG, true),
+                "a hedge that lost, or a user who left"
+            );
         }
     }
 

@@ -56,6 +56,8 @@ pub(crate) enum Script {
     Silent,
     /// HEADERS, one message, and then the connection is closed.
     HalfAnswer,
+    /// An answer without end, as fast as it is taken.
+    Endless,
 }
 
 /// A backend that follows a script: each stream the next line, and the last one for ever.
@@ -65,6 +67,7 @@ pub(crate) struct Backend {
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     resets: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Backend {
@@ -81,6 +84,7 @@ impl Backend {
             heads: Arc::default(),
             resets: Arc::default(),
             connections: Arc::default(),
+            sent: Arc::default(),
         };
         let story = Story {
             script: script.into(),
@@ -88,6 +92,7 @@ impl Backend {
             heads: backend.heads.clone(),
             resets: backend.resets.clone(),
             connections: backend.connections.clone(),
+            sent: backend.sent.clone(),
         };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -118,6 +123,11 @@ impl Backend {
         self.connections.load(Ordering::SeqCst)
     }
 
+    /// Octets of endless answers.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+
     /// Streams that the other side has reset.
     pub(crate) fn resets(&self) -> usize {
         self.resets.load(Ordering::SeqCst)
@@ -136,6 +146,7 @@ struct Story {
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     resets: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
 }
 
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, story: Story) {
@@ -145,6 +156,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, story: Story) {
         heads,
         resets,
         connections,
+        sent,
     } = story;
     connections.fetch_add(1, Ordering::SeqCst);
     let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -163,6 +175,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, story: Story) {
                 assert!(flushed.await.is_err(), "nothing else comes");
                 return;
             }
+            Script::Endless => _ = tokio::spawn(pour(respond, resets.clone(), sent.clone())),
             Script::Echo | Script::Status(_) | Script::Reset(_) | Script::Silent => {
                 tokio::spawn(follow(line, request, respond, resets.clone()));
             }
@@ -189,7 +202,10 @@ async fn follow(
             let mut to = respond.send_response(ok(), false).unwrap();
             while let Some(Ok(chunk)) = body.data().await {
                 body.flow_control().release_capacity(chunk.len()).unwrap();
-                to.send_data(chunk, false).unwrap();
+                // An empty frame at the end is none amid the answer.
+                if !chunk.is_empty() {
+                    to.send_data(chunk, false).unwrap();
+                }
             }
             to.send_trailers(status(0)).unwrap();
         }
@@ -199,9 +215,26 @@ async fn follow(
             respond.send_response(response, true).unwrap();
         }
         Script::Reset(reason) => respond.send_reset(reason),
-        Script::Silent | Script::Close | Script::HalfAnswer => {
+        Script::Silent | Script::Close | Script::HalfAnswer | Script::Endless => {
             if std::future::poll_fn(|cx| respond.poll_reset(cx)).await.is_ok() {
                 resets.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+async fn pour(mut respond: SendResponse<Bytes>, resets: Arc<AtomicUsize>, sent: Arc<AtomicUsize>) {
+    let mut body = respond.send_response(ok(), false).unwrap();
+    loop {
+        body.reserve_capacity(16 << 10);
+        match std::future::poll_fn(|cx| body.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                sent.fetch_add(room, Ordering::SeqCst);
+                body.send_data(Bytes::from(vec![0; room]), false).unwrap();
+            }
+            Some(Err(_)) | None => {
+                resets.fetch_add(1, Ordering::SeqCst);
+                return;
             }
         }
     }
@@ -278,6 +311,19 @@ pub(crate) async fn call_on(
         let (response, mut body) = send.ready().await?.send_request(request(headers), false)?;
         body.send_data(Bytes::copy_from_slice(octets), true)?;
         Ok(read(response.await?).await)
+    };
+    within(work).await
+}
+
+/// One unary call of another method.
+pub(crate) async fn call_path(edge: SocketAddr, path: &str, octets: &[u8]) -> Seen {
+    let send = client(edge).await;
+    let mut request = request(&[]);
+    *request.uri_mut() = format!("http://edge{path}").parse().unwrap();
+    let work = async {
+        let (response, mut body) = send.ready().await.unwrap().send_request(request, false).unwrap();
+        body.send_data(Bytes::copy_from_slice(octets), true).unwrap();
+        read(response.await.unwrap()).await
     };
     within(work).await
 }

@@ -161,6 +161,20 @@ async fn a_client_is_let_in_by_its_certificate_and_told_by_an_alert_what_is_wron
     }
 }
 
+#[tokio::test]
+async fn clients_are_told_apart_by_their_certificates_where_rates_are_limited() {
+    let root = Root::new("root");
+    let rest =
+        "client_roots_files = [\"clients.pem\"]\n[rate_limit]\nclient = \"tls\"\nper_second = 1\nburst = 1";
+    let listening = listening(&root, rest).await;
+    let [shop, bank] = ["shop", "bank"].map(|name| client(&root, Some(&root.sign(name))));
+    let mut seen = Vec::new();
+    for config in [&shop, &shop, &bank] {
+        seen.push(try_as(listening.edge.address(), config.clone()).await.unwrap());
+    }
+    assert_eq!(seen, ["0", "8", "0"]);
+}
+
 /// Tries until the edge answers so.
 async fn becomes(edge: SocketAddr, config: &Arc<ClientConfig>, expected: &str) {
     let work = async {
@@ -236,7 +250,8 @@ async fn no_call_is_lost_while_the_roots_of_backends_change() {
     let calls = tokio::spawn(async move {
         let (mut stopped, mut count) = (stopped, 0);
         while stopped.try_recv().is_err() {
-            assert_eq!(call(address, &[], b"x").await.status(), "0");
+            let seen = call(address, &[], b"x").await;
+            assert_eq!(seen.status(), "0", "after {count} calls: {seen:?}");
             count += 1;
         }
         count

@@ -62,9 +62,7 @@ pub(super) fn check_rules(name: &str, raw: RawRules, folder: &Path) -> Result<Po
     let slow_start = slow_start_ms.map_or(BalanceRules::DEFAULT.slow_start, Duration::from_millis);
     Ok(PoolRules {
         name: name.to_owned(),
-        tls: tls
-            .map(|tls| check_backends(tls, &place, folder))
-            .transpose()?,
+        tls: tls.map(|tls| check_backends(tls, &place, folder)).transpose()?,
         balance: check_balance(&eject.unwrap_or_default(), slow_start, &place)?,
         concurrency: concurrency
             .map(|raw| check_concurrency(&raw, &place))

@@ -1,6 +1,7 @@
 //! The answer, passed on to its end.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -9,21 +10,23 @@ use http::{HeaderMap, Response, StatusCode, response};
 
 use super::{Proxy, sleep_until};
 use crate::edge::backend::Guard;
+use crate::edge::meter::Messages;
 use crate::edge::pump;
 use crate::edge::reply::{is_grpc, status_of, trailers, words};
 use crate::fate::{Code, Fate, News, Report};
+use crate::key::REPLAYED_HEADER;
 
 impl Proxy {
     /// Passes an answer on to its end; tells how it ended.
     pub(super) async fn pass_on(
         &self,
-        head: response::Parts,
-        mut body: RecvStream,
-        guard: &Guard,
+        attempt: usize,
+        (head, mut body, guard): (response::Parts, RecvStream, Guard),
         mut respond: SendResponse<Bytes>,
     ) -> Report {
         let end = body.is_end_stream();
         let whole = status_of(head.status, &head.headers);
+        count_replay(&head.headers);
         let response = Response::from_parts(head, ());
         let Ok(mut to) = respond.send_response(response, end) else {
             return Report::of(News::Cancelled);
@@ -32,12 +35,14 @@ impl Proxy {
             return whole;
         }
         let passed = tokio::select! {
-            passed = pass_frames(&mut body, &mut to) => passed,
+            passed = pass_frames(&mut body, &mut to, self.messages(attempt), self.shared.stall) => passed,
             () = sleep_until(self.deadline.moment()) => Err(Broken::Late),
         };
         match passed {
             Ok(Some(trailers)) => {
                 let report = status_of(StatusCode::OK, &trailers);
+                self.note_load(attempt, &trailers);
+                count_replay(&trailers);
                 _ = to.send_trailers(trailers);
                 report
             }
@@ -45,7 +50,7 @@ impl Proxy {
                 _ = to.send_data(Bytes::new(), true);
                 whole
             }
-            Err(broken) => self.broken(broken, guard, &mut to),
+            Err(broken) => self.broken(broken, &guard, &mut to),
         }
     }
 
@@ -53,6 +58,11 @@ impl Proxy {
     fn broken(&self, broken: Broken, guard: &Guard, to: &mut SendStream<Bytes>) -> Report {
         let (news, code) = match broken {
             Broken::Client => return Report::of(News::Cancelled),
+            Broken::Stalled => {
+                metrics::counter!("steer_rpc_stalls_total").increment(1);
+                to.send_reset(Reason::CANCEL);
+                return Report::of(News::Cancelled);
+            }
             Broken::Late => (News::Expired, Code::DeadlineExceeded),
             Broken::Backend(error) => {
                 if let Some(reason) = error
@@ -80,11 +90,18 @@ impl Proxy {
 /// Why an answer broke.
 enum Broken {
     Client,
+    /// It is there, and takes nothing.
+    Stalled,
     Late,
     Backend(h2::Error),
 }
 
-async fn pass_frames(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> Result<Option<HeaderMap>, Broken> {
+async fn pass_frames(
+    from: &mut RecvStream,
+    to: &mut SendStream<Bytes>,
+    mut messages: Messages,
+    stall: Duration,
+) -> Result<Option<HeaderMap>, Broken> {
     loop {
         let chunk = tokio::select! {
             chunk = pump::next(from) => chunk,
@@ -95,6 +112,18 @@ async fn pass_frames(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> Resul
             return from.trailers().await.map_err(Broken::Backend);
         };
         let chunk = chunk.map_err(Broken::Backend)?;
-        pump::send(to, chunk, false).await.map_err(|_| Broken::Client)?;
+        messages.take(&chunk);
+        // One frame: who takes its octets one by one is as slow as who takes none.
+        match tokio::time::timeout(stall, pump::send(to, chunk, false)).await {
+            Ok(sent) => sent.map_err(|_| Broken::Client)?,
+            Err(_) => return Err(Broken::Stalled),
+        }
+    }
+}
+
+/// A service had done it before, and says so.
+fn count_replay(headers: &HeaderMap) {
+    if headers.contains_key(REPLAYED_HEADER) {
+        metrics::counter!("steer_rpc_replays_total").increment(1);
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::Event;
 use crate::edge::backend::{Backend, NoStream};
 use crate::edge::keep::Kept;
+use crate::edge::meter::{Messages, Tally};
 use crate::edge::pump;
 use crate::fate::{Deadline, News, TIMEOUT_HEADER};
 
@@ -19,7 +20,7 @@ pub(super) async fn try_once(
     backend: Arc<Backend>,
     (mut request, deadline): (Request<()>, Deadline),
     kept: Kept,
-    attempt: usize,
+    (attempt, sent): (usize, Tally),
     events: mpsc::Sender<(usize, Event)>,
 ) {
     let tell = async |event| _ = events.send((attempt, event)).await;
@@ -36,8 +37,9 @@ pub(super) async fn try_once(
         }
     };
     tell(Event::Written).await;
+    let messages = Messages::new(sent);
     let sending = async {
-        if !end && let Err(error) = pump::request(&reader, &mut opened.body).await {
+        if !end && let Err(error) = pump::request(&reader, &mut opened.body, messages).await {
             tracing::debug!(%error, "a request was not sent to its end");
         }
     };
