@@ -130,9 +130,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Followed<T> {
         let this = &mut *self;
         let note = |found| match found {
             Found::Settings => {
-                _ = this
-                    .greeted
-                    .send_if_modified(|came| !std::mem::replace(came, true))
+                this.greeted
+                    .send_if_modified(|came| !std::mem::replace(came, true));
             }
             // §6.8: "Endpoints MUST NOT increase the value they send in the last stream identifier".
             Found::Goaway(last) => _ = this.last.fetch_min(last, Ordering::AcqRel),

@@ -166,7 +166,7 @@ impl Shared {
         }
         let path = head.uri.path();
         let method = if self.policies.names(path) {
-            SharedString::from(path.trim_start_matches('/').to_owned())
+            SharedString::from(Arc::<str>::from(path.trim_start_matches('/')))
         } else {
             SharedString::const_str("other")
         };
@@ -417,7 +417,10 @@ impl Proxy {
     fn give_slot_back(&mut self, how: How) {
         let outcome = match how {
             How::Answer { .. } => Outcome::Answered,
-            How::Failed { code, .. } if code == Code::DeadlineExceeded => Outcome::Late,
+            How::Failed {
+                code: Code::DeadlineExceeded,
+                ..
+            } => Outcome::Late,
             How::Failed { .. } => Outcome::Other,
         };
         if let Some(slot) = self.slot.take() {

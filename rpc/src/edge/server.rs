@@ -198,7 +198,7 @@ fn make_pool(addresses: &[SocketAddr], rules: &PoolRules, now: Instant) -> io::R
     Ok(Pool {
         backends: addresses.iter().map(backend).collect(),
         balance: Balance::new(addresses.len(), rules.balance.clone(), now).into(),
-        name: rules.name.clone().into(),
+        name: Arc::<str>::from(&*rules.name).into(),
         shedder: rules.concurrency.map(|rules| Shedder::new(rules, now)),
         budget: Budget::DEFAULT.into(),
     })

@@ -6,14 +6,14 @@ use tokio::net::TcpStream;
 use crate::peers::{Backend, PATIENCE, Script, call_path, edge_with, within};
 
 /// One sample; 0 where there is none yet.
-fn sample(text: &str, name: &str) -> f64 {
+pub(crate) fn sample(text: &str, name: &str) -> f64 {
     let found = text
         .lines()
         .find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     found.unwrap_or(0.0)
 }
 
-async fn scrape(admin: std::net::SocketAddr) -> String {
+pub(crate) async fn scrape(admin: std::net::SocketAddr) -> String {
     let mut stream = TcpStream::connect(admin).await.unwrap();
     let ask = b"GET /metrics HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n";
     stream.write_all(ask).await.unwrap();

@@ -42,7 +42,7 @@ pub(crate) async fn edge_with(head: &str, backends: &[SocketAddr], pool: &str, r
 }
 
 /// What a backend does with a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Script {
     /// Answers OK, with the octets it got.
     Echo,
@@ -56,6 +56,8 @@ pub(crate) enum Script {
     Silent,
     /// HEADERS, one message, and then the connection is closed.
     HalfAnswer,
+    /// Answers OK, and tells that it can do so many calls per second (ORCA).
+    Able(f64),
     /// An answer without end, as fast as it is taken.
     Endless,
 }
@@ -176,7 +178,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, story: Story) {
                 return;
             }
             Script::Endless => _ = tokio::spawn(pour(respond, resets.clone(), sent.clone())),
-            Script::Echo | Script::Status(_) | Script::Reset(_) | Script::Silent => {
+            Script::Echo | Script::Status(_) | Script::Able(_) | Script::Reset(_) | Script::Silent => {
                 tokio::spawn(follow(line, request, respond, resets.clone()));
             }
         }
@@ -214,6 +216,13 @@ async fn follow(
             response.headers_mut().extend(status(code));
             respond.send_response(response, true).unwrap();
         }
+        Script::Able(capacity) => {
+            let mut to = respond.send_response(ok(), false).unwrap();
+            let mut trailers = status(0);
+            let report = data_encoding::BASE64_NOPAD.encode(&load_report(capacity));
+            trailers.insert("endpoint-load-metrics-bin", report.parse().unwrap());
+            to.send_trailers(trailers).unwrap();
+        }
         Script::Reset(reason) => respond.send_reset(reason),
         Script::Silent | Script::Close | Script::HalfAnswer | Script::Endless => {
             if std::future::poll_fn(|cx| respond.poll_reset(cx)).await.is_ok() {
@@ -221,6 +230,13 @@ async fn follow(
             }
         }
     }
+}
+
+/// An `OrcaLoadReport` with a utilization of a half: 1 is `cpu_utilization`, 6 is `rps_fractional`.
+fn load_report(capacity: f64) -> Vec<u8> {
+    let fields = [(1_u8, 0.5), (6, capacity / 2.0)];
+    let field = |(number, value): (u8, f64)| [&[number << 3 | 1][..], &value.to_le_bytes()].concat();
+    fields.into_iter().flat_map(field).collect()
 }
 
 async fn pour(mut respond: SendResponse<Bytes>, resets: Arc<AtomicUsize>, sent: Arc<AtomicUsize>) {

@@ -1,5 +1,7 @@
 //! What a client sees that is turned away: too many calls, too often, or of too little weight.
 
+use std::time::{Duration, Instant};
+
 use crate::peers::{Backend, Script, call, call_on, client, edge_with, read, request, until, within};
 
 #[tokio::test]
@@ -33,6 +35,34 @@ async fn what_the_backends_have_no_room_for_is_unavailable_and_unprocessed_with_
     let late = [("grpc-timeout", "100m")];
     let again = async { while call(edge.address(), &late, b"x").await.status() != "4" {} };
     within(again).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_tells_that_it_can_do_more_gets_more_calls() {
+    let strong = Backend::start(&[Script::Able(900.0)]).await;
+    let weak = Backend::start(&[Script::Able(100.0)]).await;
+    let edge = edge_with("", &[weak.address, strong.address], "", "").await;
+    let send = client(edge.address()).await;
+    let one = async || {
+        let seen = call_on(send.clone(), &[], b"x").await.unwrap();
+        assert_eq!(seen.status(), "0");
+        assert!(
+            seen.value("endpoint-load-metrics-bin").is_some(),
+            "it is passed on"
+        );
+    };
+    // What is told counts after 10 s (A58).
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(10_500) {
+        one().await;
+    }
+    assert!(weak.seen() > 10, "both were asked before: {}", weak.seen());
+    let before = strong.seen();
+    for _ in 0..200 {
+        one().await;
+    }
+    let share = strong.seen() - before;
+    assert!(share > 150, "{share} of 200");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::keys::{self, Root, Signed, client, server, shared};
+use crate::meter::{sample, scrape};
 use crate::peers::{Backend, PATIENCE, Script, Seen, call, call_on, edge_with, speak, until, within};
 
 const ONCE: &str = "semantics = \"at-most-once\"";
@@ -107,7 +108,7 @@ async fn listening(root: &Root, rest: &str) -> Listening {
     fs::write(folder.path().join("clients.pem"), root.pem()).unwrap();
     let backend = Backend::start(&[Script::Echo]).await;
     let text = format!(
-        "listen = \"127.0.0.1:0\"\n[tls]\ncertificate_file = \"edge.pem\"\nkey_file = \"edge.key\"\n{rest}\n\
+        "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n[tls]\ncertificate_file = \"edge.pem\"\nkey_file = \"edge.key\"\n{rest}\n\
          [[pool]]\nname = \"x\"\nbackends = [\"{}\"]\n",
         backend.address
     );
@@ -233,6 +234,10 @@ async fn a_broken_file_changes_nothing_until_it_is_mended() {
     new.sign("127.0.0.1").write(beside.folder.path(), "edge");
     becomes(beside.edge.address(), &client(&new, None), "0").await;
     assert_eq!(try_as(address, own.clone()).await.as_deref(), Ok("0"));
+    let metrics = scrape(listening.edge.admin().unwrap()).await;
+    // No other test has a file that cannot be read.
+    let refused = sample(&metrics, "steer_rpc_tls_reloads_total{result=\"refused\"}");
+    assert!((refused - 1.0).abs() < 1e-9, "{refused}: it is counted once");
     new.sign("127.0.0.1").write(folder, "edge");
     becomes(address, &client(&new, None), "0").await;
 }

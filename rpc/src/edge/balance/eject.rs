@@ -79,7 +79,8 @@ impl Ejections {
     /// backend in.
     pub(super) fn observe(&mut self, backend: usize, seen: Seen, now: Instant) -> Option<Change> {
         self.outliers.observe(backend, seen);
-        let has_room = !self.is_ejected(backend) && self.count() < self.limit();
+        let has_failed = matches!(seen, Seen::Failure | Seen::Gone);
+        let has_room = has_failed && !self.is_ejected(backend) && self.count() < self.limit();
         let row = self.rows.get_mut(backend)?;
         match seen {
             Seen::Success { .. } => {

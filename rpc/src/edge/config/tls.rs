@@ -95,7 +95,7 @@ pub(super) fn check_listener(raw: RawListenTls, folder: &Path) -> Result<ListenT
         }
         // Who names roots wants them looked at.
         (required, false) => Some(ClientRoots {
-            roots: found_all(client_roots_files, folder)?,
+            roots: found_all(&client_roots_files, folder)?,
             required: required.unwrap_or(true),
         }),
     };
@@ -148,13 +148,13 @@ pub(super) fn check_backends(
         }
     };
     Ok(BackendTls {
-        roots: found_all(roots_files, folder)?,
+        roots: found_all(&roots_files, folder)?,
         server_name: server_name.transpose()?,
         identity,
     })
 }
 
-fn found_all(files: Vec<PathBuf>, folder: &Path) -> Result<Vec<PathBuf>, InvalidEdge> {
+fn found_all(files: &[PathBuf], folder: &Path) -> Result<Vec<PathBuf>, InvalidEdge> {
     files.iter().map(|file| found(file, folder)).collect()
 }
 

@@ -60,6 +60,10 @@ pub(super) struct Client {
 }
 
 /// What happens on a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and calls are what it mostly is"
+)]
 enum Turn {
     Call(Request<RecvStream>, SendResponse<Bytes>),
     Ended(Option<h2::Error>),
