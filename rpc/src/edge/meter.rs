@@ -67,7 +67,7 @@ impl Tally {
 }
 
 /// Counts messages in a stream of frames of any size; not their prefixes, as A66 asks for the octets of messages.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Messages {
     tally: Tally,
     /// Octets of the prefix that has begun: a flag, and the length.
@@ -86,6 +86,10 @@ impl Messages {
             prefix: Vec::with_capacity(PREFIX),
             left: 0,
         }
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.tally.clone()
     }
 
     pub(super) fn take(&mut self, mut octets: &[u8]) {

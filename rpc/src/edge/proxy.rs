@@ -134,8 +134,8 @@ pub(super) async fn serve(
         }
     };
     let kept = Kept::new(body.is_end_stream());
-    let messages = Messages::new(meter.received.clone());
-    let filling = tokio::spawn(kept.clone().fill(body, messages)).abort_handle();
+    meter.received = kept.received();
+    let filling = tokio::spawn(kept.clone().fill(body)).abort_handle();
     let (tell, told) = mpsc::channel(8);
     let proxy = Proxy {
         shared,

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::keep::{End, Part, Reader};
-use super::meter::Messages;
 
 /// Sends octets as far as the peer's window lets us.
 pub(super) async fn send(to: &mut SendStream<Bytes>, mut octets: Bytes, end: bool) -> Result<(), h2::Error> {
@@ -27,17 +26,10 @@ pub(super) async fn send(to: &mut SendStream<Bytes>, mut octets: Bytes, end: boo
 }
 
 /// Sends a request, as it comes.
-pub(super) async fn request(
-    from: &Reader,
-    to: &mut SendStream<Bytes>,
-    mut messages: Messages,
-) -> Result<(), h2::Error> {
+pub(super) async fn request(from: &Reader, to: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         match from.next().await {
-            Part::Chunk(chunk) => {
-                messages.take(&chunk);
-                send(to, chunk, false).await?;
-            }
+            Part::Chunk(chunk) => send(to, chunk, false).await?,
             Part::End(End::Whole(None)) => return to.send_data(Bytes::new(), true),
             Part::End(End::Whole(Some(trailers))) => return to.send_trailers(trailers),
             Part::End(End::Broken) => {

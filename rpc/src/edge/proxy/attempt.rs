@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::Event;
 use crate::edge::backend::{Backend, NoStream};
 use crate::edge::keep::Kept;
-use crate::edge::meter::{Messages, Tally};
+use crate::edge::meter::Tally;
 use crate::edge::pump;
 use crate::fate::{Deadline, News, TIMEOUT_HEADER};
 
@@ -25,7 +25,7 @@ pub(super) async fn try_once(
 ) {
     let tell = async |event| _ = events.send((attempt, event)).await;
     let end = kept.is_empty();
-    let reader = kept.reader(attempt);
+    let reader = kept.reader(attempt).counted(sent);
     *request.uri_mut() = toward(backend.scheme(), request.uri());
     let request = |now| leave(request, deadline, now);
     let mut opened = match backend.open(request, end).await {
@@ -37,9 +37,8 @@ pub(super) async fn try_once(
         }
     };
     tell(Event::Written).await;
-    let messages = Messages::new(sent);
     let sending = async {
-        if !end && let Err(error) = pump::request(&reader, &mut opened.body, messages).await {
+        if !end && let Err(error) = pump::request(&reader, &mut opened.body).await {
             tracing::debug!(%error, "a request was not sent to its end");
         }
     };
