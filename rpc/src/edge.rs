@@ -1,8 +1,9 @@
 //! The edge: a proxy for gRPC and plain HTTP/2 that knows what a lost call is.
 //!
 //! ```text
-//! client ─► server (h2, TLS) ─► proxy: fate::Call ─► balance (P2C, peak EWMA) ─► backend (pool of h2 connections)
-//!           drain: GOAWAY       kept request         outliers (A50)              keepalive, TCP_USER_TIMEOUT
+//! client ─► server (h2, TLS) ─► proxy: fate::Call ─► balance (P2C, peak EWMA) ─► backend (pool of h2 connections, TLS)
+//!           drain: GOAWAY       deadline, rate, shed  ejections, slow start       keepalive, TCP_USER_TIMEOUT
+//!           bounds, pings       kept request          ORCA
 //! ```
 //!
 //! Schema-blind: frames are passed on as they come, unary and streams alike, with their trailers. What a method may be

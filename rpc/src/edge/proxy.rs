@@ -380,7 +380,12 @@ impl Proxy {
             How::Failed { code, why } => {
                 count(end.fate, code);
                 self.meter.end(code);
-                let words = format!("{} ({}, the call is {})", words(code), why.name(), end.fate);
+                let words = format!(
+                    "{} ({}, the call is {})",
+                    words(code, end.fate),
+                    why.name(),
+                    end.fate
+                );
                 let refusal = Refusal {
                     code,
                     fate: end.fate,

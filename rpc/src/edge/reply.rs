@@ -105,11 +105,13 @@ fn http_status(code: Code) -> StatusCode {
 }
 
 /// For `grpc-message`.
-pub(super) fn words(code: Code) -> &'static str {
+pub(super) fn words(code: Code, fate: Fate) -> &'static str {
     if code == Code::DeadlineExceeded {
         "the deadline passed at the edge"
     } else if code == Code::Cancelled {
         "the call was cancelled"
+    } else if fate == Fate::NotSent {
+        "no backend could be reached"
     } else {
         "the backend is gone"
     }

@@ -52,6 +52,8 @@ async fn a_backend_with_a_bad_certificate_gets_no_call_and_the_call_was_not_sent
         let edge = before(folder.path(), backend.address, "").await;
         let seen = asked(&edge).await;
         assert_eq!((seen.status(), seen.fate()), ("14", "not-sent"), "{what}");
+        let words = seen.value("grpc-message").unwrap();
+        assert!(words.starts_with("no backend could be reached"), "{words}");
         assert_eq!(backend.seen(), 0, "{what}");
     }
 }

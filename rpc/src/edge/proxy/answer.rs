@@ -76,7 +76,7 @@ impl Proxy {
             }
         };
         if is_grpc(&self.head.headers) {
-            _ = to.send_trailers(trailers(code, Fate::Ambiguous, words(code)));
+            _ = to.send_trailers(trailers(code, Fate::Ambiguous, words(code, Fate::Ambiguous)));
         } else {
             to.send_reset(Reason::CANCEL);
         }
