@@ -1,27 +1,37 @@
 //! The edge: a proxy for gRPC and plain HTTP/2 that knows what a lost call is.
 //!
 //! ```text
-//! client ─► server (h2, TLS) ─► proxy: fate::Call ─► balance (P2C, peak EWMA) ─► backend (pool of h2 connections)
-//!           drain: GOAWAY       kept request         outliers (A50)              keepalive, TCP_USER_TIMEOUT
+//! client ─► server (h2, TLS) ─► proxy: fate::Call ─► balance (P2C, peak EWMA) ─► backend (pool of h2 connections, TLS)
+//!           drain: GOAWAY       deadline, rate, shed  ejections, slow start       keepalive, TCP_USER_TIMEOUT
+//!           bounds, pings       kept request          ORCA
 //! ```
 //!
 //! Schema-blind: frames are passed on as they come, unary and streams alike, with their trailers. What a method may be
 //! done to comes from the configuration or from `idempotency_level` in a descriptor set ([`policy`]).
 //!
-//! Gap: HTTP/1.1 and grpc-web are not spoken. Gap: TLS to backends, and client certificates, are not there.
+//! Gap: HTTP/1.1 and grpc-web are not spoken.
 
+mod admin;
 mod backend;
 mod balance;
 pub mod config;
 mod descriptor;
 mod goaway;
 mod keep;
+mod meter;
 pub mod policy;
 mod proxy;
 mod pump;
+mod rate;
 mod reply;
+mod resets;
 mod server;
+mod shed;
+mod tls;
 
-pub use balance::{Balance, Reading};
+pub use admin::recorder;
+pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, parse_load};
 pub use config::{EdgeConfig, InvalidEdge};
+pub use rate::{ClientBy, RateRules};
 pub use server::{Edge, Running};
+pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};

@@ -2,18 +2,24 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use http::Request;
+use http::uri::Scheme;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
+use tokio_rustls::TlsConnector;
 
 use super::goaway::{Followed, LastStream};
+use super::tls::Current;
 use crate::fate::News;
 
 /// Connections to one backend at most.
@@ -22,7 +28,7 @@ const LINKS_MAX: usize = 8;
 /// Streams on a connection, before another one is opened.
 const STREAMS: usize = 100;
 
-/// How long a handshake may take.
+/// How long a connection may take: TCP, TLS and the peer's greeting.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// A connection in use is asked this often whether it is there, and given up when it does not say so.
@@ -36,11 +42,29 @@ pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
+/// Octets of the headers of an answer.
+const HEADERS_MAX: u32 = 64 << 10;
+
+/// Octets of a stream that wait to be written.
+const SEND_BUFFER_MAX: usize = 256 << 10;
+
 /// A backend.
 #[derive(Debug)]
 pub(super) struct Backend {
     address: SocketAddr,
+    tls: Option<BackendSide>,
     links: Mutex<Vec<Link>>,
+    /// Connections that could not be had.
+    failures: AtomicU64,
+    /// Whether the last one could not, and was told.
+    is_told: AtomicBool,
+}
+
+/// TLS to a backend.
+#[derive(Debug)]
+pub(super) struct BackendSide {
+    pub(super) config: Arc<Current<ClientConfig>>,
+    pub(super) name: ServerName<'static>,
 }
 
 /// A connection.
@@ -49,6 +73,8 @@ struct Link {
     send: SendRequest<Bytes>,
     last: LastStream,
     streams: Arc<AtomicUsize>,
+    /// Of the certificates and roots that it was made with.
+    version: u64,
 }
 
 /// Why no stream could be opened. Nothing was sent.
@@ -56,10 +82,35 @@ struct Link {
 pub(super) enum NoStream {
     #[error("no connection: {0}")]
     Io(#[from] std::io::Error),
+    #[error("no TLS: {0}")]
+    Tls(std::io::Error),
+    #[error("no TLS: the backend does not offer h2 (ALPN)")]
+    Alpn,
     #[error("no connection within {CONNECT_MAX:?}")]
     Late,
+    #[error("no connection: one that was waited for could not be had")]
+    Shared,
+    #[error("the backend closed the connection before it said anything")]
+    NoGreeting,
     #[error("no stream: {0}")]
     Http(#[from] h2::Error),
+    #[error("the deadline passed before there was a stream")]
+    Expired,
+}
+
+impl NoStream {
+    /// As in metrics.
+    const fn cause(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "connect",
+            Self::Tls(_) | Self::Alpn => "tls",
+            Self::Late => "late",
+            Self::Shared => "shared",
+            Self::NoGreeting => "no-greeting",
+            Self::Http(_) => "http2",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 /// A stream that was opened.
@@ -99,17 +150,31 @@ impl Guard {
 }
 
 impl Backend {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr, tls: Option<BackendSide>) -> Self {
         Self {
             address,
+            tls,
             links: Mutex::default(),
+            failures: AtomicU64::new(0),
+            is_told: AtomicBool::new(false),
         }
     }
 
-    /// Opens a stream.
-    pub(super) async fn open(&self, request: Request<()>, end: bool) -> Result<Opened, NoStream> {
+    /// What its requests say.
+    pub(super) fn scheme(&self) -> Scheme {
+        self.tls.as_ref().map_or(Scheme::HTTP, |_| Scheme::HTTPS)
+    }
+
+    /// Opens a stream. The request is made when there is a connection, as a deadline goes on while one is waited for; there is
+    /// none when it has passed.
+    pub(super) async fn open(
+        &self,
+        request: impl FnOnce(Instant) -> Option<Request<()>>,
+        end: bool,
+    ) -> Result<Opened, NoStream> {
         let link = self.link().await?;
         let mut send = link.send.clone().ready().await?;
+        let request = request(Instant::now()).ok_or(NoStream::Expired)?;
         link.streams.fetch_add(1, Ordering::Relaxed);
         let mut guard = Guard {
             number: 0,
@@ -126,13 +191,17 @@ impl Backend {
     }
 
     async fn link(&self) -> Result<Link, NoStream> {
+        let failures = self.failures.load(Ordering::Acquire);
         let mut links = self.links.lock().await;
-        // No new streams on what has said goodbye or is closed.
-        links.retain_mut(|link| link.last.get() == u32::MAX && link.is_open());
+        let version = self.version();
+        // No new streams on what has said goodbye, is closed, or was made with roots that are no longer in use.
+        links.retain_mut(|link| link.last.get() == u32::MAX && link.version == version && link.is_open());
         let count = |link: &&Link| link.streams.load(Ordering::Relaxed);
         let idlest = links.iter().min_by_key(count).cloned();
         match idlest {
             Some(link) if count(&&link) < STREAMS || links.len() >= LINKS_MAX => Ok(link),
+            // Who has waited for an attempt that failed does not wait for another one as long.
+            None if self.failures.load(Ordering::Acquire) != failures => Err(NoStream::Shared),
             Some(_) | None => {
                 let link = self.connect().await?;
                 links.push(link.clone());
@@ -141,25 +210,76 @@ impl Backend {
         }
     }
 
+    fn version(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| tls.config.get().number)
+    }
+
     async fn connect(&self) -> Result<Link, NoStream> {
         let dialled = tokio::time::timeout(CONNECT_MAX, self.dial()).await;
-        dialled.unwrap_or(Err(NoStream::Late))
+        let dialled = dialled.unwrap_or(Err(NoStream::Late));
+        match &dialled {
+            Ok(_) => self.is_told.store(false, Ordering::Relaxed),
+            Err(error) => {
+                self.failures.fetch_add(1, Ordering::Release);
+                metrics::counter!("steer_rpc_connects_failed_total", "cause" => error.cause()).increment(1);
+                if !self.is_told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(address = %self.address, %error, "no connection to a backend; told once until there is one");
+                }
+            }
+        }
+        dialled
     }
 
     async fn dial(&self) -> Result<Link, NoStream> {
         let stream = TcpStream::connect(self.address).await?;
         tune(&stream)?;
+        let Some(BackendSide { config, name }) = &self.tls else {
+            return self.greet(stream, 0).await;
+        };
+        let config = config.get();
+        let stream = TlsConnector::from(config.value.clone())
+            .connect(name.clone(), stream)
+            .await
+            .map_err(NoStream::Tls)?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err(NoStream::Alpn);
+        }
+        self.greet(stream, config.number).await
+    }
+
+    /// A connection is one when the peer has greeted: see [`super::goaway`].
+    async fn greet<T>(&self, stream: T, version: u64) -> Result<Link, NoStream>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (stream, last) = Followed::new(stream);
+        let mut greeting = stream.greeting();
         let (send, mut connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADERS_MAX)
+            .max_send_buffer_size(SEND_BUFFER_MAX)
             .handshake(stream)
             .await?;
+        tokio::select! {
+            ended = &mut connection => {
+                ended?;
+                return Err(NoStream::NoGreeting);
+            }
+            has_greeted = greeting.came() => if !has_greeted {
+                return Err(NoStream::NoGreeting);
+            }
+        }
         let streams = Arc::new(AtomicUsize::new(0));
         let pings = connection.ping_pong();
         tokio::spawn(drive(connection, pings, streams.clone(), self.address));
-        Ok(Link { send, last, streams })
+        Ok(Link {
+            send,
+            last,
+            streams,
+            version,
+        })
     }
 }
 
@@ -183,15 +303,19 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// Runs a connection to its end.
-async fn drive(
-    connection: Connection<Followed<TcpStream>, Bytes>,
+async fn drive<T>(
+    connection: Connection<Followed<T>, Bytes>,
     pings: Option<PingPong>,
     streams: Arc<AtomicUsize>,
     address: SocketAddr,
-) {
+) where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    // Servers count pings of idle connections as abuse.
+    let is_used = || streams.load(Ordering::Relaxed) > 0;
     let ended = tokio::select! {
         ended = connection => ended.err().map(|error| error.to_string()),
-        () = keep_alive(pings, streams) => Some(format!("no answer to a ping within {PING_MAX:?}")),
+        () = keep_alive(pings, PING_EVERY, PING_MAX, is_used) => Some(format!("no answer to a ping within {PING_MAX:?}")),
     };
     if let Some(why) = ended {
         metrics::counter!("steer_rpc_links_lost_total").increment(1);
@@ -199,17 +323,22 @@ async fn drive(
     }
 }
 
-/// Ends when a ping is not answered. Asks only while there are streams, as servers count pings of idle connections as abuse.
-async fn keep_alive(pings: Option<PingPong>, streams: Arc<AtomicUsize>) {
+/// Ends when a ping is not answered. Asks only while `is_wanted`.
+pub(super) async fn keep_alive(
+    pings: Option<PingPong>,
+    every: Duration,
+    max: Duration,
+    is_wanted: impl Fn() -> bool,
+) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(PING_EVERY).await;
-        if streams.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(every).await;
+        if !is_wanted() {
             continue;
         }
-        match tokio::time::timeout(PING_MAX, pings.ping(Ping::opaque())).await {
+        match tokio::time::timeout(max, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection is ending by itself, and says why.
             Ok(Err(_)) => return std::future::pending().await,

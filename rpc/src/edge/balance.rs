@@ -1,37 +1,78 @@
 //! Which backend: the better of two drawn at random (P2C) by peak EWMA, and outliers left out. Sans-IO.
 //!
 //! Peak EWMA (from Finagle): the cost of a backend is its latency times the calls under way there. A latency above the mean
-//! counts at once, one below it slowly, so that a backend that has become slow loses its calls in one round trip.
+//! counts at once, one below it slowly, so that a backend that has become slow loses its calls in one round trip. A backend
+//! that tells its load (ORCA) costs less by as much as it can do more than the others.
+//!
+//! A backend that is back gets a part of its calls that rises evenly (slow start, after Envoy), as caches are cold and
+//! connections not made.
+
+mod eject;
+mod load;
+mod orca;
 
 use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt};
 use steer_health::detect::Seen;
-use steer_health::detect::outlier::{Outliers, Verdict};
 use steer_topology::OutlierRules;
 
-/// After so long an old latency weighs 1/e.
-const DECAY: Duration = Duration::from_secs(10);
+use eject::{Change, Ejections};
+use load::Load;
+
+pub use orca::{InvalidLoad, LOAD_HEADER, parse_load};
 
 /// What a failure counts as, so that quick errors draw no calls.
 const PENALTY: Duration = Duration::from_secs(1);
 
-/// Where fewer than half of the backends are left, all are used: the outliers may not be what is wrong.
-const PANIC: usize = 2;
+/// How much more or less than the mean a backend can be told to do.
+const WEIGHT_MAX: f64 = 10.0;
+
+/// The rules of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalanceRules {
+    /// Who is left out for being worse than the others.
+    pub outliers: OutlierRules,
+    /// Failures in a row that leave a backend out; 0: none do. Default 5.
+    pub consecutive: u32,
+    /// Where less than this per cent of the backends is left, all are used: the backends may not be what is wrong. 0: never.
+    /// Default 50.
+    pub panic: u8,
+    /// How long a backend that is back gets less than its part. Default 10 s.
+    pub slow_start: Duration,
+}
+
+impl BalanceRules {
+    /// The defaults of the fields.
+    pub const DEFAULT: Self = Self {
+        outliers: OutlierRules::DEFAULT,
+        consecutive: 5,
+        panic: 50,
+        slow_start: Duration::from_secs(10),
+    };
+}
+
+impl Default for BalanceRules {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl From<OutlierRules> for BalanceRules {
+    fn from(outliers: OutlierRules) -> Self {
+        Self {
+            outliers,
+            ..Self::DEFAULT
+        }
+    }
+}
 
 /// The backends of a pool.
 #[derive(Debug)]
 pub struct Balance {
+    rules: BalanceRules,
     loads: Vec<Load>,
-    outliers: Outliers,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Load {
-    /// Seconds.
-    latency: f64,
-    at: Instant,
-    under_way: u32,
+    ejections: Ejections,
 }
 
 /// What a call tells of its backend.
@@ -48,21 +89,21 @@ pub enum Reading {
 impl Balance {
     /// So many backends of which nothing is known.
     #[must_use]
-    pub fn new(backends: usize, rules: OutlierRules, now: Instant) -> Self {
-        let load = Load {
-            latency: 0.0,
-            at: now,
-            under_way: 0,
-        };
+    pub fn new(backends: usize, rules: impl Into<BalanceRules>, now: Instant) -> Self {
+        let rules = rules.into();
+        let ejections = Ejections::new(rules.outliers.clone(), rules.consecutive, backends, now);
         Self {
-            loads: vec![load; backends],
-            outliers: Outliers::new(rules, backends, now),
+            rules,
+            loads: vec![Load::new(now); backends],
+            ejections,
         }
     }
 
     /// Draws one, not of those that were tried if there is another; counts the call as under way there.
     pub fn pick(&mut self, tried: &[usize], rng: &mut impl Rng, now: Instant) -> Option<usize> {
-        self.sweep(now);
+        for change in self.ejections.on_time(now) {
+            self.on_change(&change, now);
+        }
         let candidates = self.candidates(tried);
         let draw = |rng: &mut _| candidates.get(draw_below(candidates.len(), rng)?).copied();
         let first = draw(rng)?;
@@ -72,13 +113,20 @@ impl Balance {
             .filter(|other| *other != first)
             .collect();
         let second = draw_below(others.len(), rng).map_or(first, |at| others[at]);
-        let best = if self.cost(second, now) < self.cost(first, now) {
-            second
+        let mean = self.mean_weight(now);
+        let (best, other) = if self.cost(second, mean, now) < self.cost(first, mean, now) {
+            (second, first)
         } else {
-            first
+            (first, second)
         };
-        self.loads[best].under_way += 1;
-        Some(best)
+        let (share, of_other) = (self.share(best, now), self.share(other, now));
+        let picked = if share < of_other && rng.random::<f64>() >= share / of_other {
+            other
+        } else {
+            best
+        };
+        self.loads[picked].under_way += 1;
+        Some(picked)
     }
 
     /// The end of a call, or the beginning of its answer.
@@ -87,30 +135,52 @@ impl Balance {
             return;
         };
         load.under_way = load.under_way.saturating_sub(1);
-        match reading {
+        let seen = match reading {
             Reading::Answered(took) => {
                 load.observe(took, now);
-                self.outliers.observe(backend, Seen::Success { took });
+                Seen::Success { took }
             }
             Reading::Failed => {
                 load.observe(PENALTY, now);
-                self.outliers.observe(backend, Seen::Failure);
+                Seen::Failure
             }
-            Reading::Silent => {}
+            Reading::Silent => return,
+        };
+        if let Some(change) = self.ejections.observe(backend, seen, now) {
+            self.on_change(&change, now);
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
-        if now < self.outliers.next_deadline() {
-            return;
+    /// A backend tells what it can do, in calls per second: see [`parse_load`].
+    pub fn on_report(&mut self, backend: usize, capacity: f64, now: Instant) {
+        if let Some(load) = self.loads.get_mut(backend) {
+            load.weight.on_report(capacity, now);
         }
-        for verdict in self.outliers.on_deadline(now) {
-            match verdict {
-                Verdict::Eject { member, because } => {
-                    metrics::counter!("steer_rpc_ejections_total").increment(1);
-                    tracing::warn!(backend = member, because, "a backend is ejected");
-                }
-                Verdict::Return { member } => tracing::info!(backend = member, "a backend is back"),
+    }
+
+    /// A backend begins, or begins again: its calls rise slowly.
+    pub fn on_return(&mut self, backend: usize, now: Instant) {
+        let others = self.candidates(&[backend]);
+        let expected = others.iter().map(|other| self.loads[*other].expected(now));
+        let expected = expected.sum::<f64>() / others.len().max(1) as f64;
+        if let Some(load) = self.loads.get_mut(backend) {
+            load.come(expected, now);
+        }
+    }
+
+    fn on_change(&mut self, change: &Change, now: Instant) {
+        match change {
+            Change::Ejected {
+                backend,
+                cause,
+                because,
+            } => {
+                metrics::counter!("steer_rpc_ejections_total", "cause" => cause.name()).increment(1);
+                tracing::warn!(backend, because, "a backend is ejected");
+            }
+            Change::Back { backend } => {
+                self.on_return(*backend, now);
+                tracing::info!(backend, "a backend is back");
             }
         }
     }
@@ -119,9 +189,10 @@ impl Balance {
         let all = 0..self.loads.len();
         let sound: Vec<_> = all
             .clone()
-            .filter(|one| !self.outliers.is_ejected(*one))
+            .filter(|one| !self.ejections.is_ejected(*one))
             .collect();
-        let sound = if sound.len() * PANIC < self.loads.len() {
+        let is_panic = sound.len() * 100 < self.loads.len() * usize::from(self.rules.panic);
+        let sound = if is_panic || sound.is_empty() {
             all.collect()
         } else {
             sound
@@ -130,34 +201,29 @@ impl Balance {
         if new.is_empty() { sound } else { new }
     }
 
-    fn cost(&self, backend: usize, now: Instant) -> f64 {
+    fn share(&self, backend: usize, now: Instant) -> f64 {
+        self.loads[backend].share(self.rules.slow_start, now)
+    }
+
+    fn mean_weight(&self, now: Instant) -> Option<f64> {
+        let weights = self.loads.iter().filter_map(|load| load.weight.get(now));
+        let (count, sum) = weights.fold((0_u32, 0.0), |(count, sum), one| (count + 1, sum + one));
+        (count > 1).then(|| sum / f64::from(count))
+    }
+
+    fn cost(&self, backend: usize, mean: Option<f64>, now: Instant) -> f64 {
         let load = &self.loads[backend];
-        // Who has not been heard of for long is tried again.
-        let latency = load.latency * load.fade(now);
-        (latency + f64::EPSILON) * f64::from(load.under_way + 1)
+        // Who tells nothing is taken for an average one.
+        let weight = match (load.weight.get(now), mean) {
+            (Some(own), Some(mean)) => (own / mean).clamp(1.0 / WEIGHT_MAX, WEIGHT_MAX),
+            (None, _) | (_, None) => 1.0,
+        };
+        (load.expected(now) + f64::EPSILON) * f64::from(load.under_way + 1) / weight
     }
 }
 
 fn draw_below(count: usize, rng: &mut impl Rng) -> Option<usize> {
     (count > 0).then(|| rng.random_range(0..count))
-}
-
-impl Load {
-    fn fade(&self, now: Instant) -> f64 {
-        let age = now.saturating_duration_since(self.at).as_secs_f64();
-        (-age / DECAY.as_secs_f64()).exp()
-    }
-
-    fn observe(&mut self, took: Duration, now: Instant) {
-        let took = took.as_secs_f64();
-        let weight = self.fade(now);
-        self.latency = if took > self.latency {
-            took
-        } else {
-            self.latency * weight + took * (1.0 - weight)
-        };
-        self.at = now;
-    }
 }
 
 #[cfg(test)]

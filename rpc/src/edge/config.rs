@@ -2,12 +2,49 @@
 //!
 //! ```toml
 //! listen = "192.0.2.53:443"
-//! tls = { certificate_file = "edge.pem", key_file = "edge.key" }
 //! descriptor_sets = ["shop.pb"]
+//! drain_ms = 30_000                  # how long a drain waits for calls to end
+//! admin = "127.0.0.1:9090"           # /metrics; absent: nowhere
+//!
+//! [tls]                              # absent: clear text
+//! certificate_file = "edge.pem"      # files of TLS are read again when they change
+//! key_file = "edge.key"
+//! client_roots_files = ["clients.pem"] # absent: clients are not asked for a certificate
+//! client_certificates = "required"   # or "asked"
+//!
+//! [clients]                          # bounds that a client can reach; these are the defaults: see `ClientRules`
+//! connections = 20_000
+//! calls = 50_000
+//! streams = 1_000                    # SETTINGS_MAX_CONCURRENT_STREAMS
+//! header_octets = 65_536             # SETTINGS_MAX_HEADER_LIST_SIZE
+//! pending_resets = 50                # then ENHANCE_YOUR_CALM
+//! faults = 100                       # then ENHANCE_YOUR_CALM
+//! young_resets = 500                 # then ENHANCE_YOUR_CALM
+//! stall_ms = 60_000
+//! ping_ms = 20_000
+//!
+//! [rate_limit]                       # absent: none; RESOURCE_EXHAUSTED and unprocessed
+//! client = "address"                 # or "tls" (the name in the certificate), or "header:x-api-key"
+//! per_second = 100
+//! burst = 200                        # as much as per_second, where it is not said
+//! clients = 10_000                   # that are remembered; the others share one limit
+//!
+//! [priority]                         # for `concurrency` of a pool
+//! header = "x-priority"              # sheddable, sheddable-plus, critical, critical-plus; absent: not asked for
+//! default = "critical"
 //!
 //! [[pool]]
 //! name = "pay"
 //! backends = ["10.0.0.1:50051", "10.0.0.2:50051"]
+//! eject = { consecutive = 5, percent = 10, base_ms = 30_000, max_ms = 300_000, panic_percent = 50 } # the defaults
+//! slow_start_ms = 10_000             # for a backend that is back; 0: at once
+//! concurrency = { min = 20, initial = 100, max = 10_000 } # adaptive; absent: no limit
+//!
+//! [pool.tls]                         # absent: clear text
+//! roots_files = ["backends.pem"]     # several roots in a file, or several files: any of them will do
+//! server_name = "pay.internal"       # absent: the address must be in the certificate
+//! certificate_file = "edge.pem"      # what the edge shows; absent: nothing
+//! key_file = "edge.key"
 //!
 //! [[method]]
 //! path = "/pay.Payment/Charge"       # or "/pay.Payment/*", or "*"
@@ -19,6 +56,10 @@
 //! hedge_after_ms = 80                # not for at-most-once
 //! ```
 
+mod clients;
+mod pool;
+mod tls;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,14 +69,24 @@ use serde::Deserialize;
 
 use super::descriptor;
 use super::policy::{MethodRules, Policies};
+use super::rate::RateRules;
+use super::shed::PriorityRules;
 use crate::fate::{ATTEMPTS_MAX, Hedge, InvalidSemantics, Policy, Semantics};
+
+use clients::{RawClients, RawPriority, RawRate, check_clients, check_priority, check_rate};
+use pool::{RawConcurrency, RawEject, RawRules, check_rules};
+use tls::{RawBackendTls, RawListenTls, check_listener};
+
+pub use clients::ClientRules;
+pub use pool::PoolRules;
+pub use tls::{BackendTls, ClientRoots, Identity, ListenTls};
 
 /// As it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawEdge {
     listen: SocketAddr,
-    tls: Option<RawTls>,
+    tls: Option<RawListenTls>,
     #[serde(default)]
     descriptor_sets: Vec<PathBuf>,
     #[serde(default)]
@@ -43,13 +94,12 @@ struct RawEdge {
     #[serde(default)]
     method: Vec<RawMethod>,
     drain_ms: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTls {
-    certificate_file: PathBuf,
-    key_file: PathBuf,
+    admin: Option<SocketAddr>,
+    #[serde(default)]
+    clients: RawClients,
+    rate_limit: Option<RawRate>,
+    #[serde(default)]
+    priority: RawPriority,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +107,10 @@ struct RawTls {
 struct RawPool {
     name: String,
     backends: Vec<SocketAddr>,
+    tls: Option<RawBackendTls>,
+    eject: Option<RawEject>,
+    slow_start_ms: Option<u64>,
+    concurrency: Option<RawConcurrency>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,23 +130,24 @@ struct RawMethod {
 pub struct EdgeConfig {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// Certificates and key in PEM, where it speaks TLS.
-    pub tls: Option<Tls>,
+    /// Where it speaks TLS.
+    pub tls: Option<ListenTls>,
     /// The backends of each pool; the first pool is where calls go that nothing is said of.
     pub pools: Vec<Vec<SocketAddr>>,
+    /// What holds for each pool, in the same order; the defaults where nothing is said.
+    pub pool_rules: Vec<PoolRules>,
     /// What holds for methods.
     pub policies: Policies,
     /// How long a drain waits for calls to end. Default 30 s.
     pub drain: Duration,
-}
-
-/// Files for TLS, read.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// PEM.
-    pub certificate: Vec<u8>,
-    /// PEM.
-    pub key: Vec<u8>,
+    /// Where `/metrics` is; absent: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// What clients may do.
+    pub clients: ClientRules,
+    /// How often a client may call; absent: as often as it likes.
+    pub rate_limit: Option<RateRules>,
+    /// Who goes first.
+    pub priority: PriorityRules,
 }
 
 /// What is wrong with an edge.
@@ -136,6 +191,14 @@ pub enum InvalidEdge {
         /// What there is.
         known: String,
     },
+    /// Another fault.
+    #[error("{place}: {what}")]
+    Place {
+        /// Where.
+        place: String,
+        /// What, and what would be right.
+        what: String,
+    },
     /// Another fault of a method.
     #[error("[[method]] {path:?}: {what}")]
     Method {
@@ -170,21 +233,30 @@ impl EdgeConfig {
             pool,
             method,
             drain_ms,
+            admin,
+            clients,
+            rate_limit,
+            priority,
         } = toml::from_str(text)?;
-        let (names, pools) = check_pools(pool)?;
+        let (names, pools, pool_rules) = check_pools(pool, folder)?;
         let mut policies = check_methods(method, &names)?;
         for file in descriptor_sets {
             let file = folder.join(file);
             let levels = descriptor::levels(&read(&file)?);
             policies.learn(levels.map_err(|source| InvalidEdge::Descriptor { file, source })?);
         }
-        let tls = tls.map(|tls| check_tls(&tls, folder)).transpose()?;
+        let tls = tls.map(|tls| check_listener(tls, folder)).transpose()?;
         Ok(Self {
             listen,
             tls,
             pools,
+            pool_rules,
             policies,
             drain: Duration::from_millis(drain_ms.unwrap_or(30_000)),
+            admin,
+            clients: check_clients(&clients)?,
+            rate_limit: rate_limit.map(check_rate).transpose()?,
+            priority: check_priority(priority)?,
         })
     }
 }
@@ -196,33 +268,39 @@ fn read(file: &Path) -> Result<Vec<u8>, InvalidEdge> {
     })
 }
 
-fn check_tls(raw: &RawTls, folder: &Path) -> Result<Tls, InvalidEdge> {
-    let RawTls {
-        certificate_file,
-        key_file,
-    } = raw;
-    Ok(Tls {
-        certificate: read(&folder.join(certificate_file))?,
-        key: read(&folder.join(key_file))?,
-    })
-}
+type Pools = (Vec<String>, Vec<Vec<SocketAddr>>, Vec<PoolRules>);
 
-fn check_pools(raw: Vec<RawPool>) -> Result<(Vec<String>, Vec<Vec<SocketAddr>>), InvalidEdge> {
+fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
     if raw.is_empty() {
         return Err(InvalidEdge::NoPool);
     }
-    let (mut names, mut pools) = (Vec::new(), Vec::new());
-    for RawPool { name, backends } in raw {
+    let (mut names, mut pools, mut rules) = (Vec::new(), Vec::new(), Vec::new());
+    for raw in raw {
+        let RawPool {
+            name,
+            backends,
+            tls,
+            eject,
+            slow_start_ms,
+            concurrency,
+        } = raw;
         if backends.is_empty() {
             return Err(InvalidEdge::NoBackends(name));
         }
         if names.contains(&name) {
             return Err(InvalidEdge::Twice(name));
         }
+        let raw = RawRules {
+            tls,
+            eject,
+            slow_start_ms,
+            concurrency,
+        };
+        rules.push(check_rules(&name, raw, folder)?);
         names.push(name);
         pools.push(backends);
     }
-    Ok((names, pools))
+    Ok((names, pools, rules))
 }
 
 fn check_methods(raw: Vec<RawMethod>, pools: &[String]) -> Result<Policies, InvalidEdge> {
@@ -377,6 +455,49 @@ mod tests {
             ),
             (method("attempts = 5"), "unknown field `attempts`"),
             (format!("{POOL}[[method]]\npath = \"a.A/B\"\n"), "begins with '/'"),
+            (
+                format!("{POOL}eject = {{ percent = 101 }}\n"),
+                "\"pay\" eject: percent is 101; 0 to 100",
+            ),
+            (
+                format!("{POOL}concurrency = {{ min = 200 }}\n"),
+                "min is 200, initial 100, max 10000; 1 <= min",
+            ),
+            (
+                format!("{POOL}[clients]\nstreams = 0\n"),
+                "[clients]: streams is 0; at least 1",
+            ),
+            (
+                format!("{POOL}[clients]\nping_ms = 0\n"),
+                "[clients]: ping_ms is 0; at least 1",
+            ),
+            (
+                format!("{POOL}[rate_limit]\nper_second = 0\n"),
+                "[rate_limit]: per_second is 0",
+            ),
+            (
+                format!("{POOL}[rate_limit]\nper_second = 1\nclient = \"ip\"\n"),
+                "client is \"ip\"; \"address\", \"tls\" or \"header:NAME\"",
+            ),
+            (
+                format!("{POOL}[priority]\ndefault = \"high\"\n"),
+                "\"high\" is no priority; there are sheddable",
+            ),
+            (
+                format!("{POOL}[priority]\nheader = \"a b\"\n"),
+                "header is \"a b\"; the name of a header",
+            ),
+            (format!("{POOL}[pool.tls]\n"), "\"pay\" tls: roots_files is empty"),
+            (
+                format!(
+                    "{POOL}[tls]\ncertificate_file = \"a\"\nkey_file = \"b\"\nclient_certificates = \"asked\"\n"
+                ),
+                "client_certificates without client_roots_files",
+            ),
+            (
+                format!("{POOL}[tls]\ncertificate_file = \"gone.pem\"\nkey_file = \"b\"\n"),
+                "gone.pem",
+            ),
             (
                 format!("descriptor_sets = [\"nowhere.pb\"]\n{POOL}"),
                 "nowhere.pb",

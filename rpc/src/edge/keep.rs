@@ -8,6 +8,8 @@ use h2::RecvStream;
 use http::HeaderMap;
 use tokio::sync::Notify;
 
+use super::meter::{Messages, Tally};
+
 /// So much of a request is kept (gRFC A6 leaves the bound to us). What is longer is passed on and not sent again.
 pub(super) const KEEP_MAX: usize = 256 << 10;
 
@@ -26,6 +28,7 @@ struct Inner {
     octets: usize,
     end: Option<End>,
     replayable: bool,
+    received: Messages,
     /// How far each attempt has read.
     readers: BTreeMap<usize, usize>,
 }
@@ -54,6 +57,7 @@ impl Kept {
             octets: 0,
             end: ended.then_some(End::Whole(None)),
             replayable: true,
+            received: Messages::default(),
             readers: BTreeMap::new(),
         };
         Self {
@@ -92,6 +96,7 @@ impl Kept {
 
     fn push(&self, chunk: Bytes) {
         let mut inner = self.lock();
+        inner.received.take(&chunk);
         inner.octets += chunk.len();
         inner.chunks.push_back(chunk);
         inner.replayable &= inner.octets <= KEEP_MAX;
@@ -137,12 +142,18 @@ impl Kept {
         inner.octets == 0 && inner.first == 0 && matches!(inner.end, Some(End::Whole(None)))
     }
 
+    /// Octets of messages that have come.
+    pub(super) fn received(&self) -> Tally {
+        self.lock().received.tally()
+    }
+
     /// An attempt that reads from the beginning.
     pub(super) fn reader(&self, attempt: usize) -> Reader {
         self.lock().readers.insert(attempt, 0);
         Reader {
             kept: self.clone(),
             attempt,
+            sent: Mutex::default(),
         }
     }
 }
@@ -182,11 +193,22 @@ impl Inner {
 pub(super) struct Reader {
     kept: Kept,
     attempt: usize,
+    sent: Mutex<Messages>,
 }
 
 impl Reader {
+    /// Counts the octets of messages that are read.
+    pub(super) fn counted(mut self, tally: Tally) -> Self {
+        self.sent = Messages::new(tally).into();
+        self
+    }
+
     pub(super) async fn next(&self) -> Part {
         let part = self.kept.until(|inner| inner.read(self.attempt)).await;
+        if let Part::Chunk(chunk) = &part {
+            let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.take(chunk);
+        }
         self.kept.changed.notify_waiters();
         part
     }

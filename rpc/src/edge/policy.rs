@@ -57,6 +57,12 @@ impl Policies {
         self.levels.extend(levels);
     }
 
+    /// Whether a path is named, by the configuration or by a descriptor set.
+    #[must_use]
+    pub fn names(&self, path: &str) -> bool {
+        self.methods.contains_key(path) || self.levels.contains_key(path)
+    }
+
     /// What holds for a path. The configuration of the method itself is the last word; its own level is before what is said
     /// of its service or of all.
     #[must_use]

@@ -1,29 +1,35 @@
 //! One call through the edge: the driver of a [`Call`].
 
+mod admit;
+mod answer;
+mod attempt;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Request, Response, StatusCode, Uri, request, response};
+use http::{HeaderMap, Request, request, response};
+use metrics::SharedString;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::backend::{Backend, Guard};
-use super::balance::{Balance, Reading};
+use super::balance::{Balance, LOAD_HEADER, Reading, parse_load};
 use super::keep::Kept;
+use super::meter::{AttemptMeter, CallMeter, Labels, Messages};
 use super::policy::Policies;
-use super::pump;
-use super::reply::{is_grpc, refuse, status_of, trailers, words};
-use crate::fate::{
-    Action, Budget, Call, Code, Deadline, End, Fate, How, News, Report, TIMEOUT_HEADER, parse_timeout,
-};
+use super::rate::Rates;
+use super::reply::{Refusal, is_grpc, refuse, status_of, words};
+use super::shed::{Outcome, PriorityRules, Shedder, Slot};
+use crate::fate::{Action, Budget, Call, Code, Deadline, End, Fate, How, News, Report, Why};
 
 /// `grpc-previous-rpc-attempts` (gRFC A6).
 const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -31,6 +37,9 @@ const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts
 /// Backends that may stand in for each other.
 #[derive(Debug)]
 pub(super) struct Pool {
+    pub(super) name: SharedString,
+    /// How many calls it takes; absent: as many as come.
+    pub(super) shedder: Option<Arc<Shedder>>,
     pub(super) backends: Vec<Arc<Backend>>,
     pub(super) balance: std::sync::Mutex<Balance>,
     pub(super) budget: std::sync::Mutex<Budget>,
@@ -49,8 +58,20 @@ impl Pool {
 /// What all calls share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) priority: PriorityRules,
+    pub(super) rates: Option<std::sync::Mutex<Rates>>,
+    /// How long a client may take nothing of an answer.
+    pub(super) stall: Duration,
     pub(super) policies: Policies,
     pub(super) pools: Vec<Arc<Pool>>,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) address: IpAddr,
+    /// By its certificate.
+    pub(super) name: Option<Arc<str>>,
 }
 
 /// What an attempt tells.
@@ -65,12 +86,19 @@ struct Attempt {
     task: AbortHandle,
     backend: usize,
     began: Instant,
+    meter: AttemptMeter,
+    is_over: bool,
     /// Whether the balance has its reading.
     is_read: bool,
 }
 
 struct Proxy {
+    shared: Arc<Shared>,
     pool: Arc<Pool>,
+    meter: CallMeter,
+    slot: Option<Slot>,
+    /// Attempts that somebody may have seen, when the last one began.
+    previous: u32,
     head: request::Parts,
     kept: Kept,
     deadline: Deadline,
@@ -82,39 +110,39 @@ struct Proxy {
     rng: SmallRng,
 }
 
-/// Passes a call on, and its answer back.
+/// Passes a call on, and its answer back. Tells whether its client gave it up.
 pub(super) async fn serve(
     shared: Arc<Shared>,
+    caller: Caller,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) {
+) -> bool {
     let (head, body) = request.into_parts();
     let rules = shared.policies.of(head.uri.path());
-    let timeout = match head
-        .headers
-        .get(TIMEOUT_HEADER)
-        .map(|value| parse_timeout(value.as_bytes()))
-    {
-        None => rules.timeout,
-        Some(Ok(timeout)) => Some(timeout),
-        Some(Err(error)) => {
-            refuse(
-                &mut respond,
-                &head.headers,
-                Code::Internal,
-                Fate::Unprocessed,
-                &error.to_string(),
-            );
-            return;
+    let pool = shared.pools[rules.pool].clone();
+    let mut meter = CallMeter::new(shared.labels(&head, &pool));
+    let mut rng = SmallRng::from_rng(&mut rand::rng());
+    let now = Instant::now();
+    let admitted = admit::admit(&shared, &caller, &pool, (&head, &rules), &mut rng, now);
+    let (deadline, slot) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            count(refusal.fate, refusal.code);
+            meter.end(refusal.code);
+            refuse(&mut respond, &head.headers, &refusal);
+            return false;
         }
     };
-    let now = Instant::now();
-    let deadline = Deadline::of(timeout, rules.max_timeout, now);
     let kept = Kept::new(body.is_end_stream());
+    meter.received = kept.received();
     let filling = tokio::spawn(kept.clone().fill(body)).abort_handle();
     let (tell, told) = mpsc::channel(8);
     let proxy = Proxy {
-        pool: shared.pools[rules.pool].clone(),
+        shared,
+        pool,
+        meter,
+        slot,
+        previous: 0,
         head,
         kept,
         deadline,
@@ -123,14 +151,32 @@ pub(super) async fn serve(
         heads: BTreeMap::new(),
         tell,
         told,
-        rng: SmallRng::from_rng(&mut rand::rng()),
+        rng,
     };
-    proxy.run(respond).await;
+    let is_given_up = proxy.run(respond).await;
     filling.abort();
+    is_given_up
+}
+
+impl Shared {
+    /// What a call is counted under; `None` for what is no gRPC.
+    fn labels(&self, head: &request::Parts, pool: &Pool) -> Option<Labels> {
+        if !is_grpc(&head.headers) {
+            return None;
+        }
+        let path = head.uri.path();
+        let method = if self.policies.names(path) {
+            SharedString::from(Arc::<str>::from(path.trim_start_matches('/')))
+        } else {
+            SharedString::const_str("other")
+        };
+        let target = pool.name.clone();
+        Some(Labels { method, target })
+    }
 }
 
 impl Proxy {
-    async fn run(mut self, mut respond: SendResponse<Bytes>) {
+    async fn run(mut self, mut respond: SendResponse<Bytes>) -> bool {
         let mut overflowed = false;
         loop {
             if let Some(end) = self.act() {
@@ -178,38 +224,51 @@ impl Proxy {
             // A pool has a backend at least; the configuration sees to it.
             return self.report(attempt, Report::of(News::NoConnection));
         };
-        let request = self.request(previous, now);
-        let work = try_once(
+        let request = (self.request(previous), self.deadline);
+        self.count_again(previous);
+        let meter = self.meter.attempt();
+        let work = attempt::try_once(
             self.pool.backends[backend].clone(),
             request,
             self.kept.clone(),
-            attempt,
+            (attempt, meter.sent.clone()),
             self.tell.clone(),
         );
         self.attempts.push(Attempt {
             task: tokio::spawn(work).abort_handle(),
             backend,
             began: now,
+            meter,
+            is_over: false,
             is_read: false,
         });
     }
 
-    /// The request as it goes to a backend: with the time that is left.
-    fn request(&self, previous: u32, now: Instant) -> Request<()> {
+    /// Why another attempt begins, as in gRFC A6 and A96.
+    fn count_again(&mut self, previous: u32) {
+        let before = std::mem::replace(&mut self.previous, previous);
+        if self.attempts.is_empty() {
+            return;
+        }
+        let kind = if self.attempts.iter().any(|attempt| !attempt.is_over) {
+            "hedge"
+        } else if previous == before {
+            "transparent"
+        } else {
+            "retry"
+        };
+        metrics::counter!("steer_rpc_retries_total", "kind" => kind).increment(1);
+    }
+
+    /// The request as it goes to a backend; see [`attempt::try_once`] for the rest.
+    fn request(&self, previous: u32) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = plain(&self.head.uri);
+        *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = http::Version::HTTP_2;
         let headers = request.headers_mut();
         *headers = self.head.headers.clone();
         headers.remove(PREVIOUS);
-        if let Some(left) = self
-            .deadline
-            .forwarded(now)
-            .and_then(|left| HeaderValue::try_from(left).ok())
-        {
-            headers.insert(TIMEOUT_HEADER, left);
-        }
         if previous > 0 {
             headers.insert(PREVIOUS, HeaderValue::from(previous));
         }
@@ -219,6 +278,12 @@ impl Proxy {
     fn cancel(&mut self, attempt: usize) {
         self.read(attempt, Reading::Silent);
         self.heads.remove(&attempt);
+        let code = if self.deadline.is_over(Instant::now()) {
+            Code::DeadlineExceeded
+        } else {
+            Code::Cancelled
+        };
+        self.over(attempt, code);
         if let Some(attempt) = self.attempts.get(attempt) {
             attempt.task.abort();
         }
@@ -230,6 +295,7 @@ impl Proxy {
             Event::Failed(news) => Report::of(news),
             Event::Head(head, body, guard) => {
                 let report = if body.is_end_stream() {
+                    self.note_load(number, &head.headers);
                     status_of(head.status, &head.headers)
                 } else {
                     Report::of(News::Headers)
@@ -238,6 +304,9 @@ impl Proxy {
                 report
             }
         };
+        if !matches!(report.news, News::Written | News::Headers) {
+            self.over(number, report.code);
+        }
         let began = self.attempts.get(number).map(|attempt| attempt.began);
         match report.news {
             News::Written => {}
@@ -265,6 +334,38 @@ impl Proxy {
         }
     }
 
+    /// An attempt is over.
+    fn over(&mut self, number: usize, code: Code) {
+        if let Some(attempt) = self.attempts.get_mut(number) {
+            attempt.is_over = true;
+            attempt.meter.end(code);
+        }
+    }
+
+    /// What the messages of an answer are counted in.
+    fn messages(&self, number: usize) -> Messages {
+        let tally = self
+            .attempts
+            .get(number)
+            .map(|attempt| attempt.meter.received.clone());
+        Messages::new(tally.unwrap_or_default())
+    }
+
+    /// What a backend tells of its load at the end of an answer.
+    fn note_load(&self, number: usize, headers: &HeaderMap) {
+        let (Some(attempt), Some(value)) = (self.attempts.get(number), headers.get(LOAD_HEADER)) else {
+            return;
+        };
+        match parse_load(value.as_bytes()) {
+            Ok(Some(capacity)) => {
+                let mut balance = self.pool.balance();
+                balance.on_report(attempt.backend, capacity, Instant::now());
+            }
+            Ok(None) => {}
+            Err(_) => metrics::counter!("steer_rpc_load_reports_invalid_total").increment(1),
+        }
+    }
+
     fn report(&mut self, attempt: usize, report: Report) {
         let pool = self.pool.clone();
         let mut budget = pool.budget();
@@ -272,162 +373,69 @@ impl Proxy {
             .on_news(attempt, report, &mut budget, &mut self.rng, Instant::now());
     }
 
-    async fn finish(mut self, end: End, mut respond: SendResponse<Bytes>) {
+    async fn finish(mut self, end: End, mut respond: SendResponse<Bytes>) -> bool {
+        self.give_slot_back(end.how);
         // What is cancelled with the end comes before it; nothing is left to do.
         match end.how {
             How::Failed { code, why } => {
                 count(end.fate, code);
-                let words = format!("{} ({}, the call is {})", words(code), why.name(), end.fate);
-                refuse(&mut respond, &self.head.headers, code, end.fate, &words);
+                self.meter.end(code);
+                let words = format!(
+                    "{} ({}, the call is {})",
+                    words(code, end.fate),
+                    why.name(),
+                    end.fate
+                );
+                let refusal = Refusal {
+                    code,
+                    fate: end.fate,
+                    words,
+                    after: None,
+                };
+                refuse(&mut respond, &self.head.headers, &refusal);
                 self.end_all();
+                why == Why::Cancelled
             }
             How::Answer { attempt } => {
                 self.kept.let_go();
-                let Some((head, body, guard)) = self.heads.remove(&attempt) else {
-                    return self.end_all();
+                let Some(answer) = self.heads.remove(&attempt) else {
+                    self.end_all();
+                    return false;
                 };
-                let report = self.pass_on(head, body, &guard, respond).await;
-                count(Fate::Committed, report.code);
+                if let Some(attempt) = self.attempts.get(attempt) {
+                    self.meter.sent = attempt.meter.received.clone();
+                }
+                let report = self.pass_on(attempt, answer, respond).await;
+                let is_given_up = report.news == News::Cancelled;
+                let code = if is_given_up { Code::Cancelled } else { report.code };
+                count(Fate::Committed, code);
+                self.over(attempt, code);
+                self.meter.end(code);
                 self.report(attempt, report);
                 self.end_all();
+                is_given_up
             }
+        }
+    }
+
+    /// The pool has room for another call: once an answer begins, how long it lasts is the client's affair as well.
+    fn give_slot_back(&mut self, how: How) {
+        let outcome = match how {
+            How::Answer { .. } => Outcome::Answered,
+            How::Failed {
+                code: Code::DeadlineExceeded,
+                ..
+            } => Outcome::Late,
+            How::Failed { .. } => Outcome::Other,
+        };
+        if let Some(slot) = self.slot.take() {
+            slot.end(outcome, Instant::now());
         }
     }
 
     fn end_all(&self) {
         for attempt in &self.attempts {
             attempt.task.abort();
-        }
-    }
-
-    /// Passes an answer on to its end; tells how it ended.
-    async fn pass_on(
-        &self,
-        head: response::Parts,
-        mut body: RecvStream,
-        guard: &Guard,
-        mut respond: SendResponse<Bytes>,
-    ) -> Report {
-        let end = body.is_end_stream();
-        let whole = status_of(head.status, &head.headers);
-        let response = Response::from_parts(head, ());
-        let Ok(mut to) = respond.send_response(response, end) else {
-            return Report::of(News::Cancelled);
-        };
-        if end {
-            return whole;
-        }
-        let passed = tokio::select! {
-            passed = pass_frames(&mut body, &mut to) => passed,
-            () = sleep_until(self.deadline.moment()) => Err(Broken::Late),
-        };
-        match passed {
-            Ok(Some(trailers)) => {
-                let report = status_of(StatusCode::OK, &trailers);
-                _ = to.send_trailers(trailers);
-                report
-            }
-            Ok(None) => {
-                _ = to.send_data(Bytes::new(), true);
-                whole
-            }
-            Err(broken) => self.broken(broken, guard, &mut to),
-        }
-    }
-
-    /// An answer that has begun and does not end well.
-    fn broken(&self, broken: Broken, guard: &Guard, to: &mut SendStream<Bytes>) -> Report {
-        let (news, code) = match broken {
-            Broken::Client => return Report::of(News::Cancelled),
-            Broken::Late => (News::Expired, Code::DeadlineExceeded),
-            Broken::Backend(error) => {
-                if let Some(reason) = error
-                    .reason()
-                    .filter(|_| error.is_reset() && !is_grpc(&self.head.headers))
-                {
-                    to.send_reset(reason);
-                    return Report::of(News::Lost);
-                }
-                (guard.news(&error), Code::Unavailable)
-            }
-        };
-        if is_grpc(&self.head.headers) {
-            _ = to.send_trailers(trailers(code, Fate::Ambiguous, words(code)));
-        } else {
-            to.send_reset(Reason::CANCEL);
-        }
-        Report {
-            code,
-            ..Report::of(news)
-        }
-    }
-}
-
-/// Why an answer broke.
-enum Broken {
-    Client,
-    Late,
-    Backend(h2::Error),
-}
-
-async fn pass_frames(from: &mut RecvStream, to: &mut SendStream<Bytes>) -> Result<Option<HeaderMap>, Broken> {
-    loop {
-        let chunk = tokio::select! {
-            chunk = pump::next(from) => chunk,
-            // The client is gone: what we hold of the answer is dropped, which resets its stream.
-            _ = poll_fn(|cx| to.poll_reset(cx)) => return Err(Broken::Client),
-        };
-        let Some(chunk) = chunk else {
-            return from.trailers().await.map_err(Broken::Backend);
-        };
-        let chunk = chunk.map_err(Broken::Backend)?;
-        pump::send(to, chunk, false).await.map_err(|_| Broken::Client)?;
-    }
-}
-
-/// One attempt, to the head of its answer; then its request goes on until it has ended or the task is aborted.
-async fn try_once(
-    backend: Arc<Backend>,
-    request: Request<()>,
-    kept: Kept,
-    attempt: usize,
-    events: mpsc::Sender<(usize, Event)>,
-) {
-    let tell = async |event| _ = events.send((attempt, event)).await;
-    let end = kept.is_empty();
-    let reader = kept.reader(attempt);
-    let mut opened = match backend.open(request, end).await {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::debug!(%error, "no stream to a backend");
-            return tell(Event::Failed(News::NoConnection)).await;
-        }
-    };
-    tell(Event::Written).await;
-    let sending = async {
-        if !end && let Err(error) = pump::request(&reader, &mut opened.body).await {
-            tracing::debug!(%error, "a request was not sent to its end");
-        }
-    };
-    tokio::pin!(sending);
-    let mut is_sent = false;
-    let answer = loop {
-        tokio::select! {
-            answer = &mut opened.response => break answer,
-            () = &mut sending, if !is_sent => is_sent = true,
-        }
-    };
-    match answer {
-        Ok(response) => {
-            let (head, body) = response.into_parts();
-            tell(Event::Head(head, body, opened.guard)).await;
-            if !is_sent {
-                sending.await;
-            }
-        }
-        Err(error) => {
-            let news = opened.guard.news(&error);
-            tell(Event::Failed(news)).await;
         }
     }
 }
@@ -437,16 +445,6 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// Backends are spoken to in clear text.
-fn plain(uri: &Uri) -> Uri {
-    let mut parts = uri.clone().into_parts();
-    parts.scheme = Some(http::uri::Scheme::HTTP);
-    if parts.authority.is_none() {
-        parts.authority = Some(http::uri::Authority::from_static("localhost"));
-    }
-    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 fn count(fate: Fate, code: Code) {

@@ -1,10 +1,11 @@
 //! What the edge says itself, and how it reads what a backend says.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::fate::{Code, FATE_HEADER, Fate, PUSHBACK_HEADER, Pushback, Report};
@@ -51,25 +52,40 @@ fn percent(words: &str) -> String {
     text
 }
 
-/// An answer of our own, trailers alone; for what is no gRPC, a status of HTTP.
-pub(super) fn refuse(
-    respond: &mut SendResponse<Bytes>,
-    asked: &HeaderMap,
-    code: Code,
-    fate: Fate,
-    words: &str,
-) {
+/// An answer of our own.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    pub(super) fate: Fate,
+    pub(super) words: String,
+    /// After how long the call may come again.
+    pub(super) after: Option<Duration>,
+}
+
+/// Trailers alone; for what is no gRPC, a status of HTTP.
+pub(super) fn refuse(respond: &mut SendResponse<Bytes>, asked: &HeaderMap, refusal: &Refusal) {
+    let Refusal {
+        code,
+        fate,
+        words,
+        after,
+    } = refusal;
     let mut response = Response::new(());
     if is_grpc(asked) {
-        *response.headers_mut() = trailers(code, fate, words);
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        *response.headers_mut() = trailers(*code, *fate, words);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(after) = after {
+            let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(PUSHBACK_HEADER, HeaderValue::from(ms));
+        }
     } else {
-        *response.status_mut() = http_status(code);
-        response
-            .headers_mut()
-            .insert(FATE_HEADER, HeaderValue::from_static(fate.name()));
+        *response.status_mut() = http_status(*code);
+        let headers = response.headers_mut();
+        headers.insert(FATE_HEADER, HeaderValue::from_static(fate.name()));
+        if let Some(after) = after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs() + 1));
+        }
     }
     // A client that is gone needs no answer.
     _ = respond.send_response(response, true);
@@ -81,17 +97,21 @@ fn http_status(code: Code) -> StatusCode {
         StatusCode::GATEWAY_TIMEOUT
     } else if code == Code::Internal {
         StatusCode::BAD_REQUEST
+    } else if code == Code::ResourceExhausted {
+        StatusCode::TOO_MANY_REQUESTS
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     }
 }
 
 /// For `grpc-message`.
-pub(super) fn words(code: Code) -> &'static str {
+pub(super) fn words(code: Code, fate: Fate) -> &'static str {
     if code == Code::DeadlineExceeded {
         "the deadline passed at the edge"
     } else if code == Code::Cancelled {
         "the call was cancelled"
+    } else if fate == Fate::NotSent {
+        "no backend could be reached"
     } else {
         "the backend is gone"
     }

@@ -4,59 +4,42 @@
 //! serving ─ drain ─► GOAWAY 2^31-1, PING ─► GOAWAY last ─► streams end, or the bound passes ─► closed
 //! ```
 
+mod client;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::server::Connection;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use steer_topology::OutlierRules;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::backend::{Backend, tune};
+use super::admin::Admin;
+use super::backend::{Backend, BackendSide};
 use super::balance::Balance;
-use super::config::{EdgeConfig, Tls};
-use super::proxy::{self, Pool, Shared};
-use super::reply::refuse;
-use crate::fate::{Budget, Code, Fate};
+use super::config::{ClientRules, EdgeConfig, PoolRules};
+use super::proxy::{Caller, Pool, Shared};
+use super::rate::Rates;
+use super::shed::Shedder;
+use super::tls::{self, Current};
+use crate::fate::Budget;
+
+use client::Client;
 
 /// Wait after an accept error: no descriptor is free, and others are freed as connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Connections of clients at most; more are closed at once, and counted.
-const CONNECTIONS_MAX: usize = 20_000;
-
-/// Calls at the same time at most; more are answered UNAVAILABLE and unprocessed.
-const CALLS_MAX: usize = 50_000;
-
-/// Streams of one client.
-const STREAMS_MAX: u32 = 1_000;
-
-/// Octets of the headers of one request.
-const HEADERS_MAX: u32 = 64 << 10;
-
-/// The handshakes of TLS and HTTP/2 together.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-
-/// The window of a stream of a client.
-const STREAM_WINDOW: u32 = 256 << 10;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// An edge that is bound and does not serve yet.
 #[derive(Debug)]
 pub struct Edge {
     listener: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<Current<ServerConfig>>>,
     shared: Arc<Shared>,
+    clients: Arc<ClientRules>,
+    admin: Option<Admin>,
     drain: Duration,
 }
 
@@ -64,6 +47,7 @@ pub struct Edge {
 #[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     drain: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -79,27 +63,36 @@ impl Edge {
             listen,
             tls,
             pools,
+            pool_rules,
             policies,
             drain,
+            admin,
+            clients,
+            rate_limit,
+            priority,
         } = config;
         let now = Instant::now();
-        let pool = |addresses: &Vec<SocketAddr>| {
-            Arc::new(Pool {
-                backends: addresses
-                    .iter()
-                    .map(|address| Arc::new(Backend::new(*address)))
-                    .collect(),
-                balance: Balance::new(addresses.len(), OutlierRules::DEFAULT, now).into(),
-                budget: Budget::DEFAULT.into(),
-            })
+        let mut rules = pool_rules.into_iter();
+        let pools: io::Result<Vec<_>> = pools
+            .iter()
+            .map(|addresses| make_pool(addresses, &rules.next().unwrap_or_default(), now).map(Arc::new))
+            .collect();
+        let admin = match admin {
+            Some(address) => Some(Admin::bind(address).await?),
+            None => None,
         };
         Ok(Self {
-            tls: tls.as_ref().map(server_config).transpose()?.map(Arc::new),
+            admin,
+            tls: tls.map(tls::listener).transpose()?,
             listener: TcpListener::bind(listen).await?,
             shared: Arc::new(Shared {
+                priority,
+                rates: rate_limit.map(|rules| Rates::new(rules, now).into()),
+                stall: clients.stall,
                 policies,
-                pools: pools.iter().map(pool).collect(),
+                pools: pools?,
             }),
+            clients: Arc::new(clients),
             drain,
         })
     }
@@ -109,17 +102,33 @@ impl Edge {
     /// # Errors
     ///
     /// When the address cannot be told.
-    pub fn run(self) -> io::Result<Running> {
+    pub fn run(mut self) -> io::Result<Running> {
         let address = self.listener.local_addr()?;
+        let admin = self.admin.take();
+        let admin_address = admin.as_ref().map(Admin::address).transpose()?;
         let (drain, drained) = watch::channel(false);
-        let task = tokio::spawn(self.accept(drained));
-        Ok(Running { address, drain, task })
+        let task = tokio::spawn(async move {
+            let serving = self.accept(drained);
+            match admin {
+                None => serving.await,
+                // It can be asked until the last call has ended.
+                Some(admin) => tokio::select! {
+                    () = serving => {}
+                    () = async { admin.serve().await; std::future::pending().await } => {}
+                },
+            }
+        });
+        Ok(Running {
+            address,
+            admin: admin_address,
+            drain,
+            task,
+        })
     }
 
     async fn accept(self, mut drained: watch::Receiver<bool>) {
-        let acceptor = self.tls.map(TlsAcceptor::from);
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let calls = Arc::new(Semaphore::new(CALLS_MAX));
+        let connections = Arc::new(Semaphore::new(self.clients.connections));
+        let calls = Arc::new(Semaphore::new(self.clients.calls));
         let mut clients = JoinSet::new();
         loop {
             let stream = tokio::select! {
@@ -127,7 +136,7 @@ impl Edge {
                 _ = drained.wait_for(|drained| *drained) => break,
             };
             while clients.try_join_next().is_some() {}
-            let Ok((stream, _)) = stream else {
+            let Ok((stream, peer)) = stream else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
@@ -137,11 +146,17 @@ impl Edge {
             };
             let client = Client {
                 shared: self.shared.clone(),
+                rules: self.clients.clone(),
+                caller: Caller {
+                    address: peer.ip(),
+                    name: None,
+                },
                 calls: calls.clone(),
                 drained: drained.clone(),
                 drain: self.drain,
             };
-            let acceptor = acceptor.clone();
+            let config = self.tls.as_ref().map(|tls| tls.get().value.clone());
+            let acceptor = config.map(TlsAcceptor::from);
             clients.spawn(async move {
                 client.serve(stream, acceptor).await;
                 drop(permit);
@@ -159,6 +174,12 @@ impl Running {
         self.address
     }
 
+    /// Where `/metrics` is.
+    #[must_use]
+    pub const fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
     /// Takes no more connections and no more streams, lets those that are there end, and ends.
     pub async fn drain(self) {
         _ = self.drain.send(true);
@@ -166,110 +187,19 @@ impl Running {
     }
 }
 
-fn server_config(tls: &Tls) -> io::Result<ServerConfig> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&tls.certificate).collect();
-    let certificates =
-        certificates.map_err(|error| io::Error::other(format!("the certificate: {error:?}")))?;
-    let key = PrivateKeyDer::from_pem_slice(&tls.key);
-    let key = key.map_err(|error| io::Error::other(format!("the key: {error:?}")))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(io::Error::other)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
-
-/// One connection.
-struct Client {
-    shared: Arc<Shared>,
-    calls: Arc<Semaphore>,
-    drained: watch::Receiver<bool>,
-    drain: Duration,
-}
-
-impl Client {
-    async fn serve(self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
-        if tune(&stream).is_err() {
-            return; // it was closed already
-        }
-        let Some(acceptor) = acceptor else {
-            return self.speak(stream).await;
-        };
-        match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => self.speak(stream).await,
-            Ok(Err(_)) | Err(_) => metrics::counter!("steer_rpc_handshakes_failed_total").increment(1),
-        }
-    }
-
-    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let mut builder = h2::server::Builder::new();
-        builder
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(STREAMS_MAX)
-            .max_header_list_size(HEADERS_MAX);
-        match tokio::time::timeout(HANDSHAKE_MAX, builder.handshake(stream)).await {
-            Ok(Ok(connection)) => self.accept(connection).await,
-            Ok(Err(_)) | Err(_) => metrics::counter!("steer_rpc_handshakes_failed_total").increment(1),
-        }
-    }
-
-    async fn accept<T: AsyncRead + AsyncWrite + Unpin>(self, mut connection: Connection<T, Bytes>) {
-        let mut until = None;
-        loop {
-            let bound = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let mut drained = self.drained.clone();
-            let is_drain = tokio::select! {
-                accepted = connection.accept() => match accepted {
-                    Some(Ok((request, respond))) => {
-                        self.begin(request, respond);
-                        false
-                    }
-                    // The connection has ended, in order or not; the calls learn it from their streams.
-                    Some(Err(_)) | None => return,
-                },
-                // RFC 9113 §6.8: first with the highest number, and with the true one when that has arrived.
-                _ = drained.wait_for(|drained| *drained), if until.is_none() => {
-                    connection.graceful_shutdown();
-                    true
-                }
-                () = bound => {
-                    connection.abrupt_shutdown(Reason::NO_ERROR);
-                    true
-                }
-            };
-            if is_drain {
-                until = Some(tokio::time::Instant::now() + self.drain);
-            }
-        }
-    }
-
-    fn begin(&self, request: http::Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
-        let Ok(permit) = self.calls.clone().try_acquire_owned() else {
-            metrics::counter!("steer_rpc_calls_shed_total").increment(1);
-            let words = "the edge has as many calls as it takes";
-            refuse(
-                &mut respond,
-                request.headers(),
-                Code::Unavailable,
-                Fate::Unprocessed,
-                words,
-            );
-            return;
-        };
-        let call = proxy::serve(self.shared.clone(), request, respond);
-        tokio::spawn(async move {
-            call.await;
-            drop(permit);
-        });
-    }
+fn make_pool(addresses: &[SocketAddr], rules: &PoolRules, now: Instant) -> io::Result<Pool> {
+    let config = rules.tls.as_ref().map(tls::backends).transpose()?;
+    let side = |address| {
+        let (tls, config) = (rules.tls.as_ref()?, config.clone()?);
+        let name = tls::name_of(tls, address);
+        Some(BackendSide { config, name })
+    };
+    let backend = |address: &SocketAddr| Arc::new(Backend::new(*address, side(*address)));
+    Ok(Pool {
+        backends: addresses.iter().map(backend).collect(),
+        balance: Balance::new(addresses.len(), rules.balance.clone(), now).into(),
+        name: Arc::<str>::from(&*rules.name).into(),
+        shedder: rules.concurrency.map(|rules| Shedder::new(rules, now)),
+        budget: Budget::DEFAULT.into(),
+    })
 }

@@ -201,6 +201,41 @@ async fn a_request_of_megabytes_passes_and_is_not_kept() {
 }
 
 #[tokio::test]
+async fn calls_that_wait_for_the_same_connection_in_vain_do_not_wait_one_after_the_other() {
+    // It accepts and says nothing, so that a connection takes as long as it may: 2 s.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = Backend::start(&[Script::Echo]).await;
+    let edge = edge(&[silent.local_addr().unwrap(), good.address], ONCE).await;
+    let began = Instant::now();
+    let address = edge.address();
+    let calls: Vec<_> = (0..30)
+        .map(|_| tokio::spawn(async move { call(address, &[], b"octets").await }))
+        .collect();
+    for call in calls {
+        assert_eq!(within(call).await.unwrap().status(), "0");
+    }
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+}
+
+/// h2 closes a connection after a hundred empty frames that end nothing.
+#[tokio::test]
+async fn an_empty_frame_that_ends_a_request_becomes_no_frame_amid_it() {
+    let backend = Backend::start(&[Script::Echo]).await;
+    let edge = edge(&[backend.address], ONCE).await;
+    let send = client(edge.address()).await;
+    for _ in 0..150 {
+        let mut send = send.clone().ready().await.unwrap();
+        let (response, mut body) = send.send_request(request(&[]), false).unwrap();
+        body.send_data(bytes::Bytes::from_static(b"octets"), false)
+            .unwrap();
+        body.send_data(bytes::Bytes::new(), true).unwrap();
+        let seen = crate::peers::read(within(response).await.unwrap()).await;
+        assert_eq!((seen.status(), &seen.body[..]), ("0", &b"octets"[..]));
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test]
 async fn what_is_no_grpc_is_answered_in_http() {
     let backend = Backend::start(&[Script::Close]).await;
     let edge = edge(&[backend.address], ONCE).await;

@@ -5,5 +5,10 @@
 mod drain;
 mod fate;
 mod grpcio;
+mod hostile;
+mod keys;
+mod meter;
 mod peers;
 mod ruby;
+mod shed;
+mod tls;

@@ -12,17 +12,28 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response, StatusCode};
+use rustls::ServerConfig;
 use steer_rpc::edge::{Edge, EdgeConfig, Running};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+/// TLS of a backend, that a test changes while it runs.
+pub(crate) type SharedConfig = Arc<Mutex<Arc<ServerConfig>>>;
 
 /// What is waited for at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An edge before these backends; `rules` are lines of a `[[method]]` for all methods.
 pub(crate) async fn edge(backends: &[SocketAddr], rules: &str) -> Running {
+    edge_with("", backends, "", rules).await
+}
+
+/// The same; `head` are lines before the pool, `pool` are lines of it.
+pub(crate) async fn edge_with(head: &str, backends: &[SocketAddr], pool: &str, rules: &str) -> Running {
     let backends: Vec<_> = backends.iter().map(|address| format!("\"{address}\"")).collect();
     let text = format!(
-        "listen = \"127.0.0.1:0\"\ndrain_ms = 5000\n[[pool]]\nname = \"x\"\nbackends = [{}]\n\
+        "listen = \"127.0.0.1:0\"\ndrain_ms = 5000\n{head}\n[[pool]]\nname = \"x\"\nbackends = [{}]\n{pool}\n\
          [[method]]\npath = \"*\"\n{rules}\n",
         backends.join(", ")
     );
@@ -31,7 +42,7 @@ pub(crate) async fn edge(backends: &[SocketAddr], rules: &str) -> Running {
 }
 
 /// What a backend does with a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Script {
     /// Answers OK, with the octets it got.
     Echo,
@@ -45,6 +56,10 @@ pub(crate) enum Script {
     Silent,
     /// HEADERS, one message, and then the connection is closed.
     HalfAnswer,
+    /// Answers OK, and tells that it can do so many calls per second (ORCA).
+    Able(f64),
+    /// An answer without end, as fast as it is taken.
+    Endless,
 }
 
 /// A backend that follows a script: each stream the next line, and the last one for ever.
@@ -53,32 +68,48 @@ pub(crate) struct Backend {
     seen: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     resets: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Backend {
     pub(crate) async fn start(script: &[Script]) -> Self {
+        Self::start_with(script, None).await
+    }
+
+    /// One that speaks TLS; what is in the cell holds for the next connection.
+    pub(crate) async fn start_with(script: &[Script], tls: Option<SharedConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let backend = Self {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
             heads: Arc::default(),
             resets: Arc::default(),
+            connections: Arc::default(),
+            sent: Arc::default(),
         };
-        let (seen, heads, resets) = (
-            backend.seen.clone(),
-            backend.heads.clone(),
-            backend.resets.clone(),
-        );
-        let script: Arc<[Script]> = script.into();
+        let story = Story {
+            script: script.into(),
+            seen: backend.seen.clone(),
+            heads: backend.heads.clone(),
+            resets: backend.resets.clone(),
+            connections: backend.connections.clone(),
+            sent: backend.sent.clone(),
+        };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(
-                    stream,
-                    script.clone(),
-                    seen.clone(),
-                    heads.clone(),
-                    resets.clone(),
-                ));
+                let story = story.clone();
+                let Some(tls) = &tls else {
+                    tokio::spawn(connection(stream, story));
+                    continue;
+                };
+                let acceptor = TlsAcceptor::from(tls.lock().unwrap().clone());
+                tokio::spawn(async move {
+                    // Who does not get through is what the test is about.
+                    if let Ok(stream) = acceptor.accept(stream).await {
+                        connection(stream, story).await;
+                    }
+                });
             }
         });
         backend
@@ -87,6 +118,16 @@ impl Backend {
     /// Streams that came.
     pub(crate) fn seen(&self) -> usize {
         self.seen.load(Ordering::SeqCst)
+    }
+
+    /// Connections that came, with TLS those that got through.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Octets of endless answers.
+    pub(crate) fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// Streams that the other side has reset.
@@ -99,13 +140,27 @@ impl Backend {
     }
 }
 
-async fn connection(
-    stream: TcpStream,
+/// What a connection needs to know.
+#[derive(Clone)]
+struct Story {
     script: Arc<[Script]>,
     seen: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<HeaderMap>>>,
     resets: Arc<AtomicUsize>,
-) {
+    connections: Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
+}
+
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, story: Story) {
+    let Story {
+        script,
+        seen,
+        heads,
+        resets,
+        connections,
+        sent,
+    } = story;
+    connections.fetch_add(1, Ordering::SeqCst);
     let mut connection = h2::server::handshake(stream).await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let number = seen.fetch_add(1, Ordering::SeqCst);
@@ -122,7 +177,8 @@ async fn connection(
                 assert!(flushed.await.is_err(), "nothing else comes");
                 return;
             }
-            Script::Echo | Script::Status(_) | Script::Reset(_) | Script::Silent => {
+            Script::Endless => _ = tokio::spawn(pour(respond, resets.clone(), sent.clone())),
+            Script::Echo | Script::Status(_) | Script::Able(_) | Script::Reset(_) | Script::Silent => {
                 tokio::spawn(follow(line, request, respond, resets.clone()));
             }
         }
@@ -148,7 +204,10 @@ async fn follow(
             let mut to = respond.send_response(ok(), false).unwrap();
             while let Some(Ok(chunk)) = body.data().await {
                 body.flow_control().release_capacity(chunk.len()).unwrap();
-                to.send_data(chunk, false).unwrap();
+                // An empty frame at the end is none amid the answer.
+                if !chunk.is_empty() {
+                    to.send_data(chunk, false).unwrap();
+                }
             }
             to.send_trailers(status(0)).unwrap();
         }
@@ -157,10 +216,41 @@ async fn follow(
             response.headers_mut().extend(status(code));
             respond.send_response(response, true).unwrap();
         }
+        Script::Able(capacity) => {
+            let mut to = respond.send_response(ok(), false).unwrap();
+            let mut trailers = status(0);
+            let report = data_encoding::BASE64_NOPAD.encode(&load_report(capacity));
+            trailers.insert("endpoint-load-metrics-bin", report.parse().unwrap());
+            to.send_trailers(trailers).unwrap();
+        }
         Script::Reset(reason) => respond.send_reset(reason),
-        Script::Silent | Script::Close | Script::HalfAnswer => {
+        Script::Silent | Script::Close | Script::HalfAnswer | Script::Endless => {
             if std::future::poll_fn(|cx| respond.poll_reset(cx)).await.is_ok() {
                 resets.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// An `OrcaLoadReport` with a utilization of a half: 1 is `cpu_utilization`, 6 is `rps_fractional`.
+fn load_report(capacity: f64) -> Vec<u8> {
+    let fields = [(1_u8, 0.5), (6, capacity / 2.0)];
+    let field = |(number, value): (u8, f64)| [&[number << 3 | 1][..], &value.to_le_bytes()].concat();
+    fields.into_iter().flat_map(field).collect()
+}
+
+async fn pour(mut respond: SendResponse<Bytes>, resets: Arc<AtomicUsize>, sent: Arc<AtomicUsize>) {
+    let mut body = respond.send_response(ok(), false).unwrap();
+    loop {
+        body.reserve_capacity(16 << 10);
+        match std::future::poll_fn(|cx| body.poll_capacity(cx)).await {
+            Some(Ok(room)) => {
+                sent.fetch_add(room, Ordering::SeqCst);
+                body.send_data(Bytes::from(vec![0; room]), false).unwrap();
+            }
+            Some(Err(_)) | None => {
+                resets.fetch_add(1, Ordering::SeqCst);
+                return;
             }
         }
     }
@@ -198,7 +288,13 @@ impl Seen {
 }
 
 pub(crate) async fn client(edge: SocketAddr) -> SendRequest<Bytes> {
-    let stream = TcpStream::connect(edge).await.unwrap();
+    speak(TcpStream::connect(edge).await.unwrap()).await
+}
+
+/// HTTP/2 over a connection.
+pub(crate) async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Bytes> {
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     send
@@ -217,18 +313,32 @@ pub(crate) fn request(headers: &[(&str, &str)]) -> Request<()> {
     request.body(()).unwrap()
 }
 
-/// One unary call with these octets.
+/// One unary call with these octets, on a connection of its own.
 pub(crate) async fn call(edge: SocketAddr, headers: &[(&str, &str)], octets: &[u8]) -> Seen {
-    let send = client(edge).await;
+    call_on(client(edge).await, headers, octets).await.unwrap()
+}
+
+pub(crate) async fn call_on(
+    send: SendRequest<Bytes>,
+    headers: &[(&str, &str)],
+    octets: &[u8],
+) -> Result<Seen, h2::Error> {
     let work = async {
-        let (response, mut body) = send
-            .ready()
-            .await
-            .unwrap()
-            .send_request(request(headers), false)
-            .unwrap();
-        let octets = Bytes::copy_from_slice(octets);
-        body.send_data(octets, true).unwrap();
+        let (response, mut body) = send.ready().await?.send_request(request(headers), false)?;
+        body.send_data(Bytes::copy_from_slice(octets), true)?;
+        Ok(read(response.await?).await)
+    };
+    within(work).await
+}
+
+/// One unary call of another method.
+pub(crate) async fn call_path(edge: SocketAddr, path: &str, octets: &[u8]) -> Seen {
+    let send = client(edge).await;
+    let mut request = request(&[]);
+    *request.uri_mut() = format!("http://edge{path}").parse().unwrap();
+    let work = async {
+        let (response, mut body) = send.ready().await.unwrap().send_request(request, false).unwrap();
+        body.send_data(Bytes::copy_from_slice(octets), true).unwrap();
         read(response.await.unwrap()).await
     };
     within(work).await

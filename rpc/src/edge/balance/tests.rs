@@ -100,3 +100,91 @@ fn a_call_that_says_nothing_changes_no_latency() {
     balance.on_end(0, Reading::Silent, now);
     assert_eq!((balance.loads[0].latency, balance.loads[0].under_way), (0.0, 0));
 }
+
+/// A pool that answers in 5 ms, with backend 0 out.
+fn with_one_out(backends: usize, now: Instant) -> Balance {
+    let mut balance = Balance::new(backends, BalanceRules::DEFAULT, now);
+    for backend in 0..backends {
+        balance.on_end(backend, Reading::Answered(5 * MS), now);
+    }
+    for _ in 0..BalanceRules::DEFAULT.consecutive {
+        balance.on_end(0, Reading::Failed, now);
+    }
+    balance
+}
+
+#[test]
+fn five_failures_in_a_row_are_enough_where_there_is_another() {
+    for backends in [2, 3, 10] {
+        let mut now = Instant::now();
+        let mut balance = with_one_out(backends, now);
+        let counts = run(&mut balance, 100, &mut now, |_| Reading::Answered(5 * MS));
+        assert_eq!(counts[0], 0, "of {backends}");
+    }
+    let mut now = Instant::now();
+    let mut alone = with_one_out(1, now);
+    let counts = run(&mut alone, 10, &mut now, |_| Reading::Failed);
+    assert_eq!(counts, [10], "the only one is used");
+}
+
+#[test]
+fn all_are_used_where_too_few_are_left() {
+    let mut now = Instant::now();
+    let rules = BalanceRules {
+        outliers: OutlierRules {
+            max_ejected: 100,
+            ..OutlierRules::DEFAULT
+        },
+        ..BalanceRules::DEFAULT
+    };
+    for (out, is_panic) in [(2, false), (3, true)] {
+        let mut balance = Balance::new(4, rules.clone(), now);
+        for backend in 0..out {
+            for _ in 0..rules.consecutive {
+                balance.on_end(backend, Reading::Failed, now);
+            }
+        }
+        now += Duration::from_millis(1);
+        assert_eq!(balance.candidates(&[]).len() == 4, is_panic, "{out} of 4 are out");
+    }
+}
+
+#[test]
+fn a_backend_that_is_back_gets_a_part_that_rises_evenly() {
+    let mut now = Instant::now();
+    let mut balance = with_one_out(2, now);
+    now += OutlierRules::DEFAULT.base_ejection;
+    // 10 s of calls 10 ms apart: each second of them.
+    let mut counts = Vec::new();
+    for _ in 0..12 {
+        counts.push(run(&mut balance, 100, &mut now, |_| Reading::Answered(5 * MS))[0]);
+    }
+    let (early, late) = (
+        counts[..2].iter().sum::<usize>(),
+        counts[10..].iter().sum::<usize>(),
+    );
+    assert!(early < 40, "{counts:?}");
+    assert!((70..=130).contains(&late), "{counts:?}");
+}
+
+#[test]
+fn who_can_do_twice_as_much_gets_twice_as_many_calls() {
+    let mut now = Instant::now();
+    let mut balance = Balance::new(2, OutlierRules::DEFAULT, now);
+    let tell = |balance: &mut Balance, now| {
+        balance.on_report(0, 200.0, now);
+        balance.on_report(1, 100.0, now);
+    };
+    tell(&mut balance, now);
+    now += Duration::from_secs(10);
+    tell(&mut balance, now);
+    for backend in [0, 1] {
+        balance.on_end(backend, Reading::Answered(5 * MS), now);
+    }
+    let mut rng = SmallRng::seed_from_u64(5);
+    for _ in 0..300 {
+        balance.pick(&[], &mut rng, now).unwrap();
+    }
+    let under_way: Vec<_> = balance.loads.iter().map(|load| load.under_way).collect();
+    assert_eq!(under_way, [200, 100]);
+}
