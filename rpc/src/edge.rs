@@ -13,15 +13,16 @@
 mod backend;
 mod balance;
 pub mod config;
-mod descriptor;
-mod goaway;
-mod keep;
+pub(crate) mod descriptor;
+pub(crate) mod goaway;
+pub(crate) mod keep;
 pub mod policy;
 mod proxy;
-mod pump;
-mod reply;
+pub(crate) mod pump;
+pub(crate) mod reply;
 mod server;
 
+pub(crate) use backend::tune;
 pub use balance::{Balance, Reading};
 pub use config::{EdgeConfig, InvalidEdge};
 pub use server::{Edge, Running};

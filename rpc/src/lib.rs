@@ -9,10 +9,12 @@
 //!
 //! - [`fate`]: what happened to a call that did not come back, and whether it may be sent again.
 //! - [`edge`]: the proxy.
+//! - [`client`]: the same for an application, under the clients that tonic generates.
 //! - [`key`]: a call that is sent again and yet done once.
 //!
 //! Knows no DNS and no BGP.
 
+pub mod client;
 pub mod edge;
 pub mod fate;
 pub mod key;

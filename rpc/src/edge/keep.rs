@@ -9,11 +9,11 @@ use http::HeaderMap;
 use tokio::sync::Notify;
 
 /// So much of a request is kept (gRFC A6 leaves the bound to us). What is longer is passed on and not sent again.
-pub(super) const KEEP_MAX: usize = 256 << 10;
+pub(crate) const KEEP_MAX: usize = 256 << 10;
 
 /// A request that is read by attempts. Clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
 }
@@ -32,7 +32,7 @@ struct Inner {
 
 /// How a request ended.
 #[derive(Debug, Clone)]
-pub(super) enum End {
+pub(crate) enum End {
     /// As it should.
     Whole(Option<HeaderMap>),
     /// The client broke it off.
@@ -41,13 +41,13 @@ pub(super) enum End {
 
 /// What an attempt reads.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Chunk(Bytes),
     End(End),
 }
 
 impl Kept {
-    pub(super) fn new(ended: bool) -> Self {
+    pub(crate) fn new(ended: bool) -> Self {
         let inner = Inner {
             chunks: VecDeque::new(),
             first: 0,
@@ -68,7 +68,7 @@ impl Kept {
 
     /// Reads the client's stream to its end. Holds at most [`KEEP_MAX`] octets and one frame; the client's window closes
     /// while nobody reads on.
-    pub(super) async fn fill(self, mut body: RecvStream) {
+    pub(crate) async fn fill(self, mut body: RecvStream) {
         let end = loop {
             match body.data().await {
                 None => {
@@ -86,11 +86,16 @@ impl Kept {
                 }
             }
         };
+        self.finish(end);
+    }
+
+    /// The request has come to its end.
+    pub(crate) fn finish(&self, end: End) {
         self.lock().end = Some(end);
         self.changed.notify_waiters();
     }
 
-    fn push(&self, chunk: Bytes) {
+    pub(crate) fn push(&self, chunk: Bytes) {
         let mut inner = self.lock();
         inner.octets += chunk.len();
         inner.chunks.push_back(chunk);
@@ -100,7 +105,8 @@ impl Kept {
         self.changed.notify_waiters();
     }
 
-    async fn room(&self) {
+    /// Waits until there is room for more.
+    pub(crate) async fn room(&self) {
         self.until(|inner| (inner.octets <= KEEP_MAX).then_some(())).await;
     }
 
@@ -118,12 +124,12 @@ impl Kept {
     }
 
     /// Becomes true once, when the request is too long to be kept.
-    pub(super) async fn overflowed(&self) {
+    pub(crate) async fn overflowed(&self) {
         self.until(|inner| (!inner.replayable).then_some(())).await;
     }
 
     /// An answer is passed on: what was read is needed no longer.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         let mut inner = self.lock();
         inner.replayable = false;
         inner.forget();
@@ -132,13 +138,13 @@ impl Kept {
     }
 
     /// Whether it has ended without a single octet: then its head is the end of the stream.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let inner = self.lock();
         inner.octets == 0 && inner.first == 0 && matches!(inner.end, Some(End::Whole(None)))
     }
 
     /// An attempt that reads from the beginning.
-    pub(super) fn reader(&self, attempt: usize) -> Reader {
+    pub(crate) fn reader(&self, attempt: usize) -> Reader {
         self.lock().readers.insert(attempt, 0);
         Reader {
             kept: self.clone(),
@@ -179,13 +185,13 @@ impl Inner {
 
 /// The place of an attempt in the request. What it alone still needed is dropped with it.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     kept: Kept,
     attempt: usize,
 }
 
 impl Reader {
-    pub(super) async fn next(&self) -> Part {
+    pub(crate) async fn next(&self) -> Part {
         let part = self.kept.until(|inner| inner.read(self.attempt)).await;
         self.kept.changed.notify_waiters();
         part
