@@ -16,6 +16,7 @@ mod config;
 mod link;
 mod outcome;
 mod pool;
+mod resuming;
 mod run;
 mod target;
 
@@ -34,7 +35,9 @@ use http_body::Body;
 pub use body::Answer;
 pub use breaker::{Barred, Breaker, BreakerLimits, Ended, Leave, State};
 pub use config::{ClientConfig, InvalidClient};
+pub use link::KeepAlive;
 pub use outcome::{Known, Outcome};
+pub use resuming::{Messages, Resuming};
 pub use target::{InvalidTarget, Target};
 
 use crate::edge::keep::{End, Kept};
@@ -63,19 +66,17 @@ impl Client {
     /// Opens nothing yet: the first call asks for names and connects.
     #[must_use]
     pub fn new(config: ClientConfig) -> Self {
-        let ClientConfig {
-            targets,
-            fallback,
-            tls,
-            policies,
-            breaker,
-            budget,
-            resolve_every,
-        } = config;
         Self {
-            pool: Arc::new(Pool::new((targets, fallback), tls, breaker, resolve_every, budget)),
-            policies: Arc::new(policies),
+            policies: Arc::new(config.policies.clone()),
+            pool: Arc::new(Pool::new(config)),
         }
+    }
+
+    /// The application's time, or the method's.
+    fn deadline(&self, head: &http::request::Parts, now: Instant) -> Result<Deadline, String> {
+        let rules = self.policies.of(head.uri.path());
+        let asked = asked(&head.headers)?;
+        Ok(Deadline::of(asked.or(rules.timeout), rules.max_timeout, now))
     }
 
     fn begin<B>(&self, request: Request<B>) -> Result<Run, Response<Answer>>
@@ -84,9 +85,9 @@ impl Client {
     {
         let now = Instant::now();
         let (mut head, body) = request.into_parts();
+        let deadline = self.deadline(&head, now);
+        let deadline = deadline.map_err(|fault| refusal(Code::Internal, Fate::NotSent, &fault))?;
         let rules = self.policies.of(head.uri.path());
-        let asked = asked(&head.headers).map_err(|fault| refusal(Code::Internal, Fate::NotSent, &fault))?;
-        let deadline = Deadline::of(asked.or(rules.timeout), rules.max_timeout, now);
         head.headers
             .entry(http::header::USER_AGENT)
             .or_insert(HeaderValue::from_static(AGENT));

@@ -11,6 +11,8 @@
 //! - [`edge`]: the proxy.
 //! - [`client`]: the same for an application, under the clients that tonic generates.
 //! - [`key`]: a call that is sent again and yet done once.
+//! - [`outbox`]: what is committed with an effect, told to others.
+//! - [`resume`]: streams that go on elsewhere after they were cut.
 //!
 //! Knows no DNS and no BGP.
 
@@ -18,3 +20,5 @@ pub mod client;
 pub mod edge;
 pub mod fate;
 pub mod key;
+pub mod outbox;
+pub mod resume;

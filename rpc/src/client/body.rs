@@ -128,7 +128,11 @@ impl Coming {
             ..Report::of(news)
         };
         let fate = self.run.ended(self.attempt, Stage::Answering, report);
-        let mut trailers = reply::trailers(code, fate, &format!("{}, and its beginning had come", words(code)));
+        let mut trailers = reply::trailers(
+            code,
+            fate,
+            &format!("{}, and its beginning had come", words(code)),
+        );
         self.run.mark(&mut trailers, fate, code);
         Frame::trailers(trailers)
     }

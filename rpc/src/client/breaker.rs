@@ -17,9 +17,9 @@ pub struct BreakerLimits {
     pub failures: u32,
     /// How long it stays open: the first time, and at most; the longest of each wait, without jitter.
     pub open: Backoff,
-    /// Calls under way at the same time while it is half open, and successes that close it.
+    /// Calls that wait for an answer at the same time while it is half open, and successes that close it.
     pub probes: u32,
-    /// Calls under way at the same time, whatever its state is.
+    /// Calls that wait for an answer at the same time, whatever its state is.
     pub calls: u32,
 }
 

@@ -23,6 +23,7 @@ use rustls::{ClientConfig as TlsConfig, RootCertStore};
 use serde::Deserialize;
 
 use super::breaker::BreakerLimits;
+use super::link::KeepAlive;
 use super::target::{InvalidTarget, Target};
 use crate::edge::config::{InvalidEdge, RawMethod, check_methods, read};
 use crate::edge::descriptor;
@@ -68,6 +69,8 @@ pub struct ClientConfig {
     pub policies: Policies,
     /// Of each address.
     pub breaker: BreakerLimits,
+    /// Pings on connections in use.
+    pub keepalive: KeepAlive,
     /// Of all retries and hedges together.
     pub budget: Budget,
     /// Names are asked again after this long, and when no connection can be had.
@@ -110,11 +113,7 @@ impl ClientConfig {
         Self::with(targets?, Vec::new(), tls(RootCertStore::empty(), None)?)
     }
 
-    fn with(
-        targets: Vec<Target>,
-        fallback: Vec<Target>,
-        tls: Arc<TlsConfig>,
-    ) -> Result<Self, InvalidClient> {
+    fn with(targets: Vec<Target>, fallback: Vec<Target>, tls: Arc<TlsConfig>) -> Result<Self, InvalidClient> {
         if targets.is_empty() {
             return Err(InvalidClient::NoTarget);
         }
@@ -129,6 +128,7 @@ impl ClientConfig {
                 max_timeout: None,
             }),
             breaker: BreakerLimits::DEFAULT,
+            keepalive: KeepAlive::DEFAULT,
             budget: Budget::DEFAULT,
             resolve_every: RESOLVE_EVERY,
         })
@@ -176,9 +176,7 @@ fn tls(roots: RootCertStore, identity: Option<Identity>) -> Result<Arc<TlsConfig
         .with_root_certificates(roots);
     let mut config = match identity {
         None => builder.with_no_client_auth(),
-        Some((certificates, key)) => builder
-            .with_client_auth_cert(certificates, key)
-            .map_err(wrong)?,
+        Some((certificates, key)) => builder.with_client_auth_cert(certificates, key).map_err(wrong)?,
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
@@ -188,7 +186,9 @@ fn read_tls(raw: &RawTls, folder: &Path) -> Result<Arc<TlsConfig>, InvalidClient
     let file = folder.join(&raw.roots_file);
     let mut roots = RootCertStore::empty();
     for root in certificates(&file)? {
-        roots.add(root).map_err(|error| wrong(&file, &error.to_string()))?;
+        roots
+            .add(root)
+            .map_err(|error| wrong(&file, &error.to_string()))?;
     }
     let identity = match (&raw.certificate_file, &raw.key_file) {
         (None, None) => None,
@@ -227,7 +227,9 @@ mod tests {
     use super::*;
 
     fn fault(text: &str) -> String {
-        ClientConfig::parse(text, Path::new("/nowhere")).unwrap_err().to_string()
+        ClientConfig::parse(text, Path::new("/nowhere"))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -238,7 +240,10 @@ mod tests {
         let rules = config.policies.of("/a.A/B");
         assert_eq!(rules.policy.semantics, Semantics::Keyed);
         assert_eq!(rules.timeout, Some(Duration::from_millis(9)));
-        assert_eq!(config.policies.of("/b.B/C").policy.semantics, Semantics::AtMostOnce);
+        assert_eq!(
+            config.policies.of("/b.B/C").policy.semantics,
+            Semantics::AtMostOnce
+        );
         assert_eq!(config.resolve_every, Duration::from_millis(5));
     }
 
@@ -249,10 +254,19 @@ mod tests {
             ("targets = []".to_owned(), "targets is empty"),
             ("targets = [\"a\"]".to_owned(), "\"a\" is no target"),
             (format!("{targets}fallback = [\"a\"]"), "\"a\" is no target"),
-            (format!("{targets}tls = {{ roots_file = \"r.pem\" }}"), "/nowhere/r.pem"),
+            (
+                format!("{targets}tls = {{ roots_file = \"r.pem\" }}"),
+                "/nowhere/r.pem",
+            ),
             (format!("{targets}target = []"), "unknown field `target`"),
-            (format!("{targets}[[method]]\npath = \"/a.A/B\"\npool = \"x\""), "no pool \"x\""),
-            (format!("{targets}[[method]]\npath = \"/a.A/B\"\nsemantics = \"once\""), "is no semantics"),
+            (
+                format!("{targets}[[method]]\npath = \"/a.A/B\"\npool = \"x\""),
+                "no pool \"x\"",
+            ),
+            (
+                format!("{targets}[[method]]\npath = \"/a.A/B\"\nsemantics = \"once\""),
+                "is no semantics",
+            ),
         ];
         for (text, expected) in rows {
             let fault = fault(&text);

@@ -29,16 +29,29 @@ const STREAMS: usize = 100;
 /// How long connecting may take, with the handshakes of TLS and HTTP/2.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// A connection in use is asked this often whether it is there, and given up when it does not say so.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_MAX: Duration = Duration::from_secs(5);
-
 /// The window of a stream, and of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
 /// Octets of the headers of one answer.
 const HEADERS_MAX: u32 = 64 << 10;
+
+/// A connection in use is asked whether it is there, and given up when it does not say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// So often.
+    pub every: Duration,
+    /// So long it may take to answer.
+    pub wait: Duration,
+}
+
+impl KeepAlive {
+    /// Every 10 s, within 5 s.
+    pub const DEFAULT: Self = Self {
+        every: Duration::from_secs(10),
+        wait: Duration::from_secs(5),
+    };
+}
 
 /// TLS to a target: whom we trust and who we are, and whom we want to speak to.
 pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
@@ -47,6 +60,7 @@ pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
 pub(super) struct Links {
     address: SocketAddr,
     tls: Option<Tls>,
+    pings: KeepAlive,
     open: Mutex<Open>,
 }
 
@@ -113,10 +127,11 @@ impl Guard {
 }
 
 impl Links {
-    pub(super) fn new(address: SocketAddr, tls: Option<Tls>) -> Self {
+    pub(super) fn new(address: SocketAddr, tls: Option<Tls>, pings: KeepAlive) -> Self {
         Self {
             address,
             tls,
+            pings,
             open: Mutex::default(),
         }
     }
@@ -205,11 +220,13 @@ impl Links {
             .await?;
         let streams = Arc::new(AtomicUsize::new(0));
         let pings = connection.ping_pong();
-        let (address, counted) = (self.address, streams.clone());
+        let (address, counted, times) = (self.address, streams.clone(), self.pings);
         tokio::spawn(async move {
             let ended = tokio::select! {
                 ended = connection => ended.err().map(|error| error.to_string()),
-                () = keep_alive(pings, counted) => Some(format!("no answer to a ping within {PING_MAX:?}")),
+                () = keep_alive(pings, counted, times) => {
+                    Some(format!("no answer to a ping within {:?}", times.wait))
+                }
             };
             if let Some(why) = ended {
                 metrics::counter!("steer_rpc_links_lost_total").increment(1);
@@ -228,16 +245,16 @@ impl Link {
 }
 
 /// Ends when a ping is not answered. Asks only while there are streams, as servers count pings of idle connections as abuse.
-async fn keep_alive(pings: Option<PingPong>, streams: Arc<AtomicUsize>) {
+async fn keep_alive(pings: Option<PingPong>, streams: Arc<AtomicUsize>, times: KeepAlive) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(PING_EVERY).await;
+        tokio::time::sleep(times.every).await;
         if streams.load(Ordering::Relaxed) == 0 {
             continue;
         }
-        match tokio::time::timeout(PING_MAX, pings.ping(Ping::opaque())).await {
+        match tokio::time::timeout(times.wait, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection is ending by itself, and says why.
             Ok(Err(_)) => return std::future::pending().await,

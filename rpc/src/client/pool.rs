@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rustls::ClientConfig;
 use steer_topology::OutlierRules;
 
 use super::breaker::{Breaker, BreakerLimits, Ended, Leave};
-use super::link::Links;
+use super::config::ClientConfig;
+use super::link::{KeepAlive, Links};
 use super::target::Target;
 use crate::edge::{Balance, Reading};
 use crate::fate::Budget;
@@ -37,8 +37,9 @@ pub(super) struct Fleet {
 pub(super) struct Pool {
     targets: Vec<Target>,
     fallback: Vec<Target>,
-    tls: Arc<ClientConfig>,
+    tls: Arc<rustls::ClientConfig>,
     limits: BreakerLimits,
+    keepalive: KeepAlive,
     resolve_every: Duration,
     budget: Mutex<Budget>,
     fleet: Mutex<Option<Arc<Fleet>>>,
@@ -68,18 +69,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    pub(super) fn new(
-        (targets, fallback): (Vec<Target>, Vec<Target>),
-        tls: Arc<ClientConfig>,
-        limits: BreakerLimits,
-        resolve_every: Duration,
-        budget: Budget,
-    ) -> Self {
+    pub(super) fn new(config: ClientConfig) -> Self {
+        let ClientConfig {
+            targets,
+            fallback,
+            tls,
+            policies: _,
+            breaker,
+            keepalive,
+            budget,
+            resolve_every,
+        } = config;
         Self {
             targets,
             fallback,
             tls,
-            limits,
+            limits: breaker,
+            keepalive,
             resolve_every,
             budget: budget.into(),
             fleet: Mutex::default(),
@@ -153,7 +159,11 @@ impl Pool {
         let mut first = 0;
         for (number, target) in self.targets.iter().chain(&self.fallback).enumerate() {
             match target.addresses().await {
-                Ok(addresses) => sites.extend(addresses.iter().filter_map(|address| self.site(target, *address, before.as_deref()))),
+                Ok(addresses) => sites.extend(
+                    addresses
+                        .iter()
+                        .filter_map(|address| self.site(target, *address, before.as_deref())),
+                ),
                 Err(fault) => {
                     metrics::counter!("steer_rpc_resolve_failures_total").increment(1);
                     faults.push(fault);
@@ -190,7 +200,7 @@ impl Pool {
         };
         Some(Arc::new(Site {
             target: target.clone(),
-            links: Links::new(address, tls),
+            links: Links::new(address, tls, self.keepalive),
             breaker: Breaker::new(self.limits).into(),
         }))
     }

@@ -22,7 +22,8 @@ use super::pool::{Asked, Pool, Site};
 use crate::edge::keep::Kept;
 use crate::edge::{pump, reply};
 use crate::fate::{
-    Action, Call, Code, Deadline, End, FATE_HEADER, Fate, How, News, Report, Semantics, Stage, TIMEOUT_HEADER, Why,
+    Action, Call, Code, Deadline, End, FATE_HEADER, Fate, How, News, Report, Semantics, Stage,
+    TIMEOUT_HEADER, Why,
 };
 use crate::key::{IdempotencyKey, KEY_HEADER, REPLAYED_HEADER};
 

@@ -40,7 +40,9 @@ impl FromStr for Target {
             text: text.to_owned(),
             what: what.to_owned(),
         };
-        let uri: http::Uri = text.parse().map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
+        let uri: http::Uri = text
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| wrong(&error.to_string()))?;
         let parts = uri.into_parts();
         let scheme = parts.scheme.ok_or_else(|| wrong("it has no scheme"))?;
         let port = match scheme.as_str() {
@@ -98,7 +100,11 @@ impl Target {
         let found = match tokio::time::timeout(RESOLVE_MAX, asked).await {
             Ok(Ok(found)) => found.collect::<BTreeSet<_>>(),
             Ok(Err(error)) => return Err(format!("{self}: {error}")),
-            Err(_) => return Err(format!("{self}: no answer of a name server within {RESOLVE_MAX:?}")),
+            Err(_) => {
+                return Err(format!(
+                    "{self}: no answer of a name server within {RESOLVE_MAX:?}"
+                ));
+            }
         };
         if found.len() > ADDRESSES_MAX {
             metrics::counter!("steer_rpc_addresses_left_out_total")
@@ -121,7 +127,11 @@ mod tests {
         ];
         for (text, tls, name, port) in rows {
             let target: Target = text.parse().unwrap();
-            assert_eq!((target.is_tls(), target.is_name(), target.port), (tls, name, port), "{text}");
+            assert_eq!(
+                (target.is_tls(), target.is_name(), target.port),
+                (tls, name, port),
+                "{text}"
+            );
             assert!(target.server_name().is_some());
         }
     }

@@ -73,7 +73,13 @@ fn the_table_is_as_specified_row_by_row() {
 #[test]
 fn failures_in_a_row_open_it_and_a_success_between_them_does_not() {
     let mut desk = Desk::new();
-    for ended in [Ended::Badly, Ended::Badly, Ended::Well, Ended::Badly, Ended::Badly] {
+    for ended in [
+        Ended::Badly,
+        Ended::Badly,
+        Ended::Well,
+        Ended::Badly,
+        Ended::Badly,
+    ] {
         desk.call(ended);
     }
     assert_eq!(desk.breaker.allows(desk.now), Ok(()));
