@@ -103,7 +103,9 @@ impl UserService for Users {
                     .from(next)
                     .map_err(|gone| Status::out_of_range(gone.to_string()))?
             }
-            _ => (next..COUNT).map(user).collect(),
+            Lists::Well | Lists::Early | Lists::Gap | Lists::Window(_) | Lists::Nameless => {
+                (next..COUNT).map(user).collect()
+            }
         };
         let messages: Messages<User> = Box::pin(stream::iter(users.into_iter().map(Ok)));
         let mut response = Response::new(messages);
@@ -186,11 +188,11 @@ async fn between(to: SocketAddr, cut: Cut, cuts: usize) -> SocketAddr {
     tokio::spawn(async move {
         let mut number = 0;
         while let Ok((near, _)) = listener.accept().await {
-            let (down, up) = match cut {
-                _ if number >= cuts => (usize::MAX, usize::MAX),
-                // Each time another octet of a frame.
-                Cut::Answers(octets) => (octets + number, usize::MAX),
-                Cut::Requests(octets) => (usize::MAX, octets + number),
+            // Each time another octet of a frame.
+            let (down, up) = match (cut, number < cuts) {
+                (Cut::Answers(octets), true) => (octets + number, usize::MAX),
+                (Cut::Requests(octets), true) => (usize::MAX, octets + number),
+                (Cut::Answers(_) | Cut::Requests(_), false) => (usize::MAX, usize::MAX),
             };
             number += 1;
             tokio::spawn(async move {

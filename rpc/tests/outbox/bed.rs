@@ -72,15 +72,17 @@ impl Base {
     pub(crate) async fn row(&self, partition: &str, payload: &str) {
         const INSERT: &str =
             "INSERT INTO steer_outbox (subject, partition, payload) VALUES ('shop.charged', $1, $2)";
-        let inserted = self.client.execute(INSERT, &[&partition, &payload.as_bytes()]);
-        assert_eq!(inserted.await.unwrap(), 1);
+        let inserted = self
+            .client
+            .execute(INSERT, &[&partition, &payload.as_bytes()])
+            .await;
+        assert_eq!(inserted.unwrap(), 1);
     }
 
     pub(crate) async fn count(&self, table: &str) -> i64 {
-        let counted = self
-            .client
-            .query_one(&format!("SELECT count(*) FROM {table}"), &[]);
-        counted.await.unwrap().get(0)
+        let question = format!("SELECT count(*) FROM {table}");
+        let counted = self.client.query_one(question.as_str(), &[]).await;
+        counted.unwrap().get(0)
     }
 
     pub(crate) fn relay<S: Sink + 'static>(&self, rules: Rules, sink: S) -> Relay<S> {

@@ -108,7 +108,7 @@ impl Bed for InJetStream {
         let mut came = Vec::new();
         for number in 1..=last {
             let message = stream.get_raw_message(number).await.unwrap();
-            let header = |name| message.headers.get(name).unwrap().to_string();
+            let header = |name| message.headers.get(name).unwrap().as_str().to_owned();
             came.push(Came {
                 id: header("Nats-Msg-Id"),
                 partition: header("steer-partition"),
