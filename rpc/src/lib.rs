@@ -13,6 +13,7 @@
 //! - [`key`]: a call that is sent again and yet done once.
 //! - [`outbox`]: what is committed with an effect, told to others.
 //! - [`resume`]: streams that go on elsewhere after they were cut.
+//! - [`stale`]: what lay in the socket of a service that stood still.
 //!
 //! Knows no DNS and no BGP.
 
@@ -22,3 +23,4 @@ pub mod fate;
 pub mod key;
 pub mod outbox;
 pub mod resume;
+pub mod stale;

@@ -127,6 +127,8 @@ struct Pace {
     bucket: Bucket,
     /// The sink is away; it is looked for again then.
     away_until: Option<Instant>,
+    /// The partition that was last worked at: each has its turn.
+    after: Option<String>,
 }
 
 /// What is wrong with a relay.
@@ -188,6 +190,7 @@ impl<S: Sink + 'static> Relay<S> {
         let pace = Pace {
             bucket: Bucket::new(rules.rate, Instant::now()),
             away_until: None,
+            after: None,
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -245,8 +248,6 @@ impl<S: Sink + 'static> Relay<S> {
 struct Lane<S> {
     relay: Relay<S>,
     session: Option<Client>,
-    /// The partition that was last worked at: each has its turn.
-    after: Option<String>,
     rng: SmallRng,
 }
 
@@ -263,7 +264,6 @@ impl<S: Sink + 'static> Lane<S> {
         Self {
             relay,
             session: None,
-            after: None,
             rng: SmallRng::from_rng(&mut rand::rng()),
         }
     }
@@ -301,13 +301,14 @@ impl<S: Sink + 'static> Lane<S> {
     }
 
     async fn look(&mut self, session: &Client) -> Result<Turn, Error> {
-        let mut found = self.find(session).await?;
-        if found.is_empty() && self.after.take().is_some() {
-            found = self.find(session).await?;
+        let after = self.pace().after.clone();
+        let mut found = self.find(session, after.as_deref()).await?;
+        if found.is_empty() && after.is_some() {
+            found = self.find(session, None).await?;
         }
         for partition in found {
             let turn = self.work(session, &partition).await?;
-            self.after = Some(partition);
+            self.pace().after = Some(partition);
             if let Some(turn) = turn {
                 return Ok(turn);
             }
@@ -315,9 +316,9 @@ impl<S: Sink + 'static> Lane<S> {
         Ok(Turn::default())
     }
 
-    async fn find(&self, session: &Client) -> Result<Vec<String>, Error> {
+    async fn find(&self, session: &Client, after: Option<&str>) -> Result<Vec<String>, Error> {
         let prefix = &self.relay.shared.prefix;
-        let rows = session.query(FIND, &[&self.after, prefix, &CANDIDATES]).await?;
+        let rows = session.query(FIND, &[&after, prefix, &CANDIDATES]).await?;
         rows.iter().map(|row| row.try_get(0)).collect()
     }
 

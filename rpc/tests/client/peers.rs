@@ -109,7 +109,9 @@ async fn connection(stream: TcpStream, script: Arc<[Say]>, seen: Arc<Seen>) {
                 half(request, respond, &mut connection).await;
                 return;
             }
-            say @ (Say::Echo(_) | Say::Trailers(_) | Say::Reset(_) | Say::Silent) => _ = tokio::spawn(follow(say, request, respond, seen.clone())),
+            say @ (Say::Echo(_) | Say::Trailers(_) | Say::Reset(_) | Say::Silent) => {
+                _ = tokio::spawn(follow(say, request, respond, seen.clone()))
+            }
         }
     }
 }

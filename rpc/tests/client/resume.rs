@@ -200,8 +200,12 @@ async fn between(to: SocketAddr, cut: Cut, cuts: usize) -> SocketAddr {
                 let (near_read, near_write) = near.into_split();
                 let (far_read, far_write) = far.into_split();
                 tokio::select! {
-                    () = pass(near_read, far_write, up) => {}
-                    () = pass(far_read, near_write, down) => {}
+                    near = pass(near_read, far_write, up) => drop(near),
+                    mut near = pass(far_read, near_write, down) => {
+                        // The end, and not a reset, which would take along what is on its way.
+                        _ = near.shutdown().await;
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
                 }
             });
         }
@@ -209,14 +213,15 @@ async fn between(to: SocketAddr, cut: Cut, cuts: usize) -> SocketAddr {
     address
 }
 
-async fn pass(from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin, octets: usize) {
+async fn pass<W: AsyncWriteExt + Unpin>(from: impl AsyncReadExt + Unpin, mut to: W, octets: usize) -> W {
     let mut from = from.take(octets as u64);
     let mut buffer = [0; 700];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         if to.write_all(&buffer[..length]).await.is_err() {
-            return;
+            break;
         }
     }
+    to
 }
 
 const SEMANTICS: &str = "semantics = \"at-least-once\"";
