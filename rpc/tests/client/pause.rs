@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use steer_rpc::stale::Discard;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::peers::{LONG, Peer, Say, UNAVAILABLE, call, client, until};
+use crate::peers::{LONG, Peer, Say, UNAVAILABLE, View, call, client, until};
 use crate::shop::user_service_server::{UserService, UserServiceServer};
 use crate::shop::{ChatMessage, CreateUsersReply, GetUserRequest, ListUsersRequest, User};
 
@@ -49,7 +49,6 @@ async fn a_client_that_stood_still_sends_nothing_whose_time_is_over() {
 /// A service whose process stands still when it is asked for `pause`.
 #[derive(Default, Clone)]
 struct Users {
-    begun: Arc<AtomicUsize>,
     done: Arc<AtomicUsize>,
 }
 
@@ -61,7 +60,6 @@ impl UserService for Users {
     type ChatStream = Never<ChatMessage>;
 
     async fn get_user(&self, request: Request<GetUserRequest>) -> Result<Response<User>, Status> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
         let name = request.into_inner().name;
         self.done.fetch_add(1, Ordering::SeqCst);
         Ok(Response::new(User {
@@ -87,12 +85,13 @@ impl UserService for Users {
 struct Standing {
     address: SocketAddr,
     users: Users,
-    pause: tokio::sync::mpsc::UnboundedSender<()>,
+    /// It stands still when it has answered.
+    pause: mpsc::UnboundedSender<oneshot::Sender<()>>,
 }
 
 fn start() -> Standing {
     let users = Users::default();
-    let (pause, mut paused) = tokio::sync::mpsc::unbounded_channel();
+    let (pause, mut paused) = mpsc::unbounded_channel::<oneshot::Sender<()>>();
     let (tell, told) = std::sync::mpsc::channel();
     let served = users.clone();
     std::thread::spawn(move || {
@@ -104,7 +103,8 @@ fn start() -> Standing {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
             tokio::spawn(async move {
-                while paused.recv().await.is_some() {
+                while let Some(begins) = paused.recv().await {
+                    begins.send(()).unwrap();
                     std::thread::sleep(PAUSE);
                 }
             });
@@ -130,14 +130,16 @@ async fn a_server_that_stood_still_costs_its_client_the_deadline_and_no_more_and
     let standing = start();
     let client = client(&[standing.address], "semantics = \"at-most-once\"");
     assert_eq!(call(&client, LONG).await.told(), (0, "committed".to_owned()));
-    standing.pause.send(()).unwrap();
+    let (begins, begun) = oneshot::channel();
+    standing.pause.send(begins).unwrap();
+    begun.await.unwrap();
     let began = Instant::now();
-    // Late enough that the server stands still, with all of them in its socket.
+    // The server stands still, with all of them in its socket.
     let calls = (0..5).map(|_| call(&client, Duration::from_millis(400)));
     let told: Vec<_> = futures_util::future::join_all(calls)
         .await
         .iter()
-        .map(|view| view.told())
+        .map(View::told)
         .collect();
     assert!(
         told.iter().all(|told| *told == (4, "ambiguous".to_owned())),
@@ -150,10 +152,6 @@ async fn a_server_that_stood_still_costs_its_client_the_deadline_and_no_more_and
     );
     // A call after it is answered, so what lay before it in the socket was read.
     assert_eq!(call(&client, LONG).await.told(), (0, "committed".to_owned()));
-    let (begun, done) = (
-        standing.users.begun.load(Ordering::SeqCst),
-        standing.users.done.load(Ordering::SeqCst),
-    );
-    println!("{begun} begun and {done} done, of 7 calls of which 5 were stale");
-    assert_eq!(done, 2, "the stale ones are dropped before they do anything");
+    let done = standing.users.done.load(Ordering::SeqCst);
+    assert_eq!(done, 2, "the stale ones are not begun");
 }

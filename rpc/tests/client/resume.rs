@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::HeaderMap;
 use prost::Message as _;
 use steer_rpc::client::{Client, Resuming};
@@ -107,7 +107,12 @@ impl UserService for Users {
                 (next..COUNT).map(user).collect()
             }
         };
-        let messages: Messages<User> = Box::pin(stream::iter(users.into_iter().map(Ok)));
+        // Each in a frame of its own; a frame that is cut is lost whole.
+        let messages = stream::iter(users).then(async |user| {
+            tokio::task::yield_now().await;
+            Ok(user)
+        });
+        let messages: Messages<User> = Box::pin(messages);
         let mut response = Response::new(messages);
         if self.lists != Lists::Nameless {
             let mut headers = HeaderMap::new();
