@@ -274,18 +274,25 @@ impl Fleet {
 impl Asked {
     /// How the site behaved.
     pub(super) fn end(mut self, ended: Ended) {
-        self.tell(ended);
+        self.tell(ended, ended == Ended::Well);
     }
 
-    fn tell(&mut self, ended: Ended) {
+    /// Another one was quicker: this one takes as long as that at least, which says nothing of whether it works.
+    pub(super) fn overtaken(mut self) {
+        self.tell(Ended::Silently, true);
+    }
+
+    fn tell(&mut self, ended: Ended, is_timed: bool) {
         let Some(leave) = self.leave.take() else {
             return;
         };
         let now = Instant::now();
         let reading = match ended {
-            Ended::Well => Reading::Answered(now.saturating_duration_since(self.began)),
+            Ended::Well | Ended::Silently if is_timed => {
+                Reading::Answered(now.saturating_duration_since(self.began))
+            }
             Ended::Badly => Reading::Failed,
-            Ended::Silently => Reading::Silent,
+            Ended::Well | Ended::Silently => Reading::Silent,
         };
         lock(&self.fleet.balance).on_end(self.number, reading, now);
         let site = &self.fleet.sites[self.number];
@@ -298,6 +305,6 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.tell(Ended::Silently);
+        self.tell(Ended::Silently, false);
     }
 }

@@ -229,7 +229,9 @@ impl Run {
         self.heads.remove(&attempt);
         if let Some(attempt) = self.attempts.get(attempt) {
             attempt.task.0.abort();
-            end(&attempt.asked, Ended::Silently);
+            if let Some(asked) = take(&attempt.asked) {
+                asked.overtaken();
+            }
         }
     }
 

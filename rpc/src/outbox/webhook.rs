@@ -101,7 +101,7 @@ impl Webhook {
             .header("steer-partition", &letter.partition)
             .header("content-type", "application/octet-stream")
             .body(letter.payload.clone());
-        let response = request.send().await.map_err(|error| lost(error.without_url()))?;
+        let response = request.send().await.map_err(|error| lost(&error.without_url()))?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -113,8 +113,8 @@ impl Webhook {
 }
 
 /// An error without an answer.
-fn lost(error: reqwest::Error) -> SinkError {
-    let words = chain(&error);
+fn lost(error: &reqwest::Error) -> SinkError {
+    let words = chain(error);
     if error.is_builder() {
         SinkError::Refused(words)
     } else if error.is_connect() {

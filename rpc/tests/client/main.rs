@@ -1,6 +1,6 @@
 //! The client stack under clients that tonic generates: what an application sees of each way in which a call can be lost.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod breaker;
 mod loss;

@@ -110,7 +110,7 @@ async fn connection(stream: TcpStream, script: Arc<[Say]>, seen: Arc<Seen>) {
                 return;
             }
             say @ (Say::Echo(_) | Say::Trailers(_) | Say::Reset(_) | Say::Silent) => {
-                _ = tokio::spawn(follow(say, request, respond, seen.clone()))
+                _ = tokio::spawn(follow(say, request, respond, seen.clone()));
             }
         }
     }

@@ -172,7 +172,7 @@ async fn service(lists: Lists) -> (SocketAddr, Users) {
         server
             .serve_with_incoming(TcpIncoming::from(listener))
             .await
-            .unwrap()
+            .unwrap();
     });
     (address, users)
 }
