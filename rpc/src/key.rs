@@ -35,6 +35,7 @@ pub use desk::{Desk, Do, Event, Refusal, State};
 pub use embedded::{Embedded, EmbeddedClaim};
 pub use id::{Fingerprint, IdempotencyKey, InvalidKey, KEY_HEADER, KeyedCall, REPLAYED_HEADER, SCOPE_MAX};
 pub use memory::{Memory, MemoryClaim};
+pub(crate) use postgres::pool::{connect, parse, words};
 pub use postgres::{Postgres, PostgresClaim, SCHEMA};
 pub use serve::{Handled, Handler, Reply, serve};
 pub use store::{Claim, Clock, Epoch, Found, KeyStore, Message, StoreError, Terms, system_clock};

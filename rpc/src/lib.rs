@@ -9,10 +9,18 @@
 //!
 //! - [`fate`]: what happened to a call that did not come back, and whether it may be sent again.
 //! - [`edge`]: the proxy.
+//! - [`client`]: the same for an application, under the clients that tonic generates.
 //! - [`key`]: a call that is sent again and yet done once.
+//! - [`outbox`]: what is committed with an effect, told to others.
+//! - [`resume`]: streams that go on elsewhere after they were cut.
+//! - [`stale`]: what lay in the socket of a service that stood still.
 //!
 //! Knows no DNS and no BGP.
 
+pub mod client;
 pub mod edge;
 pub mod fate;
 pub mod key;
+pub mod outbox;
+pub mod resume;
+pub mod stale;

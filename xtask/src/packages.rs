@@ -53,6 +53,7 @@ const NEEDED: &[Needed] = &[
     needed("/usr/bin/etcd", "etcd-server"),
     needed("/usr/bin/etcdctl", "etcd-client"),
     needed("/usr/bin/pg_createcluster", "postgresql"),
+    needed("/usr/sbin/nats-server", "nats-server"),
     needed("/usr/share/doc/ruby-grpc", "ruby-grpc"),
     needed("/usr/bin/curl", "curl"),
     needed("/usr/bin/chromium", "chromium"),

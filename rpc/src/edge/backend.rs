@@ -291,7 +291,7 @@ impl Link {
 }
 
 /// Quick, and never silent for long: for both sides of the edge.
-pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;

@@ -115,7 +115,7 @@ struct RawPool {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawMethod {
+pub(crate) struct RawMethod {
     path: String,
     pool: Option<String>,
     semantics: Option<String>,
@@ -261,7 +261,7 @@ impl EdgeConfig {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, InvalidEdge> {
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, InvalidEdge> {
     fs::read(file).map_err(|source| InvalidEdge::File {
         file: file.to_owned(),
         source,
@@ -303,7 +303,7 @@ fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
     Ok((names, pools, rules))
 }
 
-fn check_methods(raw: Vec<RawMethod>, pools: &[String]) -> Result<Policies, InvalidEdge> {
+pub(crate) fn check_methods(raw: Vec<RawMethod>, pools: &[String]) -> Result<Policies, InvalidEdge> {
     let (all, some): (Vec<_>, Vec<_>) = raw.into_iter().partition(|method| method.path == "*");
     let careful = MethodRules {
         pool: 0,

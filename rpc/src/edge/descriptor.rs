@@ -9,7 +9,7 @@ use prost_types::method_options::IdempotencyLevel as Level;
 use crate::fate::IdempotencyLevel;
 
 /// By path, for each method that says one.
-pub(super) fn levels(octets: &[u8]) -> Result<BTreeMap<String, IdempotencyLevel>, prost::DecodeError> {
+pub(crate) fn levels(octets: &[u8]) -> Result<BTreeMap<String, IdempotencyLevel>, prost::DecodeError> {
     let set = FileDescriptorSet::decode(octets)?;
     let mut levels = BTreeMap::new();
     for file in &set.file {

@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 use super::meter::{Messages, Tally};
 
 /// So much of a request is kept (gRFC A6 leaves the bound to us). What is longer is passed on and not sent again.
-pub(super) const KEEP_MAX: usize = 256 << 10;
+pub(crate) const KEEP_MAX: usize = 256 << 10;
 
 /// A request that is read by attempts. Clones are the same.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(crate) struct Kept {
     inner: Arc<Mutex<Inner>>,
     changed: Arc<Notify>,
 }
@@ -35,7 +35,7 @@ struct Inner {
 
 /// How a request ended.
 #[derive(Debug, Clone)]
-pub(super) enum End {
+pub(crate) enum End {
     /// As it should.
     Whole(Option<HeaderMap>),
     /// The client broke it off.
@@ -44,13 +44,13 @@ pub(super) enum End {
 
 /// What an attempt reads.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Chunk(Bytes),
     End(End),
 }
 
 impl Kept {
-    pub(super) fn new(ended: bool) -> Self {
+    pub(crate) fn new(ended: bool) -> Self {
         let inner = Inner {
             chunks: VecDeque::new(),
             first: 0,
@@ -72,7 +72,7 @@ impl Kept {
 
     /// Reads the client's stream to its end. Holds at most [`KEEP_MAX`] octets and one frame; the client's window closes
     /// while nobody reads on.
-    pub(super) async fn fill(self, mut body: RecvStream) {
+    pub(crate) async fn fill(self, mut body: RecvStream) {
         let end = loop {
             match body.data().await {
                 None => {
@@ -90,11 +90,16 @@ impl Kept {
                 }
             }
         };
+        self.finish(end);
+    }
+
+    /// The request has come to its end.
+    pub(crate) fn finish(&self, end: End) {
         self.lock().end = Some(end);
         self.changed.notify_waiters();
     }
 
-    fn push(&self, chunk: Bytes) {
+    pub(crate) fn push(&self, chunk: Bytes) {
         let mut inner = self.lock();
         inner.received.take(&chunk);
         inner.octets += chunk.len();
@@ -105,7 +110,8 @@ impl Kept {
         self.changed.notify_waiters();
     }
 
-    async fn room(&self) {
+    /// Waits until there is room for more.
+    pub(crate) async fn room(&self) {
         self.until(|inner| (inner.octets <= KEEP_MAX).then_some(())).await;
     }
 
@@ -123,12 +129,12 @@ impl Kept {
     }
 
     /// Becomes true once, when the request is too long to be kept.
-    pub(super) async fn overflowed(&self) {
+    pub(crate) async fn overflowed(&self) {
         self.until(|inner| (!inner.replayable).then_some(())).await;
     }
 
     /// An answer is passed on: what was read is needed no longer.
-    pub(super) fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         let mut inner = self.lock();
         inner.replayable = false;
         inner.forget();
@@ -137,7 +143,7 @@ impl Kept {
     }
 
     /// Whether it has ended without a single octet: then its head is the end of the stream.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let inner = self.lock();
         inner.octets == 0 && inner.first == 0 && matches!(inner.end, Some(End::Whole(None)))
     }
@@ -148,7 +154,7 @@ impl Kept {
     }
 
     /// An attempt that reads from the beginning.
-    pub(super) fn reader(&self, attempt: usize) -> Reader {
+    pub(crate) fn reader(&self, attempt: usize) -> Reader {
         self.lock().readers.insert(attempt, 0);
         Reader {
             kept: self.clone(),
@@ -190,7 +196,7 @@ impl Inner {
 
 /// The place of an attempt in the request. What it alone still needed is dropped with it.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     kept: Kept,
     attempt: usize,
     sent: Mutex<Messages>,
@@ -203,7 +209,7 @@ impl Reader {
         self
     }
 
-    pub(super) async fn next(&self) -> Part {
+    pub(crate) async fn next(&self) -> Part {
         let part = self.kept.until(|inner| inner.read(self.attempt)).await;
         if let Part::Chunk(chunk) = &part {
             let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,7 +26,7 @@ pub(super) async fn send(to: &mut SendStream<Bytes>, mut octets: Bytes, end: boo
 }
 
 /// Sends a request, as it comes.
-pub(super) async fn request(from: &Reader, to: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+pub(crate) async fn request(from: &Reader, to: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         match from.next().await {
             Part::Chunk(chunk) => send(to, chunk, false).await?,

@@ -19,7 +19,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 /// What the end of an answer says: `grpc-status`, or else the status of HTTP.
-pub(super) fn status_of(status: StatusCode, headers: &HeaderMap) -> Report {
+pub(crate) fn status_of(status: StatusCode, headers: &HeaderMap) -> Report {
     let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let code = match value("grpc-status") {
         Some(text) => Code::parse(text),
@@ -30,7 +30,7 @@ pub(super) fn status_of(status: StatusCode, headers: &HeaderMap) -> Report {
     Report::of_status(code, told, Pushback::parse(value(PUSHBACK_HEADER)))
 }
 
-pub(super) fn trailers(code: Code, fate: Fate, words: &str) -> HeaderMap {
+pub(crate) fn trailers(code: Code, fate: Fate, words: &str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code.number())));
     if let Ok(words) = HeaderValue::from_str(&percent(words)) {

@@ -72,6 +72,21 @@ impl IdempotencyKey {
         Self(format!("{:032x}", rng.random::<u128>()))
     }
 
+    /// The key of the message with this number in a stream whose call has this key: each message of it is a call of its
+    /// own for a store. A key that would become too long is told by its digest.
+    #[must_use]
+    pub fn of_message(&self, number: u64) -> Self {
+        let key = format!("{}.{number}", self.0);
+        if key.len() <= KEY_MAX {
+            return Self(key);
+        }
+        let digest = ring::digest::digest(&SHA256, self.0.as_bytes());
+        Self(format!(
+            "{}.{number}",
+            data_encoding::HEXLOWER.encode(digest.as_ref())
+        ))
+    }
+
     /// The key without quotes.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -185,6 +200,20 @@ mod tests {
         let (one, two) = (IdempotencyKey::random(&mut rng), IdempotencyKey::random(&mut rng));
         assert_ne!(one, two);
         assert_eq!(IdempotencyKey::parse(one.as_str().as_bytes()), Ok(one));
+    }
+
+    #[test]
+    fn each_message_of_a_stream_has_a_key_of_its_own_that_is_one() {
+        let long = IdempotencyKey::parse(&[b'a'; 255]).unwrap();
+        let short = IdempotencyKey::parse(b"k").unwrap();
+        assert_eq!(short.of_message(7).as_str(), "k.7");
+        for key in [&long, &short] {
+            let keys: std::collections::BTreeSet<_> = (0..3).map(|number| key.of_message(number)).collect();
+            assert_eq!(keys.len(), 3);
+            for key in keys {
+                assert_eq!(IdempotencyKey::parse(key.as_str().as_bytes()), Ok(key));
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //!
 //! Gap: connections are not encrypted; use a Unix socket, the loopback or a network that is.
 
-mod pool;
+pub(crate) mod pool;
 
 use std::fmt;
 use std::sync::Arc;

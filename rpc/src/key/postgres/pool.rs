@@ -124,7 +124,7 @@ impl Pool {
 }
 
 /// Reads the settings of a connection.
-pub(super) fn parse(config: &str) -> Result<Config, StoreError> {
+pub(crate) fn parse(config: &str) -> Result<Config, StoreError> {
     let wrong =
         |error: Error| StoreError::Unavailable(format!("the settings of PostgreSQL: {}", words(&error)));
     let mut config: Config = config.parse().map_err(wrong)?;
@@ -133,7 +133,7 @@ pub(super) fn parse(config: &str) -> Result<Config, StoreError> {
 }
 
 /// A connection with a task that drives it.
-pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
+pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         // Whoever uses the client learns of it, too.
@@ -191,7 +191,7 @@ impl AsRef<Client> for Lease {
 }
 
 /// What the server said, or else what the network did; the library's own text is "db error" alone.
-pub(super) fn words(error: &Error) -> String {
+pub(crate) fn words(error: &Error) -> String {
     match error.as_db_error() {
         Some(said) => format!("{} ({})", said.message(), said.code().code()),
         None => {

@@ -28,6 +28,7 @@ pub(super) enum Frame {
 
 /// RFC 9113 §7.
 pub(super) const REFUSED_STREAM: u32 = 7;
+pub(super) const INTERNAL_ERROR: u32 = 2;
 pub(super) const CANCEL: u32 = 8;
 
 #[derive(Debug)]
@@ -159,6 +160,10 @@ impl World {
             self.take(node, Origin::Nobody, request.clone());
         }
         self.take(node, Origin::Stream(stream), request);
+        // A server that loses sight of what it has begun: the stream is reset, and the work goes on.
+        if self.mishap(0.03) {
+            self.send(stream.conn, false, Frame::Reset(stream.number, INTERNAL_ERROR));
+        }
     }
 
     fn take(&mut self, node: NodeId, origin: Origin, request: Request) {

@@ -267,7 +267,12 @@ impl World {
             self.lose_session(node, life, job, &what, MS);
             return;
         }
-        let lost = self.mishap(0.02);
+        // The database crashes right after it has committed, and is away for a while: nobody can ask what became of it.
+        let crashes = matches!(what, DbWhat::Commit(..)) && self.mishap(0.02);
+        if crashes {
+            self.db.down_until = self.now + self.rng.random_range(500..6000) * MS;
+        }
+        let lost = crashes || self.mishap(0.02);
         if lost {
             // Done, and nobody hears of it.
             self.lose_session(node, life, job, &what, MS);

@@ -1,0 +1,14 @@
+//! The client stack under clients that tonic generates: what an application sees of each way in which a call can be lost.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod breaker;
+mod loss;
+mod once;
+mod pause;
+mod peers;
+mod resume;
+#[path = "../../examples/services/shop.rs"]
+mod shop;
+mod stream;
+mod tls;
