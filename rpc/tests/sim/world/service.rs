@@ -268,7 +268,7 @@ impl World {
             return;
         }
         // The database crashes right after it has committed, and is away for a while: nobody can ask what became of it.
-        let crashes = matches!(what, DbWhat::Commit(..)) && self.mishap(0.02);
+        let crashes = matches!(what, DbWhat::Commit(..)) && self.mishap(0.05);
         if crashes {
             self.db.down_until = self.now + self.rng.random_range(500..6000) * MS;
         }
