@@ -5,7 +5,6 @@
 mod charges;
 mod edge;
 mod lab;
-#[expect(dead_code, reason = "the battery of the stores uses the rest")]
 #[path = "../../../rpc/tests/support/postgres.rs"]
 mod postgres;
 mod processes;
