@@ -246,7 +246,9 @@ impl<'a> Drilled<'a> {
         match (died, waited) {
             (Some(error), _) => Err(error),
             (None, Ok(())) => {
-                (self.say)(&format!("    converged: {} clients are at home", seats.len()));
+                if !seats.is_empty() {
+                    (self.say)(&format!("    converged: {} clients are at home", seats.len()));
+                }
                 Ok(())
             }
             (None, Err(error)) => Err(LabError::failed(format!("the lab does not converge: {error}"))),
