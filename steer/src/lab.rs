@@ -80,7 +80,10 @@ fn rehearse(args: LabRunArgs) -> Result<(), Failure> {
 }
 
 /// What a report failed for.
-fn broken(report: &Report) -> String {
+fn broken(report: &Report) -> &str {
     let judged = report.verdicts.iter().find(|judged| !judged.held);
-    judged.map_or_else(|| "a bound was broken".to_owned(), |judged| judged.error.clone())
+    // A verdict may be one of our own commands, which has our name before its words.
+    judged.map_or("a bound was broken", |judged| {
+        judged.error.trim_start_matches("steer: ")
+    })
 }
