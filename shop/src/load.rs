@@ -70,7 +70,7 @@ pub async fn run(load: &Load, stop: impl Future<Output = ()>) -> Result<(), Load
     let stop = async {
         stop.await;
         _ = stopping.send(true);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         worked = work => worked.map(drop).map_err(LoadError::from),

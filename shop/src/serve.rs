@@ -83,7 +83,7 @@ impl Shop {
             .add_service(UserServiceServer::new(Users::default()))
             .add_service(PaymentServiceServer::new(self.payments))
             .serve_with_incoming_shutdown(TcpIncoming::from(self.listener).with_nodelay(Some(true)), async {
-                _ = ended.await
+                _ = ended.await;
             });
         tokio::pin!(serving);
         tokio::select! {

@@ -201,9 +201,15 @@ fn charges(journal: &[Entry]) -> Vec<Seen> {
     by_key.into_values().chain(shed).collect()
 }
 
+/// When a stream ended, and whether it broke.
+type End = (i64, bool);
+
+/// Since when a stream was missing, and for how long.
+type Gap = (i64, i64);
+
 /// When streams ended and whether they broke; and from when on they were missing for how long. One that is not opened
 /// again was stopped with the load.
-fn streams(journal: &[Entry]) -> (Vec<(i64, bool)>, Vec<(i64, i64)>) {
+fn streams(journal: &[Entry]) -> (Vec<End>, Vec<Gap>) {
     let (mut ends, mut gaps) = (Vec::new(), Vec::new());
     let mut missing: BTreeMap<&str, (i64, bool)> = BTreeMap::new();
     for entry in journal {
