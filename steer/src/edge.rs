@@ -50,9 +50,10 @@ fn read(file: &Path) -> Result<EdgeConfig, Faults> {
 
 /// With its place, what is wrong, and what would be right.
 fn fault(file: &Path, text: &str, error: &InvalidEdge) -> Fault {
-    let (words, span) = match error {
-        InvalidEdge::Syntax(error) => (error.message().to_owned(), error.span()),
-        other => (other.to_string(), quoted(text, &other.to_string())),
+    let (words, span) = if let InvalidEdge::Syntax(error) = error {
+        (error.message().to_owned(), error.span())
+    } else {
+        (error.to_string(), quoted(text, &error.to_string()))
     };
     let (message, remedy) = words
         .split_once("; ")
