@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         .unwrap_or_default();
     let only = words.next().unwrap_or_default();
     let options = LabOptions {
+        set: std::collections::BTreeMap::new(),
         steer: steer.into(),
         repeat,
         only: only.split_terminator(',').map(str::to_owned).collect(),

@@ -17,6 +17,8 @@ mod line;
 mod marks;
 mod outcome;
 mod spec;
+mod steps;
+mod verdict;
 mod watchers;
 
 use std::collections::BTreeMap;
@@ -27,11 +29,14 @@ use regex::Regex;
 
 pub use faults::Break;
 pub use line::Over;
-pub use spec::{Bound, Client, Drill, Ends, Load, Mark, MarkPhase, Method, Ready, Stage, Step, Watched};
+pub use spec::{
+    Bound, Client, Drill, Ends, Load, Mark, MarkPhase, Method, Ready, Stage, Step, Verdict, Watched,
+};
 
 use clients::{Asker, Crowd, Sample, Target};
 use marks::Marks;
 use outcome::{CALM, Outcome};
+use steps::Steps;
 use watchers::Watchers;
 
 use crate::report::{self, Checked, Clock, Report};
@@ -114,11 +119,18 @@ impl<'a> Drilled<'a> {
             .iter()
             .filter(|method| only.is_empty() || only.contains(&method.id))
             .collect();
-        let mut report = empty(lab, &drill, &methods, repeat, self.lab.runtime().to_string());
+        let mut report = empty(
+            lab,
+            &drill,
+            &methods,
+            only,
+            repeat,
+            self.lab.runtime().to_string(),
+        );
         let stages = drill.stages.iter();
         let stages: Vec<_> = stages
             .map(|stage| (stage, of_stage(&methods, stage)))
-            .filter(|(_, methods)| !methods.is_empty())
+            .filter(|(stage, methods)| !methods.is_empty() || stage.is_judged(only))
             .collect();
         for number in 0..repeat {
             for (stage, methods) in &stages {
@@ -155,16 +167,25 @@ impl<'a> Drilled<'a> {
             .watchers
             .ask(&self.lab.world, methods, &seats_nodes(&seats))?;
         self.converge(stage, &seats, &crowd)?;
+        let mut steps = Steps::begin(self.lab.world.dir())?;
+        if seats.is_empty() {
+            std::thread::sleep(ms(stage.stable_ms));
+        }
         // The golden ratio covers the range evenly.
         let share = (f64::from(number) * 0.618_033_988_749_895).fract();
         std::thread::sleep(ms(stage.spread_ms).mul_f64(share));
         let before = clock_offset();
-        let seen = self.break_and_watch(stage, &seats, crowd);
+        let seen = self.break_and_watch(stage, &seats, crowd, &mut steps);
+        let judged = match (&seen, &stage.verdict) {
+            (Ok(_), Some(verdict)) => verdict.speak(&mut self.lab, &stage.name).map(Some),
+            (Err(_), _) | (_, None) => Ok(None),
+        };
         let polled = polls.end();
         for broken in std::mem::take(&mut self.broken) {
             broken.clear(&mut self.lab)?;
         }
         let seen = seen?;
+        report.verdicts.extend(judged?);
         let step = (clock_offset() - before).unsigned_abs();
         if u128::from(step) > CLOCK_STEP_MAX.as_nanos() {
             let what = format!("the wall clock stepped by {} µs within a stage", step / 1000);
@@ -227,7 +248,9 @@ impl<'a> Drilled<'a> {
         match (died, waited) {
             (Some(error), _) => Err(error),
             (None, Ok(())) => {
-                (self.say)(&format!("    converged: {} clients are at home", seats.len()));
+                if !seats.is_empty() {
+                    (self.say)(&format!("    converged: {} clients are at home", seats.len()));
+                }
                 Ok(())
             }
             (None, Err(error)) => Err(LabError::failed(format!("the lab does not converge: {error}"))),
@@ -235,7 +258,13 @@ impl<'a> Drilled<'a> {
     }
 
     /// The steps at their times, and the clients until all are served for good.
-    fn break_and_watch(&mut self, stage: &Stage, seats: &[Seat<'_>], crowd: Crowd) -> Result<Seen, LabError> {
+    fn break_and_watch(
+        &mut self,
+        stage: &Stage,
+        seats: &[Seat<'_>],
+        crowd: Crowd,
+        steps: &mut Steps,
+    ) -> Result<Seen, LabError> {
         let asked = |mark: &&Mark| {
             let is_here = |id: &String| seats.iter().any(|seat| seat.method.id == *id);
             mark.methods.as_ref().is_none_or(|ids| ids.iter().any(is_here))
@@ -257,6 +286,7 @@ impl<'a> Drilled<'a> {
                 marks.iter_mut().for_each(|marks| marks.read(fault));
                 std::thread::sleep(POLL.min(until(due)));
             }
+            steps.note(step)?;
             for one in &step.breaks {
                 (self.say)(&format!("    {:8.1} ms: {one}", ms_between(fault, now())));
                 one.apply(&mut self.lab)?;
@@ -340,11 +370,18 @@ impl<'a> Progress<'a> {
     }
 }
 
-fn empty(lab: &str, drill: &Drill, methods: &[&Method], repeat: u32, runtime: String) -> Report {
+fn empty(
+    lab: &str,
+    drill: &Drill,
+    methods: &[&Method],
+    only: &[String],
+    repeat: u32,
+    runtime: String,
+) -> Report {
     let faults = drill
         .stages
         .iter()
-        .filter(|stage| !of_stage(methods, stage).is_empty());
+        .filter(|stage| !of_stage(methods, stage).is_empty() || stage.is_judged(only));
     let faults = faults.map(|stage| {
         let breaks = stage.steps.iter().flat_map(|step| &step.breaks);
         let words: Vec<String> = breaks.map(ToString::to_string).collect();
@@ -362,15 +399,21 @@ fn empty(lab: &str, drill: &Drill, methods: &[&Method], repeat: u32, runtime: St
         repeat,
         runtime,
         clock: Clock {
-            source: format!(
-                "CLOCK_REALTIME of one machine; log lines 1 µs, packets by kernel time stamp (ns), route events on \
-                 arrival in user space, requests every {every_ms} ms unless said otherwise; later than {late_ms} ms is bad"
-            ),
+            source: if drill.clients.is_empty() {
+                "CLOCK_REALTIME of one machine".to_owned()
+            } else {
+                format!(
+                    "CLOCK_REALTIME of one machine; log lines 1 µs, packets by kernel time stamp (ns), route events on \
+                     arrival in user space, requests every {every_ms} ms unless said otherwise; later than {late_ms} ms \
+                     is bad"
+                )
+            },
             largest_step_us: 0.0,
         },
         settings: drill.settings.clone(),
         methods: BTreeMap::new(),
         bounds: Vec::new(),
+        verdicts: Vec::new(),
         side_by_side: methods.iter().map(|method| method.id.clone()).collect(),
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn page(record: &Record) -> String {
     cdf::section(&mut out, record);
     timeline::section(&mut out, record);
     tables::bounds(&mut out, record);
+    tables::verdicts(&mut out, record);
     tables::details(&mut out, record);
     foot(&mut out, record);
     put(
@@ -60,8 +61,9 @@ pub(crate) fn page(record: &Record) -> String {
 }
 
 fn head(out: &mut String, record: &Record) {
-    let broken = record.bounds.iter().filter(|bound| !bound.held).count();
-    let all = record.bounds.len();
+    let held = record.bounds.iter().map(|bound| bound.held);
+    let held = held.chain(record.verdicts.iter().map(|verdict| verdict.held));
+    let (all, broken) = (held.clone().count(), held.filter(|held| !held).count());
     let (class, verdict) = match (all, broken) {
         (0, _) => ("none", "no bounds".to_owned()),
         (1, 0) => ("held", "the bound held".to_owned()),

@@ -36,6 +36,7 @@ pub mod wait;
 mod watch;
 mod world;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use compare::{Comparison, compare};
@@ -56,6 +57,8 @@ pub struct LabOptions {
     pub repeat: u32,
     /// Run only these variants of the lab; all when empty. Bounds on others are not looked at.
     pub only: Vec<String>,
+    /// Other values for `set` of the lab's stages or variants, by key.
+    pub set: BTreeMap<String, String>,
     /// Keep `result.json`, logs and captures in this folder. Without it they are kept only when the run fails.
     pub out: Option<PathBuf>,
     /// Where the nodes live.

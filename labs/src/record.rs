@@ -30,6 +30,16 @@ pub(crate) struct Record {
     pub(crate) methods: BTreeMap<String, Method>,
     #[serde(default)]
     pub(crate) bounds: Vec<Bound>,
+    #[serde(default)]
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+/// The last word of a program on a stage.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Verdict {
+    pub(crate) stage: String,
+    pub(crate) said: String,
+    pub(crate) held: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

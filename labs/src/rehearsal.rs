@@ -83,6 +83,7 @@ impl Rehearsal {
             settings: self.scenario.settings.clone(),
             methods: BTreeMap::new(),
             bounds: Vec::new(),
+            verdicts: Vec::new(),
             side_by_side: Vec::new(),
         };
         for number in 0..repeat {

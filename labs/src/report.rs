@@ -40,6 +40,9 @@ pub struct Report {
     pub methods: BTreeMap<String, Method>,
     /// What was asked for, and what came out.
     pub bounds: Vec<Checked>,
+    /// What programs of the lab's own said in the end, by stage and repetition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub verdicts: Vec<Judged>,
     /// How it is shown: methods side by side, in this order, instead of one table for each.
     #[serde(skip)]
     pub(crate) side_by_side: Vec<String>,
@@ -152,6 +155,19 @@ pub struct Count {
     pub samples: Vec<f64>,
 }
 
+/// The last word on one repetition of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Judged {
+    /// Of which stage.
+    pub stage: String,
+    /// What the program said on its standard output.
+    pub said: String,
+    /// And on its standard error.
+    pub error: String,
+    /// Whether it ended with exit code 0.
+    pub held: bool,
+}
+
 /// A bound of the scenario beside the measured value.
 #[derive(Debug, Clone, Serialize)]
 pub struct Checked {
@@ -166,10 +182,10 @@ pub struct Checked {
 }
 
 impl Report {
-    /// Whether every bound held.
+    /// Whether every bound and every verdict held.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.bounds.iter().all(|checked| checked.held)
+        self.bounds.iter().all(|checked| checked.held) && self.verdicts.iter().all(|judged| judged.held)
     }
 
     /// Compares what was measured with the bounds; a bound on what was not seen is broken. Bounds on variants that
@@ -389,6 +405,7 @@ mod tests {
             settings: vec![("check".to_owned(), "every 100 ms".to_owned())],
             methods: BTreeMap::from([("anycast".to_owned(), anycast)]),
             bounds: Vec::new(),
+            verdicts: Vec::new(),
             side_by_side: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! One run: unpack, build, rehearse, keep what is asked for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -32,7 +33,8 @@ pub(crate) fn run(lab: &str, options: &LabOptions) -> Result<Report, LabError> {
     }
     let world = World::new(&world_name(lab))?;
     let folder = unpack(lab, world.dir())?;
-    let (topology, plan, wan) = read(&folder)?;
+    let (topology, mut plan, wan) = read(&folder)?;
+    plan.set(&options.set)?;
     let steer = fs::canonicalize(&options.steer)
         .map_err(|source| LabError::io("find the binary under test", &options.steer, source))?;
     let values = Values {
@@ -80,6 +82,28 @@ impl Plan {
         }
     }
 
+    /// Takes other values, of keys that are there.
+    fn set(&mut self, values: &BTreeMap<String, String>) -> Result<(), LabError> {
+        let mut sets: Vec<_> = match self {
+            Self::Scenario(scenario) => scenario.variants.iter_mut().map(|one| &mut one.set).collect(),
+            Self::Drill(drill) => drill.stages.iter_mut().map(|one| &mut one.set).collect(),
+        };
+        for (key, value) in values {
+            let mut any = false;
+            for old in sets.iter_mut().filter_map(|set| set.get_mut(key)) {
+                old.clone_from(value);
+                any = true;
+            }
+            if !any {
+                let known: BTreeSet<_> = sets.iter().flat_map(|set| set.keys().cloned()).collect();
+                let known = known.into_iter().collect::<Vec<_>>().join(", ");
+                let what = format!("this lab sets no `{key}`; it sets: {known}");
+                return Err(LabError::failed(what));
+            }
+        }
+        Ok(())
+    }
+
     /// All processes, and the announcers of what was asked for.
     fn wanted(&self, only: &[String]) -> Result<(Vec<Process>, Vec<String>), LabError> {
         match self {
@@ -100,7 +124,11 @@ impl Plan {
                 let asked = drill.methods.iter();
                 let asked = asked.filter(|method| only.is_empty() || only.contains(&method.id));
                 let stages = asked.filter_map(|method| drill.stage(&method.stage));
-                let announcers = stages.map(|stage| stage.announcer.clone()).collect();
+                let judged = drill.stages.iter().filter(|stage| stage.is_judged(only));
+                let announcers = stages
+                    .chain(judged)
+                    .map(|stage| stage.announcer.clone())
+                    .collect();
                 let is_asked = |method: &String| only.is_empty() || only.contains(method);
                 let runs = |process: &&Process| {
                     let methods = process.methods.as_ref();

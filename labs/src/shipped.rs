@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// Every shipped lab.
-pub(crate) const LABS: [Shipped; 15] = [
+pub(crate) const LABS: [Shipped; 16] = [
     Shipped {
         name: "app-death",
         files: files!(
@@ -242,6 +242,22 @@ pub(crate) const LABS: [Shipped; 15] = [
             "rolling-upgrade.clab.yml",
             "router/bird.conf",
             "scenario.toml",
+        ),
+    },
+    Shipped {
+        name: "rpc-edge",
+        files: files!(
+            "rpc-edge",
+            "README.md",
+            "db/start.sh",
+            "de/bgpd.conf",
+            "edge/edge.toml",
+            "edge/steer.toml",
+            "frr/daemon.sh",
+            "jp/bird.conf",
+            "rpc-edge.clab.yml",
+            "scenario.toml",
+            "us/bgpd.conf",
         ),
     },
     Shipped {

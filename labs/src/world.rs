@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -34,7 +34,7 @@ pub(crate) struct Lab {
     pub(crate) lines: Lines,
 }
 
-/// What stands for `{steer}`, `{lab}` and `{run}`.
+/// What stands for `{steer}`, `{lab}` and `{run}` in commands, beside the `@key@` of the variant.
 #[derive(Debug, Clone)]
 pub(crate) struct Values {
     pub(crate) steer: PathBuf,
@@ -46,9 +46,11 @@ impl Values {
     /// `{lab}` is the folder with the variant's values filled in.
     fn fill(&self, word: &str, variant: &Variant) -> String {
         let path = |path: &Path| path.to_string_lossy().into_owned();
-        word.replace("{steer}", &path(&self.steer))
+        let word = word
+            .replace("{steer}", &path(&self.steer))
             .replace("{lab}", &path(&self.folder(variant)))
-            .replace("{run}", &path(&self.run))
+            .replace("{run}", &path(&self.run));
+        filled(word, &variant.set)
     }
 
     fn folder(&self, variant: &Variant) -> PathBuf {
@@ -185,16 +187,20 @@ impl Lab {
 
     /// The same, with what it said on its standard output.
     pub(crate) fn output(&self, node_name: &str, run: &[String]) -> Result<String, LabError> {
-        let words = self.words(run);
-        let output = node(&self.world, node_name)?.exec(&words)?;
+        let output = self.ask(node_name, run)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         Err(LabError::failed(format!(
             "{node_name}: `{}` failed: {said}",
-            words.join(" ")
+            self.words(run).join(" ")
         )))
+    }
+
+    /// The same, however it ends.
+    pub(crate) fn ask(&self, node_name: &str, run: &[String]) -> Result<Output, LabError> {
+        Ok(node(&self.world, node_name)?.exec(&self.words(run))?)
     }
 
     /// The process, running or ended.
@@ -337,11 +343,15 @@ pub(crate) fn render(from: &Path, to: &Path, set: &BTreeMap<String, String>) -> 
             continue;
         }
         let text = fs::read_to_string(&entry).map_err(|source| LabError::io("read", &entry, source))?;
-        let fill = |text: String, (key, value): (&String, &String)| text.replace(&format!("@{key}@"), value);
-        let text = set.iter().fold(text, fill);
-        fs::write(&target, text).map_err(|source| LabError::io("write", &target, source))?;
+        fs::write(&target, filled(text, set)).map_err(|source| LabError::io("write", &target, source))?;
     }
     Ok(())
+}
+
+/// `@key@` becomes the value.
+fn filled(text: String, set: &BTreeMap<String, String>) -> String {
+    let fill = |text: String, (key, value): (&String, &String)| text.replace(&format!("@{key}@"), value);
+    set.iter().fold(text, fill)
 }
 
 /// One line of `exec`: words, no shell, as containerlab does.

@@ -18,6 +18,7 @@ fn skipped() -> bool {
 
 fn options() -> LabOptions {
     LabOptions {
+        set: std::collections::BTreeMap::new(),
         steer: "/bin/false".into(),
         repeat: 1,
         only: Vec::new(),

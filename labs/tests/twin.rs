@@ -89,6 +89,7 @@ fn the_twin_of_a_fleet_converges_and_its_clients_move_to_the_next_region() {
     let (twin, out) = (folder.join("twin"), folder.join("out"));
     steer_labs::export(&config, &twin, &NoHosts).unwrap();
     let options = LabOptions {
+        set: std::collections::BTreeMap::new(),
         steer,
         repeat: 1,
         only: vec!["fra-p0".to_owned()],

@@ -1,5 +1,6 @@
 //! The command line. Shapes only; each command lives in its own module.
 
+mod shop;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steer_labs::Runtime;
 use steer_topology::{Name, Prefix};
 
+pub(crate) use shop::{ShopCommand, ShopLoadArgs, ShopServeArgs, ShopVerdictArgs};
 pub(crate) use watch::{DumpArgs, MonitorArgs};
 
 const STYLES: Styles = Styles::styled()
@@ -41,6 +43,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one site of the fleet: probe, answer DNS, announce prefixes.
     Run(RunArgs),
+    /// Run the RPC edge: a proxy for gRPC and HTTP/2 that sends again what may be. SIGTERM drains it.
+    Edge(EdgeArgs),
     /// Check a configuration and its files, offline. Prints every fault with its line and remedy.
     Check(CheckArgs),
     /// Try everything on this machine: three endpoints, DNS, a BGP speaker per site and a route monitor.
@@ -93,6 +97,15 @@ pub(crate) struct RunArgs {
     /// Reload when the configuration, a zone file or a geography file changes.
     #[arg(long)]
     pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EdgeArgs {
+    /// Where it listens, its pools of backends, and what holds for methods.
+    #[arg(long, short, value_name = "FILE", default_value = "edge.toml")]
+    pub(crate) config: PathBuf,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -377,6 +390,12 @@ fn time(text: &str) -> Result<String, String> {
     }
 }
 
+fn pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=');
+    let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "write KEY=VALUE, for example per_second=100".to_owned())
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct QuickstartArgs {
     /// DNS, UDP and TCP.
@@ -421,6 +440,9 @@ pub(crate) enum LabCommand {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// The services behind the edge of the lab `rpc-edge`, their clients, and the verdict on the charges.
+    #[command(subcommand, hide = true)]
+    Shop(ShopCommand),
     /// Put two kept runs side by side.
     Compare {
         /// A result.json or its folder.
@@ -444,6 +466,9 @@ pub(crate) struct LabRunArgs {
     /// Run only these methods or variants of the lab, separated by commas.
     #[arg(long, value_name = "METHOD", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    /// Another value for what the lab sets, such as `per_second=100`. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) set: Vec<(String, String)>,
     /// Keep result, page, logs and captures in this folder.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

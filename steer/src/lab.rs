@@ -1,15 +1,17 @@
 //! `steer lab`: rehearse failover with copies of this very binary.
 
-use steer_labs::LabOptions;
+use steer_labs::{LabOptions, Report};
 
 use crate::cli::{LabArgs, LabCommand, LabRunArgs};
 use crate::exit::Failure;
 use crate::resolve::SystemResolver;
+use crate::shop;
 
 /// One of the subcommands.
 pub(crate) fn run(args: LabArgs) -> Result<(), Failure> {
     match args.command {
         LabCommand::Run(args) => rehearse(args),
+        LabCommand::Shop(command) => shop::run(command),
         LabCommand::Report { result } => {
             let page =
                 steer_labs::write_page(&result).map_err(|error| Failure::runtime("lab report", &error))?;
@@ -48,6 +50,7 @@ fn rehearse(args: LabRunArgs) -> Result<(), Failure> {
         name,
         repeat,
         only,
+        set,
         out,
         runtime,
         json,
@@ -58,6 +61,7 @@ fn rehearse(args: LabRunArgs) -> Result<(), Failure> {
         steer,
         repeat: repeat.unwrap_or(0),
         only,
+        set: set.into_iter().collect(),
         out,
         runtime,
     };
@@ -71,6 +75,15 @@ fn rehearse(args: LabRunArgs) -> Result<(), Failure> {
     if report.passed() {
         Ok(())
     } else {
-        Err(Failure::Runtime(format!("lab {name}: a bound was broken")))
+        Err(Failure::Runtime(format!("lab {name}: {}", broken(&report))))
     }
+}
+
+/// What a report failed for.
+fn broken(report: &Report) -> &str {
+    let judged = report.verdicts.iter().find(|judged| !judged.held);
+    // A verdict may be one of our own commands, which has our name before its words.
+    judged.map_or("a bound was broken", |judged| {
+        judged.error.trim_start_matches("steer: ")
+    })
 }

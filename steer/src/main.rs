@@ -15,6 +15,7 @@ mod cli;
 mod client;
 mod drain;
 mod dump;
+mod edge;
 mod endpoint;
 mod exit;
 mod explain;
@@ -31,6 +32,7 @@ mod resolve;
 mod routes;
 mod run;
 mod runtimes;
+mod shop;
 mod simulate;
 mod site_load;
 mod status;
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Edge(args) => edge::run(&args),
         Command::Check(args) => check::check(&args),
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Status(args) => status::show(&args),

@@ -58,8 +58,8 @@ fn refuse_idle(fleet: &Fleet, config: &Path) -> Result<(), Failure> {
     .into())
 }
 
-/// Each probe in flight holds a socket, and the usual soft limit of 1,024 files is below their number.
-fn raise_file_limit() {
+/// Each probe in flight holds a socket, and so does each client of the edge, and the usual soft limit of 1,024 files is below their number.
+pub(crate) fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {

@@ -6,7 +6,7 @@ use regex::Regex;
 use steer_topology::fault::{Fault, Faults};
 
 use super::faults::Break;
-use super::spec::{Drill, Method, Stage};
+use super::spec::{Drill, Method, Stage, Verdict};
 use crate::clab::Topology;
 use crate::disk::MB_MAX;
 use crate::faketime;
@@ -66,6 +66,12 @@ impl Check<'_> {
         for client in &drill.clients {
             self.node(&client.node);
         }
+        if !drill.clients.is_empty() && drill.load.timeout_ms == 0 {
+            self.fault(
+                "clients have no time for an answer: `timeout_ms` of `[load]` is missing or 0".to_owned(),
+                "write `[load]` with `every_ms`, `timeout_ms` and `late_ms`",
+            );
+        }
         for prefix in &drill.prefixes {
             prefix.routers.iter().for_each(|router| self.node(router));
             if capture::wire_prefix(&prefix.prefix).is_none() {
@@ -123,6 +129,14 @@ impl Check<'_> {
                 .flatten()
                 .for_each(|method| self.is_method(method));
         }
+        match &stage.verdict {
+            Some(verdict) => self.verdict(stage, verdict),
+            None if drill.methods.iter().any(|method| method.stage == stage.name) => {}
+            None => self.fault(
+                format!("stage `{}` measures nothing", stage.name),
+                "write a `[[method]]` or a `[stage.verdict]` for it",
+            ),
+        }
         if stage.announcer.is_empty() {
             return;
         }
@@ -130,6 +144,19 @@ impl Check<'_> {
         if !drill.processes.iter().any(|process| has(&process)) {
             let message = format!("no process has the announcer `{}`", stage.announcer);
             self.fault(message, "name one of a `[[process]]`");
+        }
+    }
+
+    fn verdict(&mut self, stage: &Stage, verdict: &Verdict) {
+        self.node(&verdict.node);
+        for (node, process) in &verdict.after {
+            self.process(stage, node, process);
+        }
+        if verdict.run.is_empty() {
+            self.fault(
+                format!("`run` of the verdict of stage `{}` is empty", stage.name),
+                "write program and arguments",
+            );
         }
     }
 
@@ -382,6 +409,31 @@ mod tests {
             ),
             ("method = \"dns\"", "method = \"dsn\"", "there is no method `dsn`"),
             ("Established", "(Established", "is no regular expression"),
+            (
+                "timeout_ms = ",
+                "timeout_ms = 0 #",
+                "`timeout_ms` of `[load]` is missing or 0",
+            ),
+            (
+                "[[stage.step]]\n",
+                "[stage.verdict]\nnode = \"nowhere\"\nrun = []\n\n[[stage.step]]\n",
+                "there is no node `nowhere`",
+            ),
+            (
+                "[[stage.step]]\n",
+                "[stage.verdict]\nnode = \"client\"\nrun = []\n\n[[stage.step]]\n",
+                "`run` of the verdict of stage `dark` is empty",
+            ),
+            (
+                "[[stage.step]]\n",
+                "[stage.verdict]\nnode = \"client\"\nrun = [\"true\"]\nafter = [[\"client\", \"load\"]]\n\n[[stage.step]]\n",
+                "node `client` runs no process `load`",
+            ),
+            (
+                "[[stage.step]]\n",
+                "[stage.verdict]\nnode = \"client\"\nruns = [\"true\"]\n\n[[stage.step]]\n",
+                "unknown field `runs`",
+            ),
         ] {
             let said = faults(from, to);
             assert!(said.contains(want), "{want}: {said}");

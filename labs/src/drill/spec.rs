@@ -24,6 +24,7 @@ pub struct Drill {
     #[serde(default = "three")]
     pub repeat: u32,
     /// `[load]`: how the clients ask, unless their method says otherwise.
+    #[serde(default)]
     pub load: Load,
     /// `[[prefix]]`: what is watched in the routers.
     #[serde(default, rename = "prefix")]
@@ -35,13 +36,13 @@ pub struct Drill {
     #[serde(rename = "process")]
     pub processes: Vec<Process>,
     /// `[[client]]`
-    #[serde(rename = "client")]
+    #[serde(default, rename = "client")]
     pub clients: Vec<Client>,
     /// `[[stage]]`: one after the other, each from a fresh start of every process.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
     /// `[[method]]`: those of one stage meet the same fault at the same time.
-    #[serde(rename = "method")]
+    #[serde(default, rename = "method")]
     pub methods: Vec<Method>,
     /// `[[bound]]`
     #[serde(default, rename = "bound")]
@@ -49,7 +50,7 @@ pub struct Drill {
 }
 
 /// The open loop of each client: a request is due every `every_ms` whatever became of those before.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
     /// Time between two requests of one client, each on a connection of its own.
@@ -106,7 +107,7 @@ pub struct Stage {
     /// Must hold before the fault.
     #[serde(default)]
     pub ready: Vec<Ready>,
-    /// Every client must be served by its home for so long before the fault.
+    /// Every client must be served by its home for so long before the fault. Without clients the fault waits so long.
     pub stable_ms: u32,
     /// Then the fault waits up to this long, each repetition at another point.
     #[serde(default)]
@@ -123,6 +124,30 @@ pub struct Stage {
     /// Log lines that are moments of the chain.
     #[serde(default, rename = "mark")]
     pub marks: Vec<Mark>,
+    /// Who has the last word.
+    pub verdict: Option<Verdict>,
+}
+
+/// A program that judges a stage, where clients are programs of the lab's own. `{run}/steps.jsonl` tells it what happened
+/// when.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// Node and process of those that are told to end before it (SIGTERM), and must end in good order.
+    #[serde(default)]
+    pub after: Vec<(String, String)>,
+    /// How long each of them may take to end.
+    #[serde(default = "half_a_minute")]
+    pub limit_ms: u32,
+    /// Where it runs.
+    pub node: String,
+    /// Program and arguments, as of a process. What it says is the end of the report, and the stage has failed when its exit
+    /// code is not 0.
+    pub run: Vec<String>,
+}
+
+fn half_a_minute() -> u32 {
+    30_000
 }
 
 /// A command that must say something before the fault.

@@ -30,6 +30,9 @@ const WIDTH: f64 = 120.0;
 const HEIGHT: f64 = 18.0;
 
 pub(super) fn methods(out: &mut String, record: &Record) {
+    if record.methods.is_empty() {
+        return;
+    }
     let seen: BTreeSet<&str> = record
         .methods
         .values()
@@ -180,8 +183,31 @@ pub(super) fn bounds(out: &mut String, record: &Record) {
     put(out, "</ul></section>");
 }
 
+/// What programs of the lab's own said in the end.
+pub(super) fn verdicts(out: &mut String, record: &Record) {
+    for verdict in &record.verdicts {
+        let (class, mark) = if verdict.held {
+            ("held", "held")
+        } else {
+            ("broken", "broken")
+        };
+        put(
+            out,
+            &format!(
+                "<section><h2>Verdict on {}</h2><ul class=\"bounds\"><li class=\"{class}\"><b>{mark}</b></li></ul>\
+                <div class=\"scroll\"><pre>{}</pre></div></section>",
+                escape(&verdict.stage),
+                escape(&verdict.said)
+            ),
+        );
+    }
+}
+
 /// Everything that was measured, folded away.
 pub(super) fn details(out: &mut String, record: &Record) {
+    if record.methods.is_empty() {
+        return;
+    }
     put(out, "<section><h2>Every figure</h2>");
     for (index, (id, method)) in record.ranked().into_iter().enumerate() {
         put(

@@ -15,7 +15,7 @@ use super::NetError;
 use super::container::Inner;
 
 /// Which Debian package has a program, for the message when it is missing.
-const PACKAGES: [(&str, &str); 22] = [
+const PACKAGES: [(&str, &str); 24] = [
     ("bgpd", "openbgpd"),
     ("bird", "bird2"),
     ("birdc", "bird2"),
@@ -31,6 +31,8 @@ const PACKAGES: [(&str, &str); 22] = [
     ("named", "bind9"),
     ("nft", "nftables"),
     ("pdns_server", "pdns-server"),
+    ("pg_createcluster", "postgresql"),
+    ("setpriv", "util-linux"),
     ("sh", "dash"),
     ("ss", "iproute2"),
     ("tcpdump", "tcpdump"),

@@ -46,7 +46,12 @@ impl fmt::Display for Report {
             f,
             "clock: {}; largest step within a repetition {:.0} µs",
             self.clock.source, self.clock.largest_step_us
-        )
+        )?;
+        // Last, as the last line of a verdict is what scripts look for.
+        for judged in &self.verdicts {
+            write!(f, "\n\n{}", judged.said)?;
+        }
+        Ok(())
     }
 }
 
@@ -185,6 +190,7 @@ mod tests {
             settings: Vec::new(),
             methods: BTreeMap::from([("anycast-speaker-crash".to_owned(), method)]),
             bounds: Vec::new(),
+            verdicts: Vec::new(),
             side_by_side: vec!["anycast-speaker-crash".to_owned()],
         };
         let text = report.to_string();

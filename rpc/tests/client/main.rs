@@ -8,7 +8,7 @@ mod once;
 mod pause;
 mod peers;
 mod resume;
-#[path = "../../examples/services/shop.rs"]
-mod shop;
 mod stream;
 mod tls;
+
+use steer_shop::shop;

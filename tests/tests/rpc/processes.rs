@@ -1,12 +1,12 @@
-//! The example programs as processes.
+//! `steer edge` and `steer lab shop serve` as processes.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use steer_tests::steer_binary;
 
 /// A process that listens somewhere.
 pub(crate) struct Process {
@@ -14,23 +14,18 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
 }
 
-/// Where cargo puts examples. It builds them with all tests of the package; for this one alone, `cargo build -p steer-rpc
-/// --examples` comes first.
-fn example(name: &str) -> PathBuf {
-    let this = std::env::current_exe().unwrap();
-    this.parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples")
-        .join(name)
-}
-
 impl Process {
-    pub(crate) fn start(name: &str, args: &[&str]) -> Self {
-        let mut child = Command::new(example(name))
+    pub(crate) fn edge(file: &str) -> Self {
+        Self::start(&["edge", "--config", file, "--log", "error"])
+    }
+
+    pub(crate) fn services(listen: &str, database: &str) -> Self {
+        Self::start(&["lab", "shop", "serve", "--listen", listen, "--database", database])
+    }
+
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(steer_binary())
             .args(args)
-            .env("RUST_LOG", "error")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -42,7 +37,7 @@ impl Process {
         let address = line
             .trim()
             .strip_prefix("listening on ")
-            .unwrap_or_else(|| panic!("{name} said {line:?}"));
+            .unwrap_or_else(|| panic!("{args:?} said {line:?}"));
         Self {
             address: address.parse().unwrap(),
             child,

@@ -9,13 +9,15 @@ use steer_rpc::key::{
     REPLAYED_HEADER, Reply, StoreError, Terms, serve,
 };
 use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
-use super::shop::payment_service_server::PaymentService;
-use super::shop::{ChargeReply, ChargeRequest};
+use crate::generated::shop::payment_service_server::PaymentService;
+use crate::generated::shop::{ChargeReply, ChargeRequest};
 
-const METHOD: &str = "/shop.PaymentService/Charge";
+/// Of the proto.
+pub(crate) const METHOD: &str = "/shop.PaymentService/Charge";
 
 /// The ledger has no unique key on purpose: what keeps a charge single is the idempotency key, and tests count.
 const TABLES: &str = "
@@ -30,22 +32,35 @@ CREATE TABLE IF NOT EXISTS ledger (
 );
 ";
 
+/// Account and ledger in one round trip; no row where the account has not enough.
+const CHARGE: &str = "
+WITH charged AS (
+    INSERT INTO account AS known SELECT $1, $2 - $3 WHERE $2 >= $3
+    ON CONFLICT (name) DO UPDATE SET balance = known.balance - $3 WHERE known.balance >= $3
+    RETURNING balance
+), written AS (
+    INSERT INTO ledger (key, epoch, account, amount) SELECT $4, $5, $1, $3 FROM charged RETURNING receipt
+)
+SELECT receipt, balance FROM written, charged
+";
+
 /// Sessions with PostgreSQL.
 const SESSIONS: usize = 16;
 
 /// What an account has that is charged for the first time, in cents.
-const OPENING: i64 = 1_000_000_000;
+pub(crate) const OPENING: i64 = 1_000_000_000;
 
 #[derive(Debug)]
-pub(super) struct Payments {
+pub(crate) struct Payments {
     store: Postgres,
 }
 
 impl Payments {
-    pub(super) async fn open(config: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn open(config: &str) -> Result<Self, StoreError> {
         Postgres::make_tables(config).await?;
         let store = Postgres::connect(config, SESSIONS, Terms::default()).await?;
-        store.session().await?.as_ref().batch_execute(TABLES).await?;
+        let made = store.session().await?.as_ref().batch_execute(TABLES).await;
+        made.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { store })
     }
 }
@@ -74,31 +89,22 @@ impl Charge {
     async fn charge(&self, sql: &Client, epoch: i64) -> Result<Handled, tokio_postgres::Error> {
         let ChargeRequest { account, amount } = &self.request;
         let amount = i64::try_from(*amount).unwrap_or(i64::MAX);
-        sql.execute(
-            "INSERT INTO account VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            &[account, &OPENING],
-        )
-        .await?;
-        let charged = sql
-            .query_opt(
-                "UPDATE account SET balance = balance - $2 WHERE name = $1 AND balance >= $2 RETURNING balance",
-                &[account, &amount],
-            )
-            .await?;
-        let Some(charged) = charged else {
+        let values: [(&(dyn ToSql + Sync), Type); 5] = [
+            (account, Type::TEXT),
+            (&OPENING, Type::INT8),
+            (&amount, Type::INT8),
+            (&self.key, Type::TEXT),
+            (&epoch, Type::INT8),
+        ];
+        let charged = sql.query_typed(CHARGE, &values).await?;
+        let Some(charged) = charged.first() else {
             // The same next time, so it is kept: who comes again with this key hears it again.
             let refusal = Answer::refusal(Code::FailedPrecondition, "the account has not enough");
             return Ok(Handled::Keep(refusal, Vec::new()));
         };
-        let written = sql
-            .query_one(
-                "INSERT INTO ledger (key, epoch, account, amount) VALUES ($1, $2, $3, $4) RETURNING receipt",
-                &[&self.key, &epoch, account, &amount],
-            )
-            .await?;
         let reply = ChargeReply {
-            receipt: written.get(0),
-            balance: charged.get(0),
+            receipt: charged.try_get(0)?,
+            balance: charged.try_get(1)?,
         };
         let event = Message {
             subject: "shop.charged".to_owned(),
@@ -119,7 +125,7 @@ impl PaymentService for Payments {
             .map(MetadataValue::as_bytes)
             .unwrap_or_default();
         let key = IdempotencyKey::parse(key).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        // Gap: an example has no clients that prove who they are.
+        // Gap: the shop has no clients that prove who they are.
         let call = KeyedCall::new("anyone", METHOD, key.clone(), &request.encode_to_vec())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let mut charge = Charge {

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::shop::payment_service_client::PaymentServiceClient;
-use crate::shop::{ChargeReply, ChargeRequest};
 use nix::sys::signal::Signal;
 use prost::Message as _;
 use steer_rpc::key::{IdempotencyKey, KEY_HEADER};
+use steer_shop::shop::payment_service_client::PaymentServiceClient;
+use steer_shop::shop::{ChargeReply, ChargeRequest};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::postgres;
@@ -100,7 +100,6 @@ async fn more(book: &Book, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "compiled, and not yet seen to run: its programs were not built in time"]
 async fn charges_survive_kills_and_stops_of_edges_and_services_and_none_is_done_twice() {
     let Some(cluster) = postgres::private("charges through two edges") else {
         return;
@@ -108,11 +107,11 @@ async fn charges_survive_kills_and_stops_of_edges_and_services_and_none_is_done_
     let config = cluster.database();
     let folder = tempfile::tempdir().unwrap();
     let mut services: Vec<_> = (0..2)
-        .map(|_| Process::start("services", &["127.0.0.1:0", &config]))
+        .map(|_| Process::services("127.0.0.1:0", &config))
         .collect();
     let addresses: Vec<_> = services.iter().map(|service| service.address).collect();
     let file = edge_file(folder.path(), &addresses);
-    let mut edges: Vec<_> = (0..3).map(|_| Process::start("edge", &[&file])).collect();
+    let mut edges: Vec<_> = (0..3).map(|_| Process::edge(&file)).collect();
     let book = Arc::new(Book::default());
     let listening: Vec<_> = edges.iter().map(|edge| edge.address).collect();
     let clients: Vec<_> = (0..CLIENTS)
@@ -130,7 +129,7 @@ async fn charges_survive_kills_and_stops_of_edges_and_services_and_none_is_done_
     let place = killed.address.to_string();
     killed.kill();
     more(&book, 200).await;
-    services.push(Process::start("services", &[&place, &config]));
+    services.push(Process::services(&place, &config));
     more(&book, 100).await;
     services[0].signal(Signal::SIGSTOP);
     more(&book, 100).await;
