@@ -15,6 +15,7 @@ fn message(text: String) -> ChatMessage {
     ChatMessage {
         from: "ana".to_owned(),
         text,
+        room: String::new(),
     }
 }
 

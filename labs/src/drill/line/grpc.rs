@@ -93,5 +93,5 @@ fn site<T>(response: &Response<T>) -> io::Result<String> {
 }
 
 fn words(error: h2::Error) -> io::Error {
-    io::Error::other(error.to_string())
+    io::Error::other(error)
 }
