@@ -15,7 +15,7 @@ use crate::shell::{self, output, run};
 const IMAGE: &str = "steer-lab:latest";
 
 /// What runs in labs, and what their `exec` lines and whoever looks into a container need.
-const PACKAGES: &str = "bind9,bird2,curl,dnsmasq-base,exabgp,frr,gobgpd,iproute2,iputils-ping,libfaketime,nftables,nginx-light,procps,tcpdump,unbound";
+const PACKAGES: &str = "bind9,bird2,curl,dnsmasq-base,exabgp,frr,gobgpd,iproute2,iputils-ping,libfaketime,nftables,nginx-light,postgresql,procps,tcpdump,unbound";
 
 /// Nobody reads these in a lab.
 const LEFT_OUT: [&str; 5] = [
