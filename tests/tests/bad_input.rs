@@ -6,13 +6,14 @@ use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use steer_tests::dns::Question;
 use steer_tests::process::Finished;
 use steer_tests::served::ZONE;
-use steer_tests::{Steer, free_port};
+use steer_tests::{Steer, free_port, steer_binary};
 
 /// Writes the files and runs `steer run` to its end.
 fn run(files: &[(&str, &str)]) -> Finished {
@@ -43,6 +44,20 @@ fn assert_refused(finished: &Finished, parts: &[&str]) {
 #[test]
 fn a_missing_configuration_is_named() {
     assert_refused(&run(&[]), &["steer.toml"]);
+}
+
+#[test]
+fn the_admin_api_is_asked_on_a_host_without_root_certificates_too() {
+    let admin = free_port();
+    let asked = Command::new(steer_binary())
+        .args(["status", "--admin", &admin.to_string()])
+        .env("SSL_CERT_FILE", "/nowhere/roots.pem")
+        .env("SSL_CERT_DIR", "/nowhere")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&asked.stderr);
+    assert!(said.contains(&admin.to_string()), "{said}");
+    assert!(!said.contains("certificates"), "{said}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod daemon;
 mod detect;
 mod dns;
 mod dnsperf;
+mod edge;
 mod flood;
 mod grpc;
 mod probes;
@@ -39,6 +40,8 @@ pub(crate) enum Bench {
     Reload,
     /// Membership of up to 1,000 sites, simulated: detection, false alarms and octets; writes docs/swim.md and swim.svg.
     Swim,
+    /// gRPC calls through `steer edge` beside HAProxy, nginx and Envoy: calls per second, CPU, added time, memory.
+    Edge,
     /// No false BFD failure while every core is busy: steer with BIRD, and BIRD with BIRD (needs root).
     Bfd(bfd::Plan),
 }
@@ -54,6 +57,7 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
         Bench::Zones => zones::bench(),
         Bench::Reload => reload::bench(),
         Bench::Swim => swim::bench(),
+        Bench::Edge => edge::bench(),
         Bench::Bfd(plan) => bfd::bench(plan),
     }
 }
