@@ -13,7 +13,6 @@
 mod body;
 mod breaker;
 mod config;
-mod link;
 mod outcome;
 mod pool;
 mod resuming;
@@ -35,10 +34,11 @@ use http_body::Body;
 pub use body::Answer;
 pub use breaker::{Barred, Breaker, BreakerLimits, Ended, Leave, State};
 pub use config::{ClientConfig, InvalidClient};
-pub use link::KeepAlive;
 pub use outcome::{Known, Outcome};
 pub use resuming::{Messages, Resuming};
 pub use target::{InvalidTarget, Target};
+
+pub use crate::link::KeepAlive;
 
 use crate::edge::keep::{End, Kept};
 use crate::edge::policy::Policies;

@@ -12,11 +12,9 @@
 //! Gap: HTTP/1.1 and grpc-web are not spoken.
 
 mod admin;
-mod backend;
 mod balance;
 pub mod config;
 pub(crate) mod descriptor;
-pub(crate) mod goaway;
 pub(crate) mod keep;
 mod meter;
 pub mod policy;
@@ -30,7 +28,6 @@ mod shed;
 mod tls;
 
 pub use admin::recorder;
-pub(crate) use backend::tune;
 pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, parse_load};
 pub use config::{EdgeConfig, InvalidEdge};
 pub use rate::{ClientBy, RateRules};

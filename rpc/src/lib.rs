@@ -17,10 +17,12 @@
 //!
 //! Knows no DNS and no BGP.
 
+mod attempt;
 pub mod client;
 pub mod edge;
 pub mod fate;
 pub mod key;
+mod link;
 pub mod outbox;
 pub mod resume;
 pub mod stale;

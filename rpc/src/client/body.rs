@@ -10,10 +10,10 @@ use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
-use super::link::Guard;
 use super::run::{Run, words};
 use crate::edge::reply;
 use crate::fate::{Code, News, Report, Stage};
+use crate::link::Guard;
 
 /// The octets of an answer. Dropped before its end, it resets its stream.
 pub struct Answer(Option<Box<Coming>>);

@@ -23,12 +23,12 @@ use rustls::{ClientConfig as TlsConfig, RootCertStore};
 use serde::Deserialize;
 
 use super::breaker::BreakerLimits;
-use super::link::KeepAlive;
 use super::target::{InvalidTarget, Target};
 use crate::edge::config::{InvalidEdge, RawMethod, check_methods, read};
 use crate::edge::descriptor;
 use crate::edge::policy::{MethodRules, Policies};
 use crate::fate::{Budget, Policy, Semantics};
+use crate::link::KeepAlive;
 
 /// Names are asked again after this long.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);

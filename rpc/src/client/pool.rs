@@ -9,10 +9,10 @@ use steer_topology::OutlierRules;
 
 use super::breaker::{Breaker, BreakerLimits, Ended, Leave};
 use super::config::ClientConfig;
-use super::link::{KeepAlive, Links};
 use super::target::Target;
 use crate::edge::{Balance, Reading};
 use crate::fate::Budget;
+use crate::link::{KeepAlive, Links, Tls};
 
 /// After a failure to connect, names are asked again, but not more often than this.
 const RESOLVE_MIN: Duration = Duration::from_secs(1);
@@ -195,7 +195,13 @@ impl Pool {
             return Some(site.clone());
         }
         let tls = match target.is_tls() {
-            true => Some((self.tls.clone(), target.server_name()?)),
+            true => {
+                let config = self.tls.clone();
+                Some(Tls {
+                    trust: Box::new(move || (config.clone(), 0)),
+                    name: target.server_name()?,
+                })
+            }
             false => None,
         };
         Some(Arc::new(Site {

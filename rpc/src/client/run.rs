@@ -16,26 +16,19 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use super::body::Answer;
 use super::breaker::Ended;
-use super::link::Guard;
 use super::outcome::Outcome;
-use super::pool::{Asked, Pool, Site};
+use super::pool::{Asked, Nobody, Pool, Site};
+use crate::attempt::{Event, Teller, leave};
 use crate::edge::keep::Kept;
-use crate::edge::{pump, reply};
+use crate::edge::reply;
 use crate::fate::{
-    Action, Call, Code, Deadline, End, FATE_HEADER, Fate, How, News, Report, Semantics, Stage,
-    TIMEOUT_HEADER, Why,
+    Action, Call, Code, Deadline, End, FATE_HEADER, Fate, How, News, Report, Semantics, Stage, Why,
 };
 use crate::key::{IdempotencyKey, KEY_HEADER, REPLAYED_HEADER};
+use crate::link::Guard;
 
 /// `grpc-previous-rpc-attempts` (gRFC A6).
 const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
-
-/// What an attempt tells.
-enum Event {
-    Written,
-    Head(response::Parts, RecvStream, Guard),
-    Failed(News),
-}
 
 /// A task that ends with whoever waits for it.
 pub(super) struct Task(AbortHandle);
@@ -190,12 +183,15 @@ impl Run {
         let asked = Slot::default();
         let work = Try {
             pool: self.pool.clone(),
-            request: self.request(previous, Instant::now()),
+            request: self.request(previous),
+            deadline: self.deadline,
             kept: self.kept.clone(),
-            attempt,
             tried: self.tried.clone(),
             asked: asked.clone(),
-            events: self.tell.clone(),
+            teller: Teller {
+                attempt,
+                events: self.tell.clone(),
+            },
         };
         self.attempts.push(Attempt {
             task: tokio::spawn(work.run(SmallRng::from_rng(&mut self.rng))).into(),
@@ -204,21 +200,14 @@ impl Run {
         self.outcome.note(|known| known.attempts += 1);
     }
 
-    /// The request, without the authority of a target: with the time that is left.
-    fn request(&self, previous: u32, now: Instant) -> Request<()> {
+    /// The request, without the authority of a target and the time that is left.
+    fn request(&self, previous: u32) -> Request<()> {
         let mut request = Request::new(());
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = http::Version::HTTP_2;
         let headers = request.headers_mut();
         *headers = self.head.headers.clone();
-        if let Some(left) = self
-            .deadline
-            .forwarded(now)
-            .and_then(|left| HeaderValue::try_from(left).ok())
-        {
-            headers.insert(TIMEOUT_HEADER, left);
-        }
         if previous > 0 {
             headers.insert(PREVIOUS, HeaderValue::from(previous));
         }
@@ -414,71 +403,43 @@ pub(super) fn words(code: Code) -> &'static str {
 struct Try {
     pool: Arc<Pool>,
     request: Request<()>,
+    deadline: Deadline,
     kept: Kept,
-    attempt: usize,
     tried: Arc<Mutex<Vec<SocketAddr>>>,
     asked: Slot,
-    events: mpsc::Sender<(usize, Event)>,
+    teller: Teller,
 }
 
 impl Try {
-    async fn tell(&self, event: Event) {
-        // Whoever waited may be gone.
-        _ = self.events.send((self.attempt, event)).await;
-    }
-
     /// To the head of its answer; then its request goes on until it has ended or the task is aborted.
     async fn run(self, mut rng: SmallRng) {
         let end = self.kept.is_empty();
-        let reader = self.kept.reader(self.attempt);
-        let mut opened = match self.open(end, &mut rng).await {
-            Ok(opened) => opened,
-            Err(why) => {
-                tracing::debug!(why, "no stream to a target");
-                return self.tell(Event::Failed(News::NoConnection)).await;
+        let reader = self.kept.reader(self.teller.attempt);
+        let site = match self.site(&mut rng).await {
+            Ok(site) => site,
+            Err(error) => {
+                tracing::debug!(%error, "nobody can be asked");
+                return self.teller.tell(Event::Failed(News::NoConnection)).await;
             }
         };
-        self.tell(Event::Written).await;
-        let sending = async {
-            if !end && let Err(error) = pump::request(&reader, &mut opened.body).await {
-                tracing::debug!(%error, "a request was not sent to its end");
-            }
-        };
-        tokio::pin!(sending);
-        let mut is_sent = false;
-        let answer = loop {
-            tokio::select! {
-                answer = &mut opened.response => break answer,
-                () = &mut sending, if !is_sent => is_sent = true,
-            }
-        };
-        match answer {
-            Ok(response) => {
-                let (head, body) = response.into_parts();
-                self.tell(Event::Head(head, body, opened.guard)).await;
-                if !is_sent {
-                    sending.await;
-                }
-            }
-            Err(error) => self.tell(Event::Failed(opened.guard.news(&error))).await,
+        let request = addressed(&self.request, &site);
+        let opened = site.links.open(|now| leave(request, self.deadline, now), end);
+        match opened.await {
+            Ok(opened) => self.teller.exchange(opened, &reader, end).await,
+            Err(error) => self.teller.no_stream(&error).await,
         }
     }
 
-    async fn open(&self, end: bool, rng: &mut SmallRng) -> Result<super::link::Opened, String> {
+    /// Whom it asks.
+    async fn site(&self, rng: &mut SmallRng) -> Result<Arc<Site>, Nobody> {
         let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (site, asked) = self
-            .pool
-            .ask(&tried, rng)
-            .await
-            .map_err(|error| error.to_string())?;
+        let (site, asked) = self.pool.ask(&tried, rng).await?;
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
         self.tried
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(site.links.address());
-        let request = addressed(&self.request, &site);
-        let opened = site.links.open(request, end).await;
-        opened.map_err(|error| format!("{} at {}: {error}", site.target, site.links.address()))
+        Ok(site)
     }
 }
 

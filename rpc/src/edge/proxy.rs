@@ -21,7 +21,6 @@ use rand::rngs::SmallRng;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::backend::{Backend, Guard};
 use super::balance::{Balance, LOAD_HEADER, Reading, parse_load};
 use super::keep::Kept;
 use super::meter::{AttemptMeter, CallMeter, Labels, Messages};
@@ -29,7 +28,9 @@ use super::policy::Policies;
 use super::rate::Rates;
 use super::reply::{Refusal, is_grpc, refuse, status_of, words};
 use super::shed::{Outcome, PriorityRules, Shedder, Slot};
+use crate::attempt::{Event, Teller};
 use crate::fate::{Action, Budget, Call, Code, Deadline, End, Fate, How, News, Report, Why};
+use crate::link::{Guard, Links};
 
 /// `grpc-previous-rpc-attempts` (gRFC A6).
 const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -40,7 +41,7 @@ pub(super) struct Pool {
     pub(super) name: SharedString,
     /// How many calls it takes; absent: as many as come.
     pub(super) shedder: Option<Arc<Shedder>>,
-    pub(super) backends: Vec<Arc<Backend>>,
+    pub(super) backends: Vec<Arc<Links>>,
     pub(super) balance: std::sync::Mutex<Balance>,
     pub(super) budget: std::sync::Mutex<Budget>,
 }
@@ -72,13 +73,6 @@ pub(super) struct Caller {
     pub(super) address: IpAddr,
     /// By its certificate.
     pub(super) name: Option<Arc<str>>,
-}
-
-/// What an attempt tells.
-enum Event {
-    Written,
-    Head(response::Parts, RecvStream, Guard),
-    Failed(News),
 }
 
 /// An attempt under way or over.
@@ -230,9 +224,11 @@ impl Proxy {
         let work = attempt::try_once(
             self.pool.backends[backend].clone(),
             request,
-            self.kept.clone(),
-            (attempt, meter.sent.clone()),
-            self.tell.clone(),
+            (self.kept.clone(), meter.sent.clone()),
+            Teller {
+                attempt,
+                events: self.tell.clone(),
+            },
         );
         self.attempts.push(Attempt {
             task: tokio::spawn(work).abort_handle(),

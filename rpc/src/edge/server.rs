@@ -18,7 +18,6 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::admin::Admin;
-use super::backend::{Backend, BackendSide};
 use super::balance::Balance;
 use super::config::{ClientRules, EdgeConfig, PoolRules};
 use super::proxy::{Caller, Pool, Shared};
@@ -26,6 +25,7 @@ use super::rate::Rates;
 use super::shed::Shedder;
 use super::tls::{self, Current};
 use crate::fate::Budget;
+use crate::link::{KeepAlive, Links, Tls};
 
 use client::Client;
 
@@ -191,10 +191,14 @@ fn make_pool(addresses: &[SocketAddr], rules: &PoolRules, now: Instant) -> io::R
     let config = rules.tls.as_ref().map(tls::backends).transpose()?;
     let side = |address| {
         let (tls, config) = (rules.tls.as_ref()?, config.clone()?);
+        let trust = Box::new(move || {
+            let current = config.get();
+            (current.value.clone(), current.number)
+        });
         let name = tls::name_of(tls, address);
-        Some(BackendSide { config, name })
+        Some(Tls { trust, name })
     };
-    let backend = |address: &SocketAddr| Arc::new(Backend::new(*address, side(*address)));
+    let backend = |address: &SocketAddr| Arc::new(Links::new(*address, side(*address), KeepAlive::DEFAULT));
     Ok(Pool {
         backends: addresses.iter().map(backend).collect(),
         balance: Balance::new(addresses.len(), rules.balance.clone(), now).into(),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 use steer_rpc::client::{Client, KeepAlive};
 use steer_rpc::fate::{Why, parse_timeout};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use crate::peers::{ECHO, LONG, Peer, Say, UNAVAILABLE, call, client, config, nowhere, until};
@@ -93,6 +94,27 @@ async fn a_refused_connection_costs_nothing_where_there_is_another_target_and_wa
     }
     let alone = client(&[nowhere()], ONCE);
     let view = call(&alone, Duration::from_millis(300)).await;
+    assert_eq!(view.told().1, "not-sent");
+}
+
+#[tokio::test]
+async fn a_target_that_closes_before_it_has_greeted_was_not_sent_the_call() {
+    // As a server of TLS 1.3 does that does not like our certificate, or one that dies while it starts.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut preface = [0; 24];
+            _ = stream.read_exact(&mut preface).await;
+        }
+    });
+    let peer = Peer::start(&[ECHO]).await;
+    let both = client(&[mute, peer.address], ONCE);
+    for _ in 0..10 {
+        assert_eq!(call(&both, LONG).await.told(), seen(0, "committed"));
+    }
+    let view = call(&client(&[mute], ONCE), Duration::from_millis(300)).await;
     assert_eq!(view.told().1, "not-sent");
 }
 

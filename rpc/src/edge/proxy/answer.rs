@@ -9,12 +9,12 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Response, StatusCode, response};
 
 use super::{Proxy, sleep_until};
-use crate::edge::backend::Guard;
 use crate::edge::meter::Messages;
 use crate::edge::pump;
 use crate::edge::reply::{is_grpc, status_of, trailers, words};
 use crate::fate::{Code, Fate, News, Report};
 use crate::key::REPLAYED_HEADER;
+use crate::link::Guard;
 
 impl Proxy {
     /// Passes an answer on to its end; tells how it ended.

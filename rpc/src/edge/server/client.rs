@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::edge::backend::{keep_alive, tune};
 use crate::edge::config::ClientRules;
 use crate::edge::proxy::{self, Caller, Shared};
 use crate::edge::reply::{Refusal, refuse};
 use crate::edge::resets::Resets;
 use crate::edge::tls;
 use crate::fate::{Code, Fate};
+use crate::link::{KeepAlive, keep_alive, tune};
 
 /// The handshakes of TLS and HTTP/2 together.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -152,8 +152,12 @@ impl Client {
             resets: Arc::new(Resets::new(self.rules.young_resets).into()),
             is_flood: Arc::default(),
         };
+        let times = KeepAlive {
+            every: self.rules.ping,
+            wait: self.rules.ping,
+        };
         // Always: who stops amid a header block has no stream yet, and cannot answer.
-        let alive = keep_alive(connection.ping_pong(), self.rules.ping, self.rules.ping, || true);
+        let alive = keep_alive(connection.ping_pong(), times, || true);
         tokio::pin!(alive);
         let mut until = None;
         loop {

@@ -1,4 +1,9 @@
-//! One backend: connections to it, opened when they are needed and given up when they do not answer.
+//! Connections to one address, opened when they are needed and given up when they do not answer: the edge's to its backends,
+//! and a client's to its targets.
+
+mod goaway;
+
+use std::fmt;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,11 +23,10 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
-use super::goaway::{Followed, LastStream};
-use super::tls::Current;
 use crate::fate::News;
+use goaway::{Followed, LastStream};
 
-/// Connections to one backend at most.
+/// Connections to one address at most.
 const LINKS_MAX: usize = 8;
 
 /// Streams on a connection, before another one is opened.
@@ -31,12 +35,25 @@ const STREAMS: usize = 100;
 /// How long a connection may take: TCP, TLS and the peer's greeting.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 
-/// A connection in use is asked this often whether it is there, and given up when it does not say so.
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_MAX: Duration = Duration::from_secs(5);
+/// A connection in use is asked whether it is there, and given up when it does not say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// So often.
+    pub every: Duration,
+    /// So long it may take to answer.
+    pub wait: Duration,
+}
+
+impl KeepAlive {
+    /// Every 10 s, within 5 s.
+    pub const DEFAULT: Self = Self {
+        every: Duration::from_secs(10),
+        wait: Duration::from_secs(5),
+    };
+}
 
 /// Octets that are not acknowledged for so long break a connection (RFC 5482; `TCP_USER_TIMEOUT`).
-pub(super) const USER_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The window of a stream, and of a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -48,23 +65,33 @@ const HEADERS_MAX: u32 = 64 << 10;
 /// Octets of a stream that wait to be written.
 const SEND_BUFFER_MAX: usize = 256 << 10;
 
-/// A backend.
-#[derive(Debug)]
-pub(super) struct Backend {
+/// What is in use of certificates and roots, and its number: connections that were made with another one get no new streams.
+pub(crate) type Trust = Box<dyn Fn() -> (Arc<ClientConfig>, u64) + Send + Sync>;
+
+/// TLS to an address.
+pub(crate) struct Tls {
+    pub(crate) trust: Trust,
+    pub(crate) name: ServerName<'static>,
+}
+
+/// The connections to an address.
+pub(crate) struct Links {
     address: SocketAddr,
-    tls: Option<BackendSide>,
-    links: Mutex<Vec<Link>>,
+    tls: Option<Tls>,
+    pings: KeepAlive,
+    open: Mutex<Vec<Link>>,
     /// Connections that could not be had.
     failures: AtomicU64,
     /// Whether the last one could not, and was told.
     is_told: AtomicBool,
 }
 
-/// TLS to a backend.
-#[derive(Debug)]
-pub(super) struct BackendSide {
-    pub(super) config: Arc<Current<ClientConfig>>,
-    pub(super) name: ServerName<'static>,
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A connection.
@@ -79,18 +106,18 @@ struct Link {
 
 /// Why no stream could be opened. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoStream {
+pub(crate) enum NoStream {
     #[error("no connection: {0}")]
     Io(#[from] std::io::Error),
     #[error("no TLS: {0}")]
     Tls(std::io::Error),
-    #[error("no TLS: the backend does not offer h2 (ALPN)")]
+    #[error("no TLS: h2 is not offered (ALPN)")]
     Alpn,
     #[error("no connection within {CONNECT_MAX:?}")]
     Late,
     #[error("no connection: one that was waited for could not be had")]
     Shared,
-    #[error("the backend closed the connection before it said anything")]
+    #[error("the connection was closed before anything was said")]
     NoGreeting,
     #[error("no stream: {0}")]
     Http(#[from] h2::Error),
@@ -115,15 +142,15 @@ impl NoStream {
 
 /// A stream that was opened.
 #[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) response: ResponseFuture,
-    pub(super) body: SendStream<Bytes>,
-    pub(super) guard: Guard,
+pub(crate) struct Opened {
+    pub(crate) response: ResponseFuture,
+    pub(crate) body: SendStream<Bytes>,
+    pub(crate) guard: Guard,
 }
 
 /// Counts a stream for as long as it lives, and tells what an error of it means.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     number: u32,
     last: LastStream,
     streams: Arc<AtomicUsize>,
@@ -138,7 +165,7 @@ impl Drop for Guard {
 impl Guard {
     /// What an error says of the stream. A GOAWAY is looked at first: h2 gives streams that it disowned and streams that
     /// broke after it the same error.
-    pub(super) fn news(&self, error: &h2::Error) -> News {
+    pub(crate) fn news(&self, error: &h2::Error) -> News {
         if let Some(news) = News::of_goaway(self.last.get(), self.number) {
             return news;
         }
@@ -149,25 +176,30 @@ impl Guard {
     }
 }
 
-impl Backend {
-    pub(super) fn new(address: SocketAddr, tls: Option<BackendSide>) -> Self {
+impl Links {
+    pub(crate) fn new(address: SocketAddr, tls: Option<Tls>, pings: KeepAlive) -> Self {
         Self {
             address,
             tls,
-            links: Mutex::default(),
+            pings,
+            open: Mutex::default(),
             failures: AtomicU64::new(0),
             is_told: AtomicBool::new(false),
         }
     }
 
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// What its requests say.
-    pub(super) fn scheme(&self) -> Scheme {
+    pub(crate) fn scheme(&self) -> Scheme {
         self.tls.as_ref().map_or(Scheme::HTTP, |_| Scheme::HTTPS)
     }
 
     /// Opens a stream. The request is made when there is a connection, as a deadline goes on while one is waited for; there is
     /// none when it has passed.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         request: impl FnOnce(Instant) -> Option<Request<()>>,
         end: bool,
@@ -192,7 +224,7 @@ impl Backend {
 
     async fn link(&self) -> Result<Link, NoStream> {
         let failures = self.failures.load(Ordering::Acquire);
-        let mut links = self.links.lock().await;
+        let mut links = self.open.lock().await;
         let version = self.version();
         // No new streams on what has said goodbye, is closed, or was made with roots that are no longer in use.
         links.retain_mut(|link| link.last.get() == u32::MAX && link.version == version && link.is_open());
@@ -211,7 +243,7 @@ impl Backend {
     }
 
     fn version(&self) -> u64 {
-        self.tls.as_ref().map_or(0, |tls| tls.config.get().number)
+        self.tls.as_ref().map_or(0, |tls| (tls.trust)().1)
     }
 
     async fn connect(&self) -> Result<Link, NoStream> {
@@ -223,7 +255,7 @@ impl Backend {
                 self.failures.fetch_add(1, Ordering::Release);
                 metrics::counter!("steer_rpc_connects_failed_total", "cause" => error.cause()).increment(1);
                 if !self.is_told.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(address = %self.address, %error, "no connection to a backend; told once until there is one");
+                    tracing::warn!(address = %self.address, %error, "no connection; told once until there is one");
                 }
             }
         }
@@ -233,21 +265,21 @@ impl Backend {
     async fn dial(&self) -> Result<Link, NoStream> {
         let stream = TcpStream::connect(self.address).await?;
         tune(&stream)?;
-        let Some(BackendSide { config, name }) = &self.tls else {
+        let Some(Tls { trust, name }) = &self.tls else {
             return self.greet(stream, 0).await;
         };
-        let config = config.get();
-        let stream = TlsConnector::from(config.value.clone())
+        let (config, version) = trust();
+        let stream = TlsConnector::from(config)
             .connect(name.clone(), stream)
             .await
             .map_err(NoStream::Tls)?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(NoStream::Alpn);
         }
-        self.greet(stream, config.number).await
+        self.greet(stream, version).await
     }
 
-    /// A connection is one when the peer has greeted: see [`super::goaway`].
+    /// A connection is one when the peer has greeted: see [`goaway`].
     async fn greet<T>(&self, stream: T, version: u64) -> Result<Link, NoStream>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -273,7 +305,12 @@ impl Backend {
         }
         let streams = Arc::new(AtomicUsize::new(0));
         let pings = connection.ping_pong();
-        tokio::spawn(drive(connection, pings, streams.clone(), self.address));
+        let driven = Driven {
+            streams: streams.clone(),
+            address: self.address,
+            times: self.pings,
+        };
+        tokio::spawn(driven.drive(connection, pings));
         Ok(Link {
             send,
             last,
@@ -290,7 +327,7 @@ impl Link {
     }
 }
 
-/// Quick, and never silent for long: for both sides of the edge.
+/// Quick, and never silent for long.
 pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -302,43 +339,44 @@ pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     )
 }
 
-/// Runs a connection to its end.
-async fn drive<T>(
-    connection: Connection<Followed<T>, Bytes>,
-    pings: Option<PingPong>,
+/// A connection that is run to its end.
+struct Driven {
     streams: Arc<AtomicUsize>,
     address: SocketAddr,
-) where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    // Servers count pings of idle connections as abuse.
-    let is_used = || streams.load(Ordering::Relaxed) > 0;
-    let ended = tokio::select! {
-        ended = connection => ended.err().map(|error| error.to_string()),
-        () = keep_alive(pings, PING_EVERY, PING_MAX, is_used) => Some(format!("no answer to a ping within {PING_MAX:?}")),
-    };
-    if let Some(why) = ended {
-        metrics::counter!("steer_rpc_links_lost_total").increment(1);
-        tracing::info!(%address, why, "a connection to a backend ended");
+    times: KeepAlive,
+}
+
+impl Driven {
+    async fn drive<T>(self, connection: Connection<Followed<T>, Bytes>, pings: Option<PingPong>)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Servers count pings of idle connections as abuse.
+        let is_used = || self.streams.load(Ordering::Relaxed) > 0;
+        let ended = tokio::select! {
+            ended = connection => ended.err().map(|error| error.to_string()),
+            () = keep_alive(pings, self.times, is_used) => {
+                Some(format!("no answer to a ping within {:?}", self.times.wait))
+            }
+        };
+        if let Some(why) = ended {
+            metrics::counter!("steer_rpc_links_lost_total").increment(1);
+            tracing::info!(address = %self.address, why, "a connection ended");
+        }
     }
 }
 
 /// Ends when a ping is not answered. Asks only while `is_wanted`.
-pub(super) async fn keep_alive(
-    pings: Option<PingPong>,
-    every: Duration,
-    max: Duration,
-    is_wanted: impl Fn() -> bool,
-) {
+pub(crate) async fn keep_alive(pings: Option<PingPong>, times: KeepAlive, is_wanted: impl Fn() -> bool) {
     let Some(mut pings) = pings else {
         return std::future::pending().await;
     };
     loop {
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(times.every).await;
         if !is_wanted() {
             continue;
         }
-        match tokio::time::timeout(max, pings.ping(Ping::opaque())).await {
+        match tokio::time::timeout(times.wait, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection is ending by itself, and says why.
             Ok(Err(_)) => return std::future::pending().await,

@@ -75,10 +75,10 @@ impl Follow {
 
 /// The last stream that the peer will look at; all while there was no GOAWAY.
 #[derive(Debug, Clone)]
-pub(crate) struct LastStream(Arc<AtomicU32>);
+pub(super) struct LastStream(Arc<AtomicU32>);
 
 impl LastStream {
-    pub(crate) fn get(&self) -> u32 {
+    pub(super) fn get(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -95,7 +95,7 @@ impl Greeting {
 }
 
 /// A connection whose incoming frames are followed.
-pub(crate) struct Followed<T> {
+pub(super) struct Followed<T> {
     io: T,
     follow: Follow,
     last: Arc<AtomicU32>,
@@ -103,7 +103,7 @@ pub(crate) struct Followed<T> {
 }
 
 impl<T> Followed<T> {
-    pub(crate) fn new(io: T) -> (Self, LastStream) {
+    pub(super) fn new(io: T) -> (Self, LastStream) {
         let last = Arc::new(AtomicU32::new(u32::MAX));
         let followed = Self {
             io,
