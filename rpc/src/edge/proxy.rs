@@ -272,13 +272,19 @@ impl Proxy {
     }
 
     fn cancel(&mut self, attempt: usize) {
-        self.read(attempt, Reading::Silent);
+        let now = Instant::now();
         self.heads.remove(&attempt);
-        let code = if self.deadline.is_over(Instant::now()) {
-            Code::DeadlineExceeded
+        let began = self.attempts.get(attempt).map_or(now, |attempt| attempt.began);
+        let (code, reading) = if self.deadline.is_over(now) {
+            // A path that swallows everything shows itself by nothing else; gRFC A50 counts it too.
+            (Code::DeadlineExceeded, Reading::Failed)
+        } else if self.heads.is_empty() {
+            (Code::Cancelled, Reading::Silent) // the client is gone
         } else {
-            Code::Cancelled
+            // Another one was quicker: this one takes as long as that at least.
+            (Code::Cancelled, Reading::Answered(now.saturating_duration_since(began)))
         };
+        self.read(attempt, reading);
         self.over(attempt, code);
         if let Some(attempt) = self.attempts.get(attempt) {
             attempt.task.abort();

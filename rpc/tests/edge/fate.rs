@@ -170,6 +170,33 @@ async fn of_two_hedged_attempts_the_first_answer_wins_and_the_other_is_reset() {
 }
 
 #[tokio::test]
+async fn a_backend_that_hedges_overtake_is_known_as_slow_and_gets_few_calls() {
+    let (hung, quick) = (
+        Backend::start(&[Script::Silent]).await,
+        Backend::start(&[Script::Echo]).await,
+    );
+    let rules = format!("{KEYED}\nhedge_after_ms = 60");
+    let edge = edge(&[hung.address, quick.address], &rules).await;
+    for _ in 0..30 {
+        assert_eq!(call(edge.address(), &[], b"octets").await.status(), "0");
+    }
+    assert!(hung.seen() < 8, "{} of 30", hung.seen());
+}
+
+#[tokio::test]
+async fn a_backend_that_lets_deadlines_pass_has_failed_and_is_left_out() {
+    let (hung, quick) = (
+        Backend::start(&[Script::Silent]).await,
+        Backend::start(&[Script::Echo]).await,
+    );
+    let edge = edge(&[hung.address, quick.address], ONCE).await;
+    for _ in 0..30 {
+        call(edge.address(), &[("grpc-timeout", "60m")], b"octets").await;
+    }
+    assert!(hung.seen() < 8, "{} of 30", hung.seen());
+}
+
+#[tokio::test]
 async fn a_request_of_megabytes_passes_and_is_not_kept() {
     let backend = Backend::start(&[Script::Echo]).await;
     let edge = edge(&[backend.address], KEYED).await;
