@@ -140,17 +140,23 @@ fn a_line_can_become_another_and_itself_again() {
     // The ends the other way round are the same line; what leaves `a` vanishes, what leaves `b` does not.
     let mute: Wan = toml::from_str("link = [\"b:eth1\", \"a:eth1\"]\nmute = \"a:eth1\"").unwrap();
     lines.set(&mute).unwrap();
+    there.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     // A direction looks at its rules when it wakes up.
-    std::thread::sleep(Duration::from_millis(120)); // two of its longest sleeps
-    here.send(b"lost").unwrap();
+    let arrives = |times: usize, wanted: bool| {
+        let began = Instant::now();
+        let mut row = 0;
+        while row < times {
+            here.send(b"there").unwrap();
+            let came = there.recv(&mut [0; 16]).is_ok();
+            row = if came == wanted { row + 1 } else { 0 };
+            assert!(began.elapsed() < Duration::from_secs(10), "never {wanted}");
+        }
+    };
+    arrives(3, false);
     there.send(b"back").unwrap();
     assert_eq!(here.recv(&mut buffer).unwrap(), 4);
-    there.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(there.recv(&mut buffer).is_err());
     lines.reset(&mute).unwrap();
-    std::thread::sleep(Duration::from_millis(120)); // as above
-    here.send(b"again").unwrap();
-    assert_eq!(there.recv(&mut buffer).unwrap(), 5);
+    arrives(3, true);
     let other: Wan = toml::from_str("link = [\"a:eth1\", \"c:eth1\"]").unwrap();
     assert!(
         lines

@@ -60,6 +60,7 @@ mod clients;
 mod pool;
 mod tls;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -304,6 +305,13 @@ fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
 }
 
 pub(crate) fn check_methods(raw: Vec<RawMethod>, pools: &[String]) -> Result<Policies, InvalidEdge> {
+    let mut paths = BTreeSet::new();
+    if let Some(twice) = raw.iter().find(|method| !paths.insert(&method.path)) {
+        return Err(InvalidEdge::Method {
+            path: twice.path.clone(),
+            what: "is there twice; write one table for it".to_owned(),
+        });
+    }
     let (all, some): (Vec<_>, Vec<_>) = raw.into_iter().partition(|method| method.path == "*");
     let careful = MethodRules {
         pool: 0,
@@ -439,6 +447,14 @@ mod tests {
                 "\"x\" has no backends",
             ),
             (format!("{POOL}{POOL}"), "\"pay\" is there twice"),
+            (
+                format!("{POOL}[[method]]\npath = \"*\"\n[[method]]\npath = \"*\"\n"),
+                "[[method]] \"*\": is there twice",
+            ),
+            (
+                method("[[method]]\npath = \"/a.A/B\""),
+                "[[method]] \"/a.A/B\": is there twice",
+            ),
             (method("pool = \"pya\""), "no pool \"pya\"; there are pay"),
             (
                 method("semantics = \"once\""),

@@ -282,7 +282,10 @@ impl Proxy {
             (Code::Cancelled, Reading::Silent) // the client is gone
         } else {
             // Another one was quicker: this one takes as long as that at least.
-            (Code::Cancelled, Reading::Answered(now.saturating_duration_since(began)))
+            (
+                Code::Cancelled,
+                Reading::Answered(now.saturating_duration_since(began)),
+            )
         };
         self.read(attempt, reading);
         self.over(attempt, code);

@@ -134,7 +134,8 @@ async fn a_relay_that_stands_still_loses_its_partition_and_what_it_tells_later_i
         batch_time: Duration::from_millis(100),
         ..rules()
     };
-    let stuck = base.relay(quick, Stuck(bed.sink()));
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let stuck = base.relay(quick, Stuck(bed.sink(), tell));
     let standing = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -144,7 +145,7 @@ async fn a_relay_that_stands_still_loses_its_partition_and_what_it_tells_later_i
     });
     let began = Instant::now();
     let relay = base.relay(rules(), bed.sink());
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    told.recv().await.unwrap();
     assert_eq!(relay.turn().await.unwrap().told, 0, "the partition is another's");
     base.drain(&relay).await;
     assert!(began.elapsed() < PATIENCE);
@@ -152,12 +153,13 @@ async fn a_relay_that_stands_still_loses_its_partition_and_what_it_tells_later_i
     check(&bed.came().await, 1, 5);
 }
 
-/// Stands still with its thread, as a process does that is stopped, and tells then.
-struct Stuck<S>(S);
+/// Says that it has begun, stands still with its thread, as a process does that is stopped, and tells then.
+struct Stuck<S>(S, tokio::sync::mpsc::UnboundedSender<()>);
 
 impl<S: Sink> Sink for Stuck<S> {
     async fn tell(&self, letter: &Letter) -> Result<(), SinkError> {
-        std::thread::sleep(Duration::from_secs(8));
+        self.1.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(8)); // longer than the lease
         self.0.tell(letter).await
     }
 }
