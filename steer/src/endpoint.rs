@@ -60,7 +60,7 @@ fn app(name: Arc<str>, behaviour: watch::Receiver<Behaviour>) -> Router {
             Behaviour::Well | Behaviour::Refuse | Behaviour::Reset | Behaviour::HalfOpen => true,
         };
         if grpc::is_call(&request) {
-            return grpc::answer(request.uri().path(), &name, well);
+            return grpc::answer(request, &name, well).await;
         }
         let status = if well {
             StatusCode::OK
