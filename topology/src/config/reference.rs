@@ -2,24 +2,26 @@
 
 mod anycast;
 mod bgp;
+mod check;
 mod dns;
 mod dns_server;
 pub mod filters;
 mod fleet;
-mod health;
 mod peer;
 mod policy;
+mod pool;
 mod types;
 
 use std::fmt::Write as _;
 
 pub(super) use anycast::{ANYCAST, BIND, FLAP_BUDGET, LEASE, TO};
 pub(super) use bgp::{BGP, BMP};
+pub(super) use check::{CHECK, PHI, WINDOW};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use fleet::{ADMIN, ETCD, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
-pub(super) use health::{CHECK, DAMPING, ENDPOINT, OUTLIER, PHI, POOL, WINDOW};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
+pub(super) use pool::{DAMPING, ENDPOINT, OUTLIER, POOL};
 
 /// A table of the file.
 #[derive(Debug)]
