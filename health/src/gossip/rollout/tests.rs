@@ -128,15 +128,18 @@ proptest! {
         let names: Vec<_> = (0..fleet.sites.len()).map(|n| site(&format!("a{n:02}"))).collect();
         let mut sites: Vec<Option<Rollout>> = vec![None; names.len()];
         let mut begun: Vec<Option<u32>> = vec![None; names.len()];
-        // What is on its way: when it arrives, at whom, from whom.
-        let mut on_the_way: Vec<(u32, usize, usize, Word)> = vec![];
-        let mut known: Vec<BTreeMap<SiteName, Word>> = vec![BTreeMap::new(); names.len()];
+        // What is on its way: when it arrives, at whom, from whom. A word may overtake the one before it; the newer one counts,
+        // as it does in the store.
+        let mut on_the_way: Vec<(u32, usize, usize, (usize, Word))> = vec![];
+        let mut known: Vec<BTreeMap<SiteName, (usize, Word)>> = vec![BTreeMap::new(); names.len()];
         let (mut sent, mut first_bad) = (0, None);
         for tenth in 0..4_000 {
             on_the_way.sort_by_key(|(due, ..)| *due);
             let due = on_the_way.partition_point(|(due, ..)| *due <= tenth);
-            for (_, to, from, word) in on_the_way.drain(..due) {
-                known[to].insert(names[from], word);
+            for (_, to, from, (version, word)) in on_the_way.drain(..due) {
+                if known[to].get(&names[from]).is_none_or(|(old, _)| *old < version) {
+                    known[to].insert(names[from], (version, word));
+                }
             }
             for number in 0..names.len() {
                 let (gets, fails) = fleet.sites[number];
@@ -145,7 +148,7 @@ proptest! {
                 }
                 let before = sites[number].as_ref().map(Rollout::word);
                 let one = sites[number].get_or_insert_with(|| Rollout::new(names[number], DIGEST, TAKES, at(tenth)));
-                let others: Vec<_> = known[number].iter().map(|(name, word)| (*name, word.clone())).collect();
+                let others: Vec<_> = known[number].iter().map(|(name, (_, word))| (*name, word.clone())).collect();
                 match one.step(&others, at(tenth)) {
                     Next::Begin => begun[number] = Some(tenth),
                     Next::Trial(_) => {
@@ -161,7 +164,8 @@ proptest! {
                 if before.as_ref() != Some(&word) {
                     for to in (0..names.len()).filter(|to| *to != number) {
                         sent += 1;
-                        on_the_way.push((tenth + fleet.delays[sent % fleet.delays.len()], to, number, word.clone()));
+                        let delay = fleet.delays[sent % fleet.delays.len()];
+                        on_the_way.push((tenth + delay, to, number, (sent, word.clone())));
                     }
                 }
             }
