@@ -81,7 +81,7 @@ pub struct Checks {
     fleet: Arc<Fleet>,
     judge: Judge,
     peers: Option<Peers>,
-    /// By endpoint; `None` where it is not checked.
+    /// By endpoint; `None` where it is not checked, or others look at it and we do not.
     checks: Vec<Option<Check>>,
     /// When checks want to be told of the time. One that has changed its mind meanwhile lets an entry pass.
     queue: BinaryHeap<Reverse<(Instant, EndpointId)>>,
@@ -143,7 +143,8 @@ impl Checks {
     fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
         for endpoint in self.fleet.endpoint_ids() {
             let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
-            let check = pool.check.map(|id| {
+            let is_ours = self.peers.as_ref().is_none_or(|peers| peers.look_at(endpoint));
+            let check = pool.check.filter(|_| is_ours).map(|id| {
                 let settings = self.fleet.check(id);
                 let first = start + spread(settings.interval, random);
                 Check::new(
@@ -162,6 +163,12 @@ impl Checks {
     pub fn own_verdict(&self, endpoint: EndpointId) -> Verdict {
         let vote = self.peers.as_ref().and_then(|peers| peers.own_verdict(endpoint));
         vote.unwrap_or(self.judge.verdict(endpoint))
+    }
+
+    /// Whether an endpoint is probed from here: it has a check, and is not left to others (`vantage_points`).
+    #[must_use]
+    pub fn look_at(&self, endpoint: EndpointId) -> bool {
+        self.checks[endpoint.0 as usize].is_some()
     }
 
     /// The fleet that is checked.
@@ -431,6 +438,8 @@ fn rules(settings: &CheckSettings) -> Rules {
         // The wires' of the driver.
         tripwire: _,
         process: _,
+        // The gossip's.
+        vantage_points: _,
     } = settings;
     Rules {
         interval: *interval,

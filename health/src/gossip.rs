@@ -28,6 +28,7 @@ pub mod spread;
 pub(crate) mod standing;
 pub mod store;
 pub mod swim;
+pub(crate) mod vantage;
 pub mod wire;
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub(crate) fn plain(kind: CheckKind) -> Check {
         process: None,
         port: None,
         source: Sources::default(),
+        vantage_points: None,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Check {
     pub port: Option<NonZeroU16>,
     /// Addresses to probe from.
     pub source: Sources,
+    /// How many sites probe each endpoint, its own among them. Default `None`: all.
+    pub vantage_points: Option<NonZeroU16>,
 }
 
 /// Addresses to probe from, by family; the kernel chooses where there is none.

@@ -2,7 +2,8 @@
 //!
 //! An endpoint elsewhere has two verdicts: that of our own check, which is our vote, and the one agreed on, which the judge
 //! gets. One at our own site has the check's alone; but while all reference targets are down for us, one that fails is held as
-//! unknown, since it is then more likely us than the service. Without gossip nothing of this is there.
+//! unknown, since it is then more likely us than the service. One at which others look and we do not has the agreed one alone.
+//! Without gossip nothing of this is there.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -14,6 +15,7 @@ use crate::gossip::agreement::is_agreed_on;
 use crate::gossip::desk::{Desk, Word};
 use crate::gossip::isolation;
 use crate::gossip::observation::Key;
+use crate::gossip::vantage::Lookouts;
 use crate::judge::Change;
 use crate::snapshot::Verdict;
 
@@ -23,6 +25,8 @@ pub struct Peers {
     desk: Desk,
     /// By endpoint: its stable name, and whether it is agreed on.
     endpoints: Vec<(Key, bool)>,
+    /// By endpoint: whether we look at it.
+    looks: Vec<bool>,
     by_key: HashMap<Key, Vec<EndpointId>>,
     /// Endpoints of our own site.
     own: HashSet<Key>,
@@ -47,13 +51,21 @@ impl Peers {
             }
         }
         let references = isolation::references(fleet);
+        let lookouts = Lookouts::of(fleet);
+        let looks = |id| lookouts.looks(fleet, id, local);
         Self {
             desk,
+            looks: fleet.endpoint_ids().map(looks).collect(),
             endpoints,
             by_key,
             own,
             references: references.iter().map(|id| Key::of(fleet, *id)).collect(),
         }
+    }
+
+    /// Whether we look at an endpoint, or leave that to others.
+    pub(super) fn look_at(&self, endpoint: EndpointId) -> bool {
+        self.looks[endpoint.0 as usize]
     }
 
     /// What our own check last said, where that is not what the judge knows.

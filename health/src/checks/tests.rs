@@ -1,4 +1,7 @@
-use steer_topology::{CheckKind, SiteId};
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+
+use steer_topology::{CheckId, CheckKind, SiteId};
 
 use super::*;
 use crate::gossip::desk::Desk;
@@ -42,4 +45,45 @@ fn checks_that_were_not_let_run_stand_by_nothing_newer_until_they_have_looked_ag
     }
     turn(next);
     assert_eq!(desk.standing.as_of(next), next, "all have looked again");
+}
+
+#[test]
+fn what_others_look_at_is_not_probed_here_but_what_decides_alone_is() {
+    let at = |number: u8| ([192, 0, 2, number], 443).into();
+    let endpoints: Vec<_> = (0..8)
+        .map(|number| (Some(u16::from(number)), at(number)))
+        .collect();
+    let built = FleetBuilder::new(CheckKind::Tcp)
+        .sites(8)
+        .check(|check| check.vantage_points = NonZeroU16::new(3))
+        .pool_at(&endpoints, Some(CheckId(0)))
+        .pool(&[None])
+        .build();
+    let mut fleet = Arc::unwrap_or_clone(built);
+    for (site, number) in fleet.sites.iter_mut().zip(1..) {
+        site.gossip = Some(([10, 0, 0, number], 7946).into());
+    }
+    let fleet = Arc::new(fleet);
+    let (start, at) = (Instant::now(), jiff::Timestamp::now());
+    let mut probed_by = vec![0; fleet.endpoints.len()];
+    for local in (0..8).map(SiteId) {
+        let probed = |peers| {
+            let judge = Judge::new(Arc::clone(&fleet), start, at);
+            let mut checks = Checks::new(judge, peers, 1, 0, start);
+            let now = start + fleet.checks[0].interval;
+            checks.on_deadline(Moment { now, at });
+            let jobs = checks.take_jobs().into_iter();
+            jobs.map(|job| job.endpoint).collect::<BTreeSet<_>>()
+        };
+        let jobs = probed(Some(Peers::new(&fleet, local, Desk::default())));
+        assert!(jobs.contains(&EndpointId(u32::from(local.0))), "its own");
+        jobs.into_iter().for_each(|id| probed_by[id.0 as usize] += 1);
+        let alone = probed(None);
+        assert_eq!(
+            alone.len(),
+            fleet.endpoints.len(),
+            "who hears nobody sees for itself"
+        );
+    }
+    assert_eq!(probed_by, [3, 3, 3, 3, 3, 3, 3, 3, 8]);
 }

@@ -23,6 +23,7 @@ use super::isolation::references;
 use super::observation::Key;
 use super::quorum::{self, Ruling, Tally, Void, Vote};
 use super::site::{SiteName, name_of};
+use super::vantage::Lookouts;
 use crate::judge::Change;
 use crate::snapshot::Verdict;
 
@@ -69,6 +70,8 @@ struct Subject {
     at_home: Verdict,
     /// Since when no other site has a word, and we are no suspect.
     alone_since: Option<Instant>,
+    /// Who looks at it; `None`: all.
+    lookouts: Option<Vec<SiteId>>,
 }
 
 impl Agreement {
@@ -87,6 +90,7 @@ impl Agreement {
         };
         let voters: Vec<_> = (0..).zip(&fleet.sites).filter_map(voter).collect();
         let keys: Vec<_> = fleet.endpoint_ids().map(|id| Key::of(&fleet, id)).collect();
+        let lookouts = Lookouts::of(&fleet);
         let subject = |(id, key): (_, &Key)| {
             is_agreed_on(&fleet, id, Some(local)).then_some(Subject {
                 key: *key,
@@ -96,6 +100,7 @@ impl Agreement {
                     .position(|voter| Some(voter.id) == fleet.endpoint(id).site),
                 at_home: Verdict::Unknown,
                 alone_since: None,
+                lookouts: lookouts.at(&fleet, id),
             })
         };
         let subjects = fleet.endpoint_ids().zip(&keys).map(subject).collect();
@@ -148,12 +153,12 @@ impl Agreement {
             let verdict = subject.decide(standing, self.policy.own_after, &electorate);
             if let Some(verdict) = verdict.filter(|verdict| *verdict != subject.stands) {
                 subject.stands = verdict;
-                decided.push((EndpointId(number as u32), subject.key, verdict));
+                decided.push((EndpointId(number as u32), &*subject, verdict));
             }
         }
         // Reasons are for people: they are put together where something changes.
-        let change = |(endpoint, key, verdict)| {
-            let votes = electorate.votes(&self.voters, key);
+        let change = |(endpoint, subject, verdict)| {
+            let votes = electorate.votes(&self.voters, subject);
             Change {
                 endpoint,
                 verdict,
@@ -190,7 +195,7 @@ impl Agreement {
     pub fn tallies(&self, gossip: &Gossip, now: Instant) -> BTreeMap<EndpointId, Tally> {
         let electorate = Electorate::new(&self.voters, &self.board, gossip, now);
         let tally = |(subject, number): (&Option<Subject>, u32)| {
-            let votes = electorate.votes(&self.voters, subject.as_ref()?.key);
+            let votes = electorate.votes(&self.voters, subject.as_ref()?);
             Some((EndpointId(number), quorum::count(votes, self.policy.share)))
         };
         self.subjects.iter().zip(0..).filter_map(tally).collect()
@@ -314,11 +319,18 @@ impl<'g> Electorate<'g> {
         }
     }
 
-    /// With the reasons of their sites.
-    fn votes(&self, voters: &[Voter], key: Key) -> Vec<Vote> {
+    /// With the reasons of their sites. Who is not to look has none, unless it goes by another file.
+    fn votes(&self, voters: &[Voter], subject: &Subject) -> Vec<Vote> {
         let (me, hears) = (self.gossip.me(), self.gossip.hears(self.now));
+        let is_asked = |voter: &Voter| {
+            let lookouts = subject.lookouts.as_ref();
+            lookouts.is_none_or(|lookouts| lookouts.contains(&voter.id))
+        };
         let vote = |(voter, credit): (&Voter, &Credit)| {
-            let word = self.gossip.store().word(voter.site, key, self.now);
+            let word = self.gossip.store().word(voter.site, subject.key, self.now);
+            if word.is_none() && !is_asked(voter) {
+                return None;
+            }
             let verdict = word.map_or(Verdict::Unknown, |word| word.observation.verdict);
             let void = match word {
                 None => Some(Void::Unknown),
@@ -327,16 +339,16 @@ impl<'g> Electorate<'g> {
                 Some(_) if voter.site != me && !hears => Some(Void::Expired),
                 Some(word) => word.expired.then_some(Void::Expired),
             };
-            Vote {
+            Some(Vote {
                 site: voter.site,
                 region: voter.region,
                 verdict,
                 suspect: credit.is_suspect || (credit.is_dazed && verdict == Verdict::Down),
                 void,
                 reason: word.map_or_else(String::new, |word| word.observation.reason.clone()),
-            }
+            })
         };
-        voters.iter().zip(&self.credit).map(vote).collect()
+        voters.iter().zip(&self.credit).filter_map(vote).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use steer_topology::{EndpointId, Fleet, GossipPolicy, SiteId};
+use steer_topology::{Fleet, GossipPolicy, SiteId};
 
 use super::agreement::{Agreement, Policy};
 use super::core::{Gossip, Own};
@@ -13,6 +13,7 @@ use super::keys::Keys;
 use super::moment::Moment;
 use super::observation::Key;
 use super::site::{Roster, name_of};
+use super::vantage::Lookouts;
 use crate::judge::Change;
 use crate::snapshot::Verdict;
 
@@ -98,15 +99,22 @@ impl Council {
         let Some(policy) = fleet.gossip.as_ref().map(policy) else {
             return;
         };
-        let endpoints: BTreeMap<Key, EndpointId> =
-            fleet.endpoint_ids().map(|id| (Key::of(fleet, id), id)).collect();
+        let lookouts = Lookouts::of(fleet);
+        let one = |id| (Key::of(fleet, id), lookouts.looks(fleet, id, self.local));
+        // Whether we look at it.
+        let endpoints: BTreeMap<Key, bool> = fleet.endpoint_ids().map(one).collect();
         self.agreement = self.agreement.reload(Arc::clone(fleet), self.local, policy);
         self.gossip.set_roster(Roster::of(fleet), when);
         self.gossip.set_keys(keys);
         // The others must not go by what is not checked any more.
-        for gone in self.desk.own.renew(|key| endpoints.contains_key(&key)) {
-            self.gossip
-                .observe(gone, Verdict::Unknown, "no longer checked", when.at, when.now);
+        for gone in self.desk.own.renew(|key| endpoints.get(&key) == Some(&true)) {
+            self.gossip.observe(
+                gone,
+                Verdict::Unknown,
+                "no longer checked here",
+                when.at,
+                when.now,
+            );
         }
         self.desk.agreed.renew(|key| endpoints.contains_key(&key));
         self.desk.homes.renew(|key| endpoints.contains_key(&key));

@@ -20,6 +20,9 @@ pub const ENDPOINTS_MAX: usize = 2_000;
 /// One seed in so many has a fleet of [`SITES_MAX`] and [`ENDPOINTS_MAX`].
 const LARGE_EVERY: u64 = 250;
 
+/// Fleets of more sites are large ones.
+pub const SMALL_MAX: usize = 50;
+
 /// What a configuration says that the simulated operators change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
@@ -29,6 +32,8 @@ pub struct Variant {
     pub guard: (u16, u16, u32),
     /// Whether the last pool has its last endpoint.
     pub is_whole: bool,
+    /// How many sites look at each endpoint; `None`: all.
+    pub vantage_points: Option<u16>,
 }
 
 /// What healthy endpoints answer.
@@ -45,6 +50,8 @@ pub struct Shape {
     timeout_ms: u32,
     fall: u8,
     rise: u8,
+    /// What the file may say of its vantage points; `None`: nothing ever.
+    few: Option<u16>,
     own_after_s: u32,
     chains: Vec<&'static str>,
     if_all_down: Vec<&'static str>,
@@ -124,7 +131,7 @@ impl Shape {
         let endpoints = size.endpoints.unwrap_or(drawn).clamp(count, ENDPOINTS_MAX);
         let sites = draw_sites(count, random);
         let pools = draw_pools(count, endpoints, random);
-        let interval_ms = if count > 50 {
+        let interval_ms = if count > SMALL_MAX {
             5_000
         } else {
             [1_000, 1_000, 2_000][random.random_range(0..3)]
@@ -138,6 +145,7 @@ impl Shape {
             timeout_ms: 900,
             fall: random.random_range(2..=4),
             rise: random.random_range(1..=3),
+            few: few(seed, count),
             own_after_s: random.random_range(5..=20),
             route: Route {
                 rise_s: one_of(random, &[0, 0, 2]),
@@ -155,7 +163,19 @@ impl Shape {
             path: GOOD_PATH,
             guard: draw_guard(random),
             is_whole: true,
+            vantage_points: self.few,
         }
+    }
+
+    /// What an operator writes who thinks otherwise of the vantage points. In a large fleet nobody does: each of its sites would
+    /// probe all endpoints.
+    #[must_use]
+    pub fn other_vantage_points(&self, variant: &Variant) -> Option<Variant> {
+        let few = self.few.filter(|_| self.sites.len() <= SMALL_MAX)?;
+        Some(Variant {
+            vantage_points: variant.vantage_points.xor(Some(few)),
+            ..variant.clone()
+        })
     }
 
     /// As a file.
@@ -182,6 +202,9 @@ impl Shape {
             "[[check]]\nname = \"web\"\nkind = \"http\"\npath = \"{}\"\ninterval = \"{}ms\"\ntimeout = \"{}ms\"\nfall = {}\nrise = {}",
             variant.path, self.interval_ms, self.timeout_ms, self.fall, self.rise
         );
+        if let Some(points) = variant.vantage_points {
+            let _ = writeln!(text, "vantage_points = {points}");
+        }
         self.pools_text(variant, &mut text);
         let _ = writeln!(
             text,
@@ -313,6 +336,15 @@ fn sites_of(members: &[usize]) -> Vec<usize> {
     sites.sort_unstable();
     sites.dedup();
     sites
+}
+
+/// In every third fleet few sites look at each endpoint, and in every large one.
+fn few(seed: u64, sites: usize) -> Option<u16> {
+    if sites > SMALL_MAX {
+        return Some(9);
+    }
+    let few = [3, 4, 5, 7][(seed / 3 % 4) as usize];
+    (seed.is_multiple_of(3) && usize::from(few) < sites).then_some(few)
 }
 
 /// Airports of all continents.

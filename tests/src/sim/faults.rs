@@ -15,7 +15,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use steer_health::{Drain, Target};
 
-use super::draw::{GOOD_PATH, PEERS, Shape, Variant, draw_guard};
+use super::draw::{GOOD_PATH, PEERS, SMALL_MAX, Shape, Variant, draw_guard};
 use super::network::{Cut, Link, Stops};
 use super::watch::Rule;
 use super::watch::guard::Because;
@@ -103,8 +103,7 @@ const KINDS: [Kind; 16] = [
 /// What hits all sites at once. In a large fleet it comes no more often than in a small one, though other faults do.
 const OF_THE_WHOLE: [&str; 3] = ["fleet parts", "checks are wrong everywhere", "file changes"];
 
-/// Larger fleets are large, and this many sites are a small one.
-const LARGE: usize = 50;
+/// So many sites are a small fleet.
 const SMALL: usize = 20;
 
 impl World {
@@ -147,7 +146,7 @@ impl World {
 
     fn comes(&mut self, kind: &str) -> bool {
         let sites = self.faults.sites;
-        let is_rare = sites > LARGE && OF_THE_WHOLE.contains(&kind);
+        let is_rare = sites > SMALL_MAX && OF_THE_WHOLE.contains(&kind);
         !is_rare || self.faults.random.random_bool(SMALL as f64 / sites as f64)
     }
 
@@ -457,7 +456,11 @@ impl World {
 
     fn file_changes(&mut self) {
         let mut variant = self.variant.clone();
-        if self.faults.random.random_bool(0.5) {
+        if let Some(other) = self.shape.other_vantage_points(&variant)
+            && self.faults.random.random_bool(0.5)
+        {
+            variant = other;
+        } else if self.faults.random.random_bool(0.5) {
             variant.guard = draw_guard(&mut self.faults.random);
         } else {
             variant.is_whole = !variant.is_whole;

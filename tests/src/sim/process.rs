@@ -195,6 +195,13 @@ impl Process {
         next.min(self.rule_at.saturating_sub(now))
     }
 
+    /// Whether it probes an endpoint.
+    #[must_use]
+    pub fn looks_at(&self, key: Key) -> bool {
+        let id = self.loaded.keys.id(key);
+        id.is_some_and(|id| self.checks.look_at(id))
+    }
+
     /// Whoever announces is told of the time, where that was promised.
     pub fn announce(&mut self, when: Moment) {
         if self.routes_due.take_if(|due| *due <= when.now).is_some() {

@@ -83,6 +83,11 @@ pub(super) fn fleet(
         .iter()
         .map(|raw| values::span_of(&raw.of_kind.peer))
         .collect();
+    let few_look: Vec<_> = check
+        .items
+        .iter()
+        .filter_map(|raw| values::span_of(&raw.vantage_points))
+        .collect();
     let checks = checks::checks(&cx, check);
     let named: Vec<_> = pool.items.iter().map(health::NamedAt::of).collect();
     let pool_spans: Vec<_> = pool.items.iter().map(|pool| pool.span.clone()).collect();
@@ -94,6 +99,7 @@ pub(super) fn fleet(
         health::kinds_fit(sink, checks, &drafts, named);
     }
     if let Ok(general) = &general {
+        sites::few_look_only_with_gossip(sink, general, few_look);
         sites::references_are_elsewhere(sink, general, &drafts);
     }
     let nests = nest::nests(&cx, &pool_spans, &drafts);

@@ -118,6 +118,7 @@ pub(super) struct RawCheck<'d> {
     pub(super) process: Field<&'d str>,
     pub(super) port: Field<i128>,
     pub(super) source: Field<OneOrMany<&'d str>>,
+    pub(super) vantage_points: Field<i128>,
 }
 
 /// The keys of `[[check]]` that belong to some kinds only.
@@ -531,6 +532,7 @@ impl<'d> RawCheck<'d> {
             process: table.get("process"),
             port: table.get("port"),
             source: table.get("source"),
+            vantage_points: table.get("vantage_points"),
         }
     }
 }

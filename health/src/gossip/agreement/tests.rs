@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -27,6 +28,11 @@ struct Fleets {
 
 impl Fleets {
     fn new(countries: &[&str], seed: u64) -> Self {
+        Self::seen_from(countries, 0, seed)
+    }
+
+    /// `points` look at each endpoint; 0: all.
+    fn seen_from(countries: &[&str], points: u16, seed: u64) -> Self {
         let count = countries.len();
         let at = |site: usize| {
             (
@@ -37,6 +43,7 @@ impl Fleets {
         let endpoints: Vec<_> = (0..count).map(at).collect();
         let fleet = FleetBuilder::new(CheckKind::Tcp)
             .sites(count as u16)
+            .check(|check| check.vantage_points = NonZeroU16::new(points))
             .pool_at(&endpoints, Some(CheckId(0)))
             .build();
         let mut fleet = Arc::unwrap_or_clone(fleet);
@@ -151,6 +158,32 @@ fn what_all_see_down_is_down_for_all_within_a_second() {
     fleets.run_for(SECOND);
     assert_eq!(fleets.others_hold(4), [Verdict::Up; 5]);
     assert_eq!(fleets.flaps, 10);
+}
+
+#[test]
+fn all_go_by_the_votes_of_the_few_that_look() {
+    let mut fleets = Fleets::seen_from(&WORLD, 3, 11);
+    let lookouts = Lookouts::of(&fleets.fleet);
+    let at = lookouts.at(&fleets.fleet, EndpointId(4)).unwrap();
+    let few: Vec<_> = at.iter().map(|site| usize::from(site.0)).collect();
+    let say = |fleets: &mut Fleets, sites: &[usize], verdict| {
+        sites.iter().for_each(|site| fleets.see(*site, 4, verdict));
+        fleets.run_for(SECOND * 15);
+    };
+    say(&mut fleets, &few, Verdict::Up);
+    assert_eq!(fleets.others_hold(4), [Verdict::Up; 5]);
+    say(&mut fleets, &few[..1], Verdict::Down);
+    assert_eq!(fleets.others_hold(4), [Verdict::Up; 5], "one of three");
+    say(&mut fleets, &few, Verdict::Down);
+    assert_eq!(fleets.others_hold(4), [Verdict::Down; 5]);
+    let gossip = fleets.world.sites[0].as_ref().unwrap();
+    let now = fleets.world.moment(0).now;
+    let votes = &fleets.agreements[0].tallies(gossip, now)[&EndpointId(4)].votes;
+    assert_eq!(votes.len(), 3, "who does not look is not asked: {votes:?}");
+    // Nobody is left who has a word: what was so far stays.
+    fleets.world.cut = Box::new(move |a, b| few.contains(&a) != few.contains(&b));
+    fleets.run_for(SECOND * 120);
+    assert_eq!(fleets.others_hold(4), [Verdict::Down; 5]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use steer_health::{Service, Snapshot, Verdict};
 use steer_topology::{Check, DetectorRules, EndpointId, Fleet};
 
 use super::{Broken, Rule};
-use crate::sim::draw::{Keys, Loaded};
+use crate::sim::draw::Loaded;
 
 /// The way of the last beat.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
@@ -169,9 +169,9 @@ impl Records {
         self.of_site(site).for_each(|(_, own)| own.begins_anew(now));
     }
 
-    /// A file names other endpoints: what is not checked any more is unknown.
-    pub fn reload(&mut self, site: usize, keys: &Keys, now: Duration) {
-        let gone = self.of_site(site).filter(|(key, _)| keys.id(*key).is_none());
+    /// A file names other endpoints, or other vantage points: what is not looked at any more is unknown.
+    pub fn reload(&mut self, site: usize, looks_at: impl Fn(Key) -> bool, now: Duration) {
+        let gone = self.of_site(site).filter(|(key, _)| !looks_at(*key));
         gone.for_each(|(_, own)| own.begins_anew(now));
     }
 

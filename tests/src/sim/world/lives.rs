@@ -165,8 +165,8 @@ impl World {
         let name = self.sites[number].name;
         let variant = format!("{:?}", self.sites[number].variant);
         self.say(format_args!("{name} reloads: {variant}"));
-        self.records.reload(number, &loaded.keys, self.now);
         let (process, snapshot) = process.reload(loaded, when, &mut self.random);
+        self.records.reload(number, |key| process.looks_at(key), self.now);
         self.sites[number].process = Some(process);
         self.publish(number, &snapshot, Because::Checks);
         self.turn(number);

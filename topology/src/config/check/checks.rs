@@ -77,6 +77,7 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         process,
         port,
         source,
+        vantage_points,
     } = raw;
     let sink = cx.sink;
     let name = values::label(sink, name);
@@ -133,6 +134,7 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
     }
     let port = values::optional_int(sink, "port", port, 1..=u16::MAX);
     let source = sources(sink, source);
+    let vantage_points = vantage_points_of(sink, vantage_points, kind.as_ref().ok());
     let (interval, fast_interval, timeout) = times?;
     Ok(Check {
         name: name?,
@@ -149,7 +151,39 @@ fn check(cx: &Context<'_, '_>, raw: RawCheck<'_>) -> Result<Check, Reported> {
         process: process?,
         port: port?.and_then(NonZeroU16::new),
         source: source?,
+        vantage_points: vantage_points?,
     })
+}
+
+/// Two besides its own site, so that a dead site is down for the others: one vantage point alone takes nothing down.
+const VANTAGE_POINTS_MIN: u16 = 3;
+
+/// What nothing is sent for costs nothing at a site more.
+fn vantage_points_of(
+    sink: &Sink<'_>,
+    field: Field<i128>,
+    kind: Option<&CheckKind>,
+) -> Result<Option<NonZeroU16>, Reported> {
+    let sends = kind.is_none_or(|kind| match kind {
+        CheckKind::Http(_)
+        | CheckKind::Tcp
+        | CheckKind::Tls(_)
+        | CheckKind::Dns(_)
+        | CheckKind::Grpc(_)
+        | CheckKind::Icmp
+        | CheckKind::Exec { .. }
+        | CheckKind::Calculated { .. } => true,
+        CheckKind::External { .. } | CheckKind::Bfd { .. } | CheckKind::Load(_) => false,
+    });
+    if let (Some(span), false) = (values::span_of(&field), sends) {
+        return Err(sink.conflict(
+            span,
+            "`vantage_points` means nothing to a check of this kind, which is each site's own",
+            "remove it, or write a kind that probes",
+        ));
+    }
+    let points = values::optional_int(sink, "vantage_points", field, VANTAGE_POINTS_MIN..=u16::MAX)?;
+    Ok(points.and_then(NonZeroU16::new))
 }
 
 /// A held connection needs something that holds it, and its end needs somebody who takes it for a proof.

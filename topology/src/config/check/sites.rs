@@ -267,6 +267,24 @@ fn gossip_address(
     }
 }
 
+/// What some sites see the others must hear.
+pub(super) fn few_look_only_with_gossip(
+    sink: &Sink<'_>,
+    general: &General,
+    written: Vec<std::ops::Range<usize>>,
+) {
+    if general.gossip.is_some() {
+        return;
+    }
+    for span in written {
+        sink.conflict(
+            span,
+            "`vantage_points` without `[fleet] gossip`: each site must see everything itself",
+            "add `gossip = { key_file = \"gossip.key\" }` to [fleet], or remove it",
+        );
+    }
+}
+
 /// `[fleet] gossip` asks for somebody to talk to.
 pub(super) fn gossip_has_sites(sink: &Sink<'_>, general: &General, sites: &[Site]) {
     let Some((span, _)) = &general.gossip else { return };

@@ -295,7 +295,7 @@ pub(in crate::config) static CHECK: Section = Section {
             default: "`\"1s\"`: a dead endpoint is noticed within seconds at one request a second",
             range: "10 ms to 1 h",
             about: "Time between the starts of two probes of one endpoint.",
-            cost: "Shorter notices sooner and loads endpoint and prober more; every site probes every endpoint.",
+            cost: "Shorter notices sooner and loads endpoint and prober more; every site probes every endpoint, unless `vantage_points` is written.",
             relation: "An endpoint that hangs is down after at most `interval` + `fast_interval` x (`fall` - 1) + `timeout`.",
         },
         Key {
@@ -427,6 +427,16 @@ pub(in crate::config) static CHECK: Section = Section {
             about: "Address to probe from. Endpoints of the other family are probed from where the kernel chooses.",
             cost: "",
             relation: "",
+        },
+        Key {
+            name: "vantage_points",
+            value: "whole number",
+            example: "9",
+            default: "all sites",
+            range: "3 to 65535",
+            about: "How many sites probe each endpoint: its own, and others that are drawn by its name (rendezvous hashing), from every continent in turn. All sites draw the same ones without a word, and one more site moves few. The vote is theirs alone.",
+            cost: "Fewer load endpoints, probers and gossip less: 200 sites with 2,000 endpoints send 400,000 probes a round where all look at all, and 18,000 where 9 do. But where so many of the few are gone that nobody is left to say anything, what was so far stays.",
+            relation: "Needs `[fleet] gossip`; without it a site believes itself alone and probes everything. Endpoints without a site, and the reference targets, are probed by all. Not with `kind = \"external\"`, `\"bfd\"` or `\"load\"`.",
         },
     ],
 };
