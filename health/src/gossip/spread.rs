@@ -2,7 +2,9 @@
 //!
 //! Holds names only; what is sent is what the store says at that moment, so nothing old is ever told.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashMap;
 
 use super::observation::Key;
 use super::site::SiteName;
@@ -24,7 +26,7 @@ pub enum News {
 pub struct Backlog {
     /// By how often they were told, then by age.
     queue: BTreeSet<(u8, u64, News)>,
-    places: HashMap<News, (u8, u64)>,
+    places: FxHashMap<News, (u8, u64)>,
     next: u64,
     words: usize,
 }

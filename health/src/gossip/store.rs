@@ -201,7 +201,7 @@ impl Store {
         } in &delta.told
         {
             let heard = before(now, *age_ms);
-            match origin.take(*key, observation.clone(), heard) {
+            match origin.take(*key, observation, heard) {
                 Taken::New => merged.changed.push(*key),
                 Taken::Known => {}
                 Taken::Refused => merged.refused += 1,

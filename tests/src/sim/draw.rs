@@ -341,7 +341,7 @@ fn sites_of(members: &[usize]) -> Vec<usize> {
 /// In every third fleet few sites look at each endpoint, and in every large one.
 fn few(seed: u64, sites: usize) -> Option<u16> {
     if sites > SMALL_MAX {
-        return Some(9);
+        return Some(5);
     }
     let few = [3, 4, 5, 7][(seed / 3 % 4) as usize];
     (seed.is_multiple_of(3) && usize::from(few) < sites).then_some(few)

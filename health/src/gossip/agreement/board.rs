@@ -4,9 +4,9 @@
 //! expires; and the votes on an endpoint are counted anew only where one of them is another one now. In a fleet of 200 sites
 //! with 2,000 endpoints there are 400,000 of them, and a second brings a few dozen.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use steer_topology::{Continent, EndpointId, Fleet, SiteId};
 
 use crate::gossip::isolation::all_fail;
@@ -22,7 +22,7 @@ use super::Credit;
 #[derive(Debug)]
 pub(super) struct Board {
     /// Of each key, the endpoints that have it: one, unless a pool names it twice.
-    places: HashMap<Key, Vec<u32>>,
+    places: FxHashMap<Key, Vec<u32>>,
     /// Where each endpoint stands.
     sites: Vec<Option<SiteId>>,
     /// The reference targets.
@@ -78,7 +78,7 @@ impl Board {
         targets: &[EndpointId],
         voters: impl Iterator<Item = (SiteId, SiteName, Option<Continent>)>,
     ) -> Self {
-        let mut places: HashMap<_, Vec<_>> = HashMap::new();
+        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
         for (key, number) in keys.iter().zip(0..) {
             places.entry(*key).or_default().push(number);
         }
@@ -193,7 +193,7 @@ impl Board {
 
 impl Row {
     /// What the site says, by endpoint, as far as it counts; and notes when something of it does not any more.
-    fn read(&mut self, store: &Store, places: &HashMap<Key, Vec<u32>>, now: Instant) -> Vec<Option<Says>> {
+    fn read(&mut self, store: &Store, places: &FxHashMap<Key, Vec<u32>>, now: Instant) -> Vec<Option<Says>> {
         let mut says = vec![None; self.says.len()];
         self.expires = None;
         for (key, verdict, until) in store.said(self.name) {
@@ -213,7 +213,7 @@ impl Row {
 
     /// For each other site of which it has a verdict: whether all that it knows there is down.
     fn others(&self, sites: &[Option<SiteId>]) -> Vec<bool> {
-        let mut others: HashMap<SiteId, bool> = HashMap::new();
+        let mut others: FxHashMap<SiteId, bool> = FxHashMap::default();
         for (says, site) in self.says.iter().zip(sites) {
             let (Some(says), Some(site)) = (says, site) else {
                 continue;

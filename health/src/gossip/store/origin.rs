@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use indexmap::IndexMap;
 use jiff::Timestamp;
+use rustc_hash::FxBuildHasher;
 
 use crate::gossip::observation::{Key, Observation, Version};
 use crate::snapshot::Verdict;
@@ -28,7 +29,7 @@ pub(super) struct Origin {
     /// The newest beat of which every change was known: the change, and when its origin said so.
     pub(super) confirmed: Option<(u64, Instant)>,
     /// All of an origin's words are read one after the other, so they lie close together; none is taken out alone.
-    pub(super) held: IndexMap<Key, Held>,
+    pub(super) held: IndexMap<Key, Held, FxBuildHasher>,
     /// The same by change, for deltas. Of the newest start alone.
     pub(super) by_number: BTreeMap<u64, Key>,
 }
@@ -90,13 +91,14 @@ impl Origin {
         }
     }
 
-    pub(super) fn take(&mut self, key: Key, observation: Observation, heard: Instant) -> Taken {
+    pub(super) fn take(&mut self, key: Key, observation: &Observation, heard: Instant) -> Taken {
         let full = self.held.len() >= KEYS_MAX;
         let current = observation.version.epoch == self.epoch;
         let number = observation.version.number;
         match self.held.get_mut(&key) {
             None if full => return Taken::Refused,
             None => {
+                let observation = observation.clone();
                 self.held.insert(key, Held { observation, heard });
             }
             Some(held) => {
@@ -106,12 +108,13 @@ impl Origin {
                     heard = heard.max(held.heard);
                     held.heard = heard;
                 }
-                if observation <= held.observation {
+                if *observation <= held.observation {
                     return Taken::Known;
                 }
                 if before.epoch == self.epoch {
                     self.by_number.remove(&before.number);
                 }
+                let observation = observation.clone();
                 *held = Held { observation, heard };
             }
         }
@@ -168,7 +171,7 @@ impl Origin {
             since,
             reason,
         };
-        match self.take(key, observation, now) {
+        match self.take(key, &observation, now) {
             Taken::New => {
                 self.known.extend(version.number - 1, version.number);
                 true
