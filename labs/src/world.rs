@@ -175,9 +175,12 @@ impl Lab {
     }
 
     fn words(&self, run: &[String]) -> Vec<String> {
-        run.iter()
-            .map(|word| self.values.fill(word, &self.variant))
-            .collect()
+        run.iter().map(|word| self.fill(word)).collect()
+    }
+
+    /// A word of the scenario with the values of this run.
+    pub(crate) fn fill(&self, word: &str) -> String {
+        self.values.fill(word, &self.variant)
     }
 
     /// Runs a command on a node to its end; an error when it fails.

@@ -13,6 +13,7 @@ mod grpc;
 mod probes;
 mod receiver;
 mod reload;
+mod rpc_edge;
 mod swim;
 mod target;
 mod zones;
@@ -42,6 +43,8 @@ pub(crate) enum Bench {
     Swim,
     /// gRPC calls through `steer edge` beside HAProxy, nginx and Envoy: calls per second, CPU, added time, memory.
     Edge,
+    /// The lab `rpc-edge` with `steer edge`, HAProxy, nginx and Envoy as its edges (needs root).
+    RpcEdge(rpc_edge::Plan),
     /// No false BFD failure while every core is busy: steer with BIRD, and BIRD with BIRD (needs root).
     Bfd(bfd::Plan),
 }
@@ -58,6 +61,7 @@ pub(crate) fn bench(what: Bench) -> Result<(), String> {
         Bench::Reload => reload::bench(),
         Bench::Swim => swim::bench(),
         Bench::Edge => edge::bench(),
+        Bench::RpcEdge(plan) => rpc_edge::bench(&plan),
         Bench::Bfd(plan) => bfd::bench(plan),
     }
 }

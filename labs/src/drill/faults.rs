@@ -32,6 +32,9 @@ pub enum Break {
         node: String,
         /// Which process.
         process: String,
+        /// What else this program takes for it, such as `QUIT`.
+        #[serde(default = "term")]
+        signal: String,
     },
     /// `SIGTERM`, its end, and a new start: what an upgrade does.
     Restart {
@@ -132,7 +135,7 @@ impl Break {
     pub fn process(&self) -> Option<(&str, &str)> {
         match self {
             Self::Kill9 { node, process }
-            | Self::Term { node, process }
+            | Self::Term { node, process, .. }
             | Self::Restart { node, process }
             | Self::Stop { node, process }
             | Self::DiskFull { node, process }
@@ -174,7 +177,14 @@ impl Break {
     pub(super) fn apply(&self, lab: &mut Lab) -> Result<(), LabError> {
         match self {
             Self::Kill9 { node, process } => lab.process(node, process)?.kill()?,
-            Self::Term { node, process } => lab.process(node, process)?.signal(Signal::SIGTERM)?,
+            Self::Term {
+                node,
+                process,
+                signal,
+            } => {
+                let signal = orderly(&lab.fill(signal))?;
+                lab.process(node, process)?.signal(signal)?;
+            }
             Self::Restart { node, process } => {
                 let running = lab.process(node, process)?;
                 running.signal(Signal::SIGTERM)?;
@@ -203,7 +213,7 @@ impl Break {
     pub(super) fn heal(&self, lab: &mut Lab) -> Result<(), LabError> {
         match self {
             Self::Kill9 { node, process } => lab.start(node, process)?,
-            Self::Term { node, process } => {
+            Self::Term { node, process, .. } => {
                 lab.process(node, process)?.wait(END_LIMIT)?;
                 lab.start(node, process)?;
             }
@@ -251,6 +261,19 @@ impl Break {
     }
 }
 
+fn term() -> String {
+    "TERM".to_owned()
+}
+
+/// A signal by its name without `SIG`.
+fn orderly(name: &str) -> Result<Signal, LabError> {
+    format!("SIG{name}").parse().map_err(|_| {
+        LabError::failed(format!(
+            "`signal` is {name:?}; write a name without SIG, such as TERM, QUIT or USR1"
+        ))
+    })
+}
+
 /// In the hook of the receiving interface, so that whoever sends is not told.
 fn deaf(interface: &str) -> Vec<String> {
     let rules = format!(
@@ -281,7 +304,12 @@ impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kill9 { node, process } => write!(f, "kill -9 of `{process}` on `{node}`"),
-            Self::Term { node, process } => write!(f, "SIGTERM to `{process}` on `{node}`"),
+            Self::Term {
+                node,
+                process,
+                signal,
+            } if signal == "TERM" => write!(f, "SIGTERM to `{process}` on `{node}`"),
+            Self::Term { node, process, .. } => write!(f, "orderly end of `{process}` on `{node}`"),
             Self::Restart { node, process } => write!(f, "restart of `{process}` on `{node}`"),
             Self::Stop { node, process } => write!(f, "SIGSTOP of `{process}` on `{node}`"),
             Self::Cut { node, port } => write!(f, "`{node}` drops everything at `{port}`, in silence"),

