@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use steer_topology::{
     Bias, Check, CheckId, CheckKind, Combine, DampingRules, Demand, DetectorRules, Endpoint, EndpointId,
-    Fleet, GuardPolicy, OutlierRules, OverflowPolicy, Pool, PoolId, Said, Site, SiteId, Sources,
+    Fleet, GossipPolicy, GuardPolicy, OutlierRules, OverflowPolicy, Pool, PoolId, Said, Site, SiteId,
+    Sources,
 };
 
 use crate::check::Attempt;
@@ -34,6 +35,18 @@ pub(crate) fn plain(kind: CheckKind) -> Check {
         port: None,
         source: Sources::default(),
         vantage_points: None,
+    }
+}
+
+/// More than half of the weight, our own word after 10 s.
+pub(crate) fn gossip_policy() -> GossipPolicy {
+    GossipPolicy {
+        port: 7946,
+        key_file: "gossip.key".into(),
+        share: 50,
+        own_after: Duration::from_secs(10),
+        staged: Duration::ZERO,
+        reference: None,
     }
 }
 

@@ -209,7 +209,7 @@ mod tests {
     use steer_topology::{CheckId, CheckKind, GossipPolicy, PoolId};
 
     use super::*;
-    use crate::testing::FleetBuilder;
+    use crate::testing::{FleetBuilder, gossip_policy};
 
     const OWN: EndpointId = EndpointId(0);
     const TARGETS: [EndpointId; 2] = [EndpointId(2), EndpointId(3)];
@@ -224,12 +224,8 @@ mod tests {
             .build();
         let mut fleet = Arc::unwrap_or_clone(built);
         fleet.gossip = Some(GossipPolicy {
-            port: 7946,
-            key_file: "gossip.key".into(),
-            share: 50,
-            own_after: Duration::from_secs(10),
-            staged: Duration::ZERO,
             reference: Some(PoolId(1)),
+            ..gossip_policy()
         });
         Peers::new(&fleet, SiteId(0), Desk::default())
     }

@@ -1,6 +1,6 @@
 //! Real sockets on loopback, and a clock that nobody holds.
 
-use steer_topology::{CheckId, CheckKind, EndpointId, GossipPolicy, SiteId};
+use steer_topology::{CheckId, CheckKind, EndpointId, SiteId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -8,7 +8,7 @@ use crate::gossip::desk::Word;
 use crate::gossip::observation::Key;
 use crate::gossip::site::name_of;
 use crate::snapshot::Verdict;
-use crate::testing::FleetBuilder;
+use crate::testing::{FleetBuilder, gossip_policy};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -26,14 +26,7 @@ fn fleet(count: u16) -> Arc<Fleet> {
     for (site, held) in fleet.sites.iter_mut().zip(&held) {
         site.gossip = Some(held.local_addr().unwrap());
     }
-    fleet.gossip = Some(GossipPolicy {
-        port: 7946,
-        key_file: "gossip.key".into(),
-        share: 50,
-        own_after: Duration::from_secs(10),
-        staged: Duration::ZERO,
-        reference: None,
-    });
+    fleet.gossip = Some(gossip_policy());
     Arc::new(fleet)
 }
 

@@ -2,16 +2,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
-use steer_topology::{CheckId, CheckKind, GossipPolicy};
+use steer_topology::{CheckId, CheckKind};
 
 use super::*;
 use crate::gossip::desk::Word;
 use crate::gossip::{Council, Keys, Moment};
 use crate::snapshot::Verdict;
-use crate::testing::FleetBuilder;
+use crate::testing::{FleetBuilder, gossip_policy};
 
 /// So many sites on four continents in turn, with ten endpoints each, at which `points` look; and one endpoint of no site.
 fn fleet(sites: u16, points: u16) -> Fleet {
@@ -27,14 +27,7 @@ fn fleet(sites: u16, points: u16) -> Fleet {
         .pool_at(&[(None, ([198, 51, 100, 1], 443).into())], Some(CheckId(0)))
         .build();
     let mut fleet = Arc::unwrap_or_clone(built);
-    fleet.gossip = Some(GossipPolicy {
-        port: 7946,
-        key_file: "gossip.key".into(),
-        share: 50,
-        own_after: Duration::from_secs(10),
-        staged: Duration::ZERO,
-        reference: None,
-    });
+    fleet.gossip = Some(gossip_policy());
     for (number, site) in fleet.sites.iter_mut().enumerate() {
         site.country = ["DE", "JP", "US", "ZA"][number % 4].to_owned();
         site.gossip = Some(([10, 0, 0, number as u8], 7946).into());
