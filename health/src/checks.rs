@@ -143,7 +143,7 @@ impl Checks {
     fn plan_first_round(&mut self, random: &mut StdRng, start: Instant) {
         for endpoint in self.fleet.endpoint_ids() {
             let pool = self.fleet.pool(self.fleet.endpoint(endpoint).pool);
-            let is_ours = self.peers.as_ref().is_none_or(|peers| peers.look_at(endpoint));
+            let is_ours = self.peers.as_ref().is_none_or(|peers| peers.looks_at(endpoint));
             let check = pool.check.filter(|_| is_ours).map(|id| {
                 let settings = self.fleet.check(id);
                 let first = start + spread(settings.interval, random);
@@ -167,7 +167,7 @@ impl Checks {
 
     /// Whether an endpoint is probed from here: it has a check, and is not left to others (`vantage_points`).
     #[must_use]
-    pub fn look_at(&self, endpoint: EndpointId) -> bool {
+    pub fn looks_at(&self, endpoint: EndpointId) -> bool {
         self.checks[endpoint.0 as usize].is_some()
     }
 

@@ -101,7 +101,10 @@ impl Plan {
                 return Err(LabError::failed(what));
             }
         }
-        Ok(())
+        match self {
+            Self::Scenario(_) => Ok(()),
+            Self::Drill(drill) => drill.is_plain(),
+        }
     }
 
     /// All processes, and the announcers of what was asked for.

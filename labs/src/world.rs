@@ -352,7 +352,7 @@ pub(crate) fn render(from: &Path, to: &Path, set: &BTreeMap<String, String>) -> 
 }
 
 /// `@key@` becomes the value.
-fn filled(text: String, set: &BTreeMap<String, String>) -> String {
+pub(crate) fn filled(text: String, set: &BTreeMap<String, String>) -> String {
     let fill = |text: String, (key, value): (&String, &String)| text.replace(&format!("@{key}@"), value);
     set.iter().fold(text, fill)
 }

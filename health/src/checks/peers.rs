@@ -23,25 +23,37 @@ use crate::snapshot::Verdict;
 #[derive(Debug)]
 pub struct Peers {
     desk: Desk,
-    /// By endpoint: its stable name, and whether it is agreed on.
-    endpoints: Vec<(Key, bool)>,
-    /// By endpoint: whether we look at it.
-    looks: Vec<bool>,
+    endpoints: Vec<Named>,
     by_key: HashMap<Key, Vec<EndpointId>>,
     /// Endpoints of our own site.
     own: HashSet<Key>,
     references: Vec<Key>,
 }
 
+/// An endpoint.
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    /// Its stable name.
+    key: Key,
+    is_agreed: bool,
+    /// Whether we look at it, or leave that to others.
+    looks: bool,
+}
+
 impl Peers {
     /// The end of the site `local`, whose gossip lays down and fetches at `desk`.
     #[must_use]
     pub fn new(fleet: &Fleet, local: SiteId, desk: Desk) -> Self {
-        let one = |id| (Key::of(fleet, id), is_agreed_on(fleet, id, Some(local)));
+        let lookouts = Lookouts::of(fleet);
+        let one = |id| Named {
+            key: Key::of(fleet, id),
+            is_agreed: is_agreed_on(fleet, id, Some(local)),
+            looks: lookouts.looks(fleet, id, local),
+        };
         let endpoints: Vec<_> = fleet.endpoint_ids().map(one).collect();
         let mut by_key: HashMap<_, Vec<_>> = HashMap::new();
         let mut own = HashSet::new();
-        for (id, (key, is_agreed)) in fleet.endpoint_ids().zip(&endpoints) {
+        for (id, Named { key, is_agreed, .. }) in fleet.endpoint_ids().zip(&endpoints) {
             let is_own = fleet.endpoint(id).site == Some(local);
             if is_own {
                 own.insert(*key);
@@ -51,11 +63,8 @@ impl Peers {
             }
         }
         let references = isolation::references(fleet);
-        let lookouts = Lookouts::of(fleet);
-        let looks = |id| lookouts.looks(fleet, id, local);
         Self {
             desk,
-            looks: fleet.endpoint_ids().map(looks).collect(),
             endpoints,
             by_key,
             own,
@@ -64,13 +73,13 @@ impl Peers {
     }
 
     /// Whether we look at an endpoint, or leave that to others.
-    pub(super) fn look_at(&self, endpoint: EndpointId) -> bool {
-        self.looks[endpoint.0 as usize]
+    pub(super) fn looks_at(&self, endpoint: EndpointId) -> bool {
+        self.endpoints[endpoint.0 as usize].looks
     }
 
     /// What our own check last said, where that is not what the judge knows.
     pub(super) fn own_verdict(&self, endpoint: EndpointId) -> Option<Verdict> {
-        let (key, is_agreed) = self.endpoints[endpoint.0 as usize];
+        let Named { key, is_agreed, .. } = self.endpoints[endpoint.0 as usize];
         let said = || {
             self.desk
                 .own
@@ -114,7 +123,7 @@ impl Peers {
 
     /// We have come to a verdict at `at`. False: it is not for the judge.
     pub(super) fn say(&self, change: &Change, at: Timestamp) -> bool {
-        let (key, is_agreed) = self.endpoints[change.endpoint.0 as usize];
+        let Named { key, is_agreed, .. } = self.endpoints[change.endpoint.0 as usize];
         let word = Word {
             verdict: change.verdict,
             cause: change.cause.clone(),

@@ -16,14 +16,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use steer_topology::{Continent, CountryCode, EndpointId, Fleet, SiteId};
+use steer_topology::{Continent, EndpointId, Fleet, SiteId};
 
 use super::core::Gossip;
 use super::isolation::references;
 use super::observation::Key;
 use super::quorum::{self, Ruling, Tally, Void, Vote};
-use super::site::{SiteName, name_of};
-use super::vantage::Lookouts;
+use super::site::SiteName;
+use super::vantage::{Lookout, Lookouts};
 use crate::judge::Change;
 use crate::snapshot::Verdict;
 
@@ -78,19 +78,15 @@ impl Agreement {
     /// Agreement on the endpoints of `fleet`, for the site `local`.
     #[must_use]
     pub fn new(fleet: Arc<Fleet>, local: SiteId, policy: Policy) -> Self {
-        let voter = |(id, site): (u16, &steer_topology::Site)| {
-            let id = SiteId(id);
-            site.gossip?;
-            Some(Voter {
-                id,
-                site: name_of(&fleet, id)?,
-                region: site.country_code().and_then(CountryCode::continent),
-                dazed_until: None,
-            })
-        };
-        let voters: Vec<_> = (0..).zip(&fleet.sites).filter_map(voter).collect();
-        let keys: Vec<_> = fleet.endpoint_ids().map(|id| Key::of(&fleet, id)).collect();
         let lookouts = Lookouts::of(&fleet);
+        let voter = |lookout: &Lookout| Voter {
+            id: lookout.id,
+            site: lookout.name,
+            region: lookout.continent,
+            dazed_until: None,
+        };
+        let voters: Vec<_> = lookouts.sites.iter().map(voter).collect();
+        let keys: Vec<_> = fleet.endpoint_ids().map(|id| Key::of(&fleet, id)).collect();
         let subject = |(id, key): (_, &Key)| {
             is_agreed_on(&fleet, id, Some(local)).then_some(Subject {
                 key: *key,
@@ -201,6 +197,12 @@ impl Agreement {
         self.subjects.iter().zip(0..).filter_map(tally).collect()
     }
 
+    /// Whether a site is to look at an endpoint: it is one of few, or all are, or it decides about it alone.
+    pub(crate) fn looks_at(&self, endpoint: EndpointId, site: SiteId) -> bool {
+        let subject = self.subjects[endpoint.0 as usize].as_ref();
+        subject.is_none_or(|subject| subject.asks(site))
+    }
+
     /// The fleet whose endpoints are agreed on.
     #[must_use]
     pub fn fleet(&self) -> &Arc<Fleet> {
@@ -222,6 +224,12 @@ impl Agreement {
 }
 
 impl Subject {
+    fn asks(&self, site: SiteId) -> bool {
+        self.lookouts
+            .as_ref()
+            .is_none_or(|lookouts| lookouts.contains(&site))
+    }
+
     fn decide(
         &mut self,
         standing: Standing,
@@ -322,13 +330,9 @@ impl<'g> Electorate<'g> {
     /// With the reasons of their sites. Who is not to look has none, unless it goes by another file.
     fn votes(&self, voters: &[Voter], subject: &Subject) -> Vec<Vote> {
         let (me, hears) = (self.gossip.me(), self.gossip.hears(self.now));
-        let is_asked = |voter: &Voter| {
-            let lookouts = subject.lookouts.as_ref();
-            lookouts.is_none_or(|lookouts| lookouts.contains(&voter.id))
-        };
         let vote = |(voter, credit): (&Voter, &Credit)| {
             let word = self.gossip.store().word(voter.site, subject.key, self.now);
-            if word.is_none() && !is_asked(voter) {
+            if word.is_none() && !subject.asks(voter.id) {
                 return None;
             }
             let verdict = word.map_or(Verdict::Unknown, |word| word.observation.verdict);

@@ -13,7 +13,6 @@ use super::keys::Keys;
 use super::moment::Moment;
 use super::observation::Key;
 use super::site::{Roster, name_of};
-use super::vantage::Lookouts;
 use crate::judge::Change;
 use crate::snapshot::Verdict;
 
@@ -99,11 +98,10 @@ impl Council {
         let Some(policy) = fleet.gossip.as_ref().map(policy) else {
             return;
         };
-        let lookouts = Lookouts::of(fleet);
-        let one = |id| (Key::of(fleet, id), lookouts.looks(fleet, id, self.local));
+        self.agreement = self.agreement.reload(Arc::clone(fleet), self.local, policy);
+        let one = |id| (Key::of(fleet, id), self.agreement.looks_at(id, self.local));
         // Whether we look at it.
         let endpoints: BTreeMap<Key, bool> = fleet.endpoint_ids().map(one).collect();
-        self.agreement = self.agreement.reload(Arc::clone(fleet), self.local, policy);
         self.gossip.set_roster(Roster::of(fleet), when);
         self.gossip.set_keys(keys);
         // The others must not go by what is not checked any more.

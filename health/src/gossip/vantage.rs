@@ -18,14 +18,15 @@ use super::site::{SiteName, name_of};
 /// The sites of a fleet that can look.
 #[derive(Debug)]
 pub(crate) struct Lookouts {
-    sites: Vec<Lookout>,
+    pub(super) sites: Vec<Lookout>,
 }
 
+/// A site that gossips.
 #[derive(Debug)]
-struct Lookout {
-    id: SiteId,
-    name: SiteName,
-    continent: Option<Continent>,
+pub(super) struct Lookout {
+    pub(super) id: SiteId,
+    pub(super) name: SiteName,
+    pub(super) continent: Option<Continent>,
 }
 
 impl Lookouts {

@@ -1,5 +1,6 @@
 //! What can break, and how it is taken back.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use crate::link::Wan;
-use crate::world::{Lab, node};
+use crate::world::{Lab, filled, node};
 use crate::{LabError, disk, faketime};
 
 /// A service that was told to end may take so long.
@@ -172,6 +173,14 @@ impl Break {
             | Self::Line(_)
             | Self::Run { .. } => None,
         }
+    }
+
+    /// Whether its words mean something with these values.
+    pub(crate) fn is_plain(&self, set: &BTreeMap<String, String>) -> Result<(), LabError> {
+        if let Self::Term { signal, .. } = self {
+            orderly(&filled(signal.clone(), set))?;
+        }
+        Ok(())
     }
 
     pub(super) fn apply(&self, lab: &mut Lab) -> Result<(), LabError> {

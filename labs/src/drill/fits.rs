@@ -325,6 +325,32 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_that_there_is_not_is_told_before_anything_starts_whichever_value_it_comes_from() {
+        let file = Path::new("scenario.toml");
+        let cut = "{ kind = \"cut\", node = \"fra-wire\", port = \"port2\" }";
+        let with = |signal: &str| {
+            let term =
+                format!("{{ kind = \"term\", node = \"fra\", process = \"steer\", signal = \"{signal}\" }}");
+            Drill::parse(file, &SCENARIO.replacen(cut, &term, 1)).unwrap()
+        };
+        with("QUIT").is_plain().unwrap();
+        let wrong = with("QIUT").is_plain().unwrap_err().to_string();
+        assert!(
+            wrong.contains("`signal` is \"QIUT\"; write a name without SIG"),
+            "{wrong}"
+        );
+        let mut filled = with("@how@");
+        let set = |drill: &mut Drill, value: &str| {
+            let stages = drill.stages.iter_mut();
+            stages.for_each(|stage| drop(stage.set.insert("how".to_owned(), value.to_owned())));
+        };
+        set(&mut filled, "USR1");
+        filled.is_plain().unwrap();
+        set(&mut filled, "SIGUSR1");
+        assert!(filled.is_plain().is_err());
+    }
+
+    #[test]
     fn a_drill_that_does_not_fit_says_what_is_wrong_and_what_would_be_right() {
         for (from, to, want) in [
             (

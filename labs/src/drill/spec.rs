@@ -9,6 +9,7 @@ use steer_topology::fault::{Fault, Faults, Place};
 
 use super::faults::Break;
 use super::line::Over;
+use crate::LabError;
 use crate::scenario::Process;
 
 /// A checked drill.
@@ -288,6 +289,15 @@ pub struct Bound {
 }
 
 impl Drill {
+    /// Whether what breaks means something with the values of its stage.
+    pub(crate) fn is_plain(&self) -> Result<(), LabError> {
+        let of_stage = |stage: &Stage| {
+            let mut breaks = stage.steps.iter().flat_map(|step| &step.breaks);
+            breaks.try_for_each(|broken| broken.is_plain(&stage.set))
+        };
+        self.stages.iter().try_for_each(of_stage)
+    }
+
     /// Whether a scenario is a drill: it has stages.
     #[must_use]
     pub fn is_one(text: &str) -> bool {

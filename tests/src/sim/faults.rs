@@ -103,8 +103,8 @@ const KINDS: [Kind; 16] = [
 /// What hits all sites at once. In a large fleet it comes no more often than in a small one, though other faults do.
 const OF_THE_WHOLE: [&str; 3] = ["fleet parts", "checks are wrong everywhere", "file changes"];
 
-/// So many sites are a small fleet.
-const SMALL: usize = 20;
+/// It comes as often as in a fleet of so many sites.
+const AS_IN: usize = 20;
 
 impl World {
     /// The first chaos begins after the warm-up.
@@ -147,7 +147,7 @@ impl World {
     fn comes(&mut self, kind: &str) -> bool {
         let sites = self.faults.sites;
         let is_rare = sites > SMALL_MAX && OF_THE_WHOLE.contains(&kind);
-        !is_rare || self.faults.random.random_bool(SMALL as f64 / sites as f64)
+        !is_rare || self.faults.random.random_bool(AS_IN as f64 / sites as f64)
     }
 
     /// A fault ends.

@@ -199,7 +199,7 @@ impl Process {
     #[must_use]
     pub fn looks_at(&self, key: Key) -> bool {
         let id = self.loaded.keys.id(key);
-        id.is_some_and(|id| self.checks.look_at(id))
+        id.is_some_and(|id| self.checks.looks_at(id))
     }
 
     /// Whoever announces is told of the time, where that was promised.

@@ -19,8 +19,8 @@ pub(crate) struct Plan {
     /// Charges a second of each of the three clients.
     #[arg(long, default_value_t = 667)]
     per_second: u32,
-    /// Only these: steer, haproxy, nginx, envoy.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these.
+    #[arg(long, value_delimiter = ',', value_parser = EDGES.map(|(edge, _)| edge))]
     edges: Vec<String>,
 }
 
