@@ -1,11 +1,13 @@
 //! One attempt of a call: what leaves on a stream that was opened, and what comes back. For the edge and for a client.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use h2::RecvStream;
 use http::header::HeaderValue;
 use http::{Request, response};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::edge::keep::Reader;
 use crate::edge::pump;
@@ -15,24 +17,62 @@ use crate::link::{Guard, NoStream, Opened};
 /// What an attempt tells.
 pub(crate) enum Event {
     Written,
-    Head(response::Parts, RecvStream, Guard),
+    Head(Box<Answered>),
     Failed(News),
 }
 
-/// Where an attempt tells it, with its number.
+/// An answer that begins.
+pub(crate) struct Answered {
+    pub(crate) head: response::Parts,
+    pub(crate) body: RecvStream,
+    pub(crate) guard: Guard,
+}
+
+/// What the attempts of a call have told, with their numbers: two things each at most. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Told(Arc<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    events: Mutex<VecDeque<(usize, Event)>>,
+    come: Notify,
+}
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(usize, Event)>> {
+        self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was told first.
+    pub(crate) fn take(&self) -> Option<(usize, Event)> {
+        self.lock().pop_front()
+    }
+
+    /// Waits for it.
+    pub(crate) async fn next(&self) -> (usize, Event) {
+        loop {
+            if let Some(told) = self.take() {
+                return told;
+            }
+            self.0.come.notified().await;
+        }
+    }
+}
+
+/// Where an attempt tells it.
 pub(crate) struct Teller {
     pub(crate) attempt: usize,
-    pub(crate) events: mpsc::Sender<(usize, Event)>,
+    pub(crate) told: Told,
 }
 
 impl Teller {
-    pub(crate) async fn tell(&self, event: Event) {
-        // Whoever waited may be gone.
-        _ = self.events.send((self.attempt, event)).await;
+    pub(crate) fn tell(&self, event: Event) {
+        self.told.lock().push_back((self.attempt, event));
+        self.told.0.come.notify_one();
     }
 
     /// There is no stream: nothing was sent.
-    pub(crate) async fn no_stream(&self, error: &NoStream) {
+    pub(crate) fn no_stream(&self, error: &NoStream) {
         let news = match error {
             NoStream::Expired => News::Expired,
             NoStream::Io(_)
@@ -44,12 +84,12 @@ impl Teller {
             | NoStream::Http(_) => News::NoConnection,
         };
         tracing::debug!(%error, "no stream");
-        self.tell(Event::Failed(news)).await;
+        self.tell(Event::Failed(news));
     }
 
     /// To the head of the answer; then the request goes on until it has ended or the task is aborted. `end`: it has no body.
     pub(crate) async fn exchange(&self, mut opened: Opened, reader: &Reader, end: bool) {
-        self.tell(Event::Written).await;
+        self.tell(Event::Written);
         let sending = async {
             if !end && let Err(error) = pump::request(reader, &mut opened.body).await {
                 tracing::debug!(%error, "a request was not sent to its end");
@@ -66,12 +106,13 @@ impl Teller {
         match answer {
             Ok(response) => {
                 let (head, body) = response.into_parts();
-                self.tell(Event::Head(head, body, opened.guard)).await;
+                let guard = opened.guard;
+                self.tell(Event::Head(Box::new(Answered { head, body, guard })));
                 if !is_sent {
                     sending.await;
                 }
             }
-            Err(error) => self.tell(Event::Failed(opened.guard.news(&error))).await,
+            Err(error) => self.tell(Event::Failed(opened.guard.news(&error))),
         }
     }
 }
@@ -82,7 +123,9 @@ pub(crate) fn leave(mut request: Request<()>, deadline: Deadline, now: Instant) 
         return None;
     }
     let left = deadline.forwarded(now);
-    if let Some(left) = left.and_then(|left| HeaderValue::try_from(left).ok()) {
+    if let Some(mut left) = left.and_then(|left| HeaderValue::try_from(left).ok()) {
+        // It is another one each time: in the table of the header fields (RFC 7541 §2.3.2) it would displace what comes again.
+        left.set_sensitive(true);
         request.headers_mut().insert(TIMEOUT_HEADER, left);
     }
     Some(request)

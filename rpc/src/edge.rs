@@ -9,7 +9,9 @@
 //! Schema-blind: frames are passed on as they come, unary and streams alike, with their trailers. What a method may be
 //! done to comes from the configuration or from `idempotency_level` in a descriptor set ([`policy`]).
 //!
-//! Gap: HTTP/1.1 and grpc-web are not spoken.
+//! grpc-web becomes gRPC at the door ([`Origins`]).
+//!
+//! Gap: HTTP/1.1 is not spoken.
 
 mod admin;
 mod balance;
@@ -26,10 +28,12 @@ mod resets;
 mod server;
 mod shed;
 mod tls;
+pub(crate) mod web;
 
 pub use admin::recorder;
 pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, parse_load};
 pub use config::{EdgeConfig, InvalidEdge};
 pub use rate::{ClientBy, RateRules};
-pub use server::{Edge, Running};
+pub use server::{Edge, NotReloaded, Running};
 pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};
+pub use web::Origins;

@@ -235,7 +235,8 @@ impl Links {
             // Who has waited for an attempt that failed does not wait for another one as long.
             None if self.failures.load(Ordering::Acquire) != failures => Err(NoStream::Shared),
             Some(_) | None => {
-                let link = self.connect().await?;
+                // Seldom done, and large: every call would carry the room for it.
+                let link = Box::pin(self.connect()).await?;
                 links.push(link.clone());
                 Ok(link)
             }

@@ -4,10 +4,10 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use steer_rpc::edge::{Edge, EdgeConfig, InvalidEdge};
+use steer_rpc::edge::{Edge, EdgeConfig, InvalidEdge, Running};
 use steer_topology::fault::Place;
 use steer_topology::{Fault, Faults};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::EdgeArgs;
 use crate::exit::Failure;
@@ -16,7 +16,7 @@ use crate::{logging, run, runtimes};
 /// Serves until SIGTERM or SIGINT, then drains: GOAWAY, no new connections, and the calls it has until they end or the
 /// bound passes. A second signal ends it at once.
 ///
-/// Gap: SIGHUP reloads nothing; start another edge and drain this one.
+/// SIGHUP reads the configuration again: what is wrong with it is told with its place, and the old one goes on.
 pub(crate) fn run(args: &EdgeArgs) -> Result<(), Failure> {
     let _log = logging::install(&args.log)?;
     run::raise_file_limit();
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &EdgeArgs) -> Result<(), Failure> {
         let edge = edge.map_err(|error| Failure::runtime(&doing, &error))?;
         // For whoever started us with port 0.
         println!("listening on {}", edge.address());
-        stop.wait().await;
+        stop.wait_with(|| reload(&edge, &args.config)).await;
         info!("draining");
         tokio::select! {
             () = edge.drain() => info!("drained"),
@@ -36,6 +36,18 @@ pub(crate) fn run(args: &EdgeArgs) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// Takes the file as it is now, or nothing of it.
+fn reload(edge: &Running, file: &Path) {
+    let taken = read(file).map_err(|faults| faults.to_string());
+    let taken = taken.and_then(|config| edge.reload(config).map_err(|error| error.to_string()));
+    let result = if taken.is_ok() { "taken" } else { "refused" };
+    metrics::counter!("steer_rpc_reloads_total", "result" => result).increment(1);
+    match taken {
+        Ok(()) => info!(file = %file.display(), "configuration taken"),
+        Err(error) => warn!(file = %file.display(), "the configuration stays as it was: {error}"),
+    }
 }
 
 /// What holds for an edge.

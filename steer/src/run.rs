@@ -411,7 +411,8 @@ impl StopSignals {
         self.wait_with(|| reloader.nudge("SIGHUP")).await;
     }
 
-    async fn wait_with(&mut self, on_hangup: impl Fn()) {
+    /// The same, and SIGHUP does what is said.
+    pub(crate) async fn wait_with(&mut self, on_hangup: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

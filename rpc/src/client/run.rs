@@ -11,21 +11,19 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri, request, response};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::body::Answer;
 use super::breaker::Ended;
 use super::outcome::Outcome;
 use super::pool::{Asked, Nobody, Pool, Site};
-use crate::attempt::{Event, Teller, leave};
+use crate::attempt::{Answered, Event, Teller, Told, leave};
 use crate::edge::keep::Kept;
 use crate::edge::reply;
 use crate::fate::{
     Action, Call, Code, Deadline, End, FATE_HEADER, Fate, How, News, Report, Semantics, Stage, Why,
 };
 use crate::key::{IdempotencyKey, KEY_HEADER, REPLAYED_HEADER};
-use crate::link::Guard;
 
 /// `grpc-previous-rpc-attempts` (gRFC A6).
 const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -67,11 +65,10 @@ pub(super) struct Run {
     deadline: Deadline,
     call: Call,
     attempts: Vec<Attempt>,
-    heads: BTreeMap<usize, (response::Parts, RecvStream, Guard)>,
+    heads: BTreeMap<usize, Box<Answered>>,
     /// Whom the attempts asked.
     tried: Arc<Mutex<Vec<SocketAddr>>>,
-    tell: mpsc::Sender<(usize, Event)>,
-    told: mpsc::Receiver<(usize, Event)>,
+    told: Told,
     rng: SmallRng,
     outcome: Outcome,
     /// Reads the request.
@@ -107,7 +104,6 @@ impl Run {
                 ..Default::default()
             };
         });
-        let (tell, told) = mpsc::channel(8);
         Self {
             pool,
             head,
@@ -117,8 +113,7 @@ impl Run {
             attempts: Vec::new(),
             heads: BTreeMap::new(),
             tried: Arc::default(),
-            tell,
-            told,
+            told: Told::default(),
             rng,
             outcome,
             _filling: filling,
@@ -142,11 +137,7 @@ impl Run {
                 // A process that stood still looks at the clock before it goes on with what lay there.
                 biased;
                 () = sleep_until(wake) => self.on_time(),
-                event = self.told.recv() => {
-                    if let Some((attempt, event)) = event {
-                        self.on_event(attempt, event);
-                    }
-                }
+                (attempt, event) = self.told.next() => self.on_event(attempt, event),
                 () = kept.overflowed(), if !overflowed => {
                     overflowed = true;
                     self.call.not_replayable();
@@ -190,7 +181,7 @@ impl Run {
             asked: asked.clone(),
             teller: Teller {
                 attempt,
-                events: self.tell.clone(),
+                told: self.told.clone(),
             },
         };
         self.attempts.push(Attempt {
@@ -228,13 +219,14 @@ impl Run {
         let report = match event {
             Event::Written => Report::of(News::Written),
             Event::Failed(news) => Report::of(news),
-            Event::Head(head, body, guard) => {
-                let report = if is_whole(&head, &body) {
+            Event::Head(answered) => {
+                let Answered { head, body, .. } = &*answered;
+                let report = if is_whole(head, body) {
                     reply::status_of(head.status, &head.headers)
                 } else {
                     Report::of(News::Headers)
                 };
-                self.heads.insert(number, (head, body, guard));
+                self.heads.insert(number, answered);
                 report
             }
         };
@@ -266,7 +258,7 @@ impl Run {
                 self.kept.let_go();
                 let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 match self.heads.remove(&attempt) {
-                    Some((head, body, guard)) => self.pass_on((attempt, tried), head, body, guard),
+                    Some(answered) => self.pass_on((attempt, tried), *answered),
                     // Only a driver with a fault comes here.
                     None => self.refusal(Code::Internal, Fate::Ambiguous, "the answer is gone"),
                 }
@@ -274,13 +266,12 @@ impl Run {
         }
     }
 
-    fn pass_on(
-        mut self,
-        (attempt, tried): (usize, Vec<SocketAddr>),
-        mut head: response::Parts,
-        body: RecvStream,
-        guard: Guard,
-    ) -> Response<Answer> {
+    fn pass_on(mut self, (attempt, tried): (usize, Vec<SocketAddr>), answered: Answered) -> Response<Answer> {
+        let Answered {
+            mut head,
+            body,
+            guard,
+        } = answered;
         let replayed = head.headers.contains_key(REPLAYED_HEADER);
         self.outcome.note(|known| {
             known.replayed = replayed;
@@ -419,14 +410,14 @@ impl Try {
             Ok(site) => site,
             Err(error) => {
                 tracing::debug!(%error, "nobody can be asked");
-                return self.teller.tell(Event::Failed(News::NoConnection)).await;
+                return self.teller.tell(Event::Failed(News::NoConnection));
             }
         };
         let request = addressed(&self.request, &site);
         let opened = site.links.open(|now| leave(request, self.deadline, now), end);
         match opened.await {
             Ok(opened) => self.teller.exchange(opened, &reader, end).await,
-            Err(error) => self.teller.no_stream(&error).await,
+            Err(error) => self.teller.no_stream(&error),
         }
     }
 

@@ -5,6 +5,7 @@
 //! descriptor_sets = ["shop.pb"]
 //! drain_ms = 30_000                  # how long a drain waits for calls to end
 //! admin = "127.0.0.1:9090"           # /metrics; absent: nowhere
+//! workers = 2                        # threads that serve; absent: one for each core
 //!
 //! [tls]                              # absent: clear text
 //! certificate_file = "edge.pem"      # files of TLS are read again when they change
@@ -28,6 +29,9 @@
 //! per_second = 100
 //! burst = 200                        # as much as per_second, where it is not said
 //! clients = 10_000                   # that are remembered; the others share one limit
+//!
+//! [grpc_web]                         # absent: not spoken
+//! origins = ["https://shop.example"] # pages that may call; "*": all; absent: those of the edge's own origin
 //!
 //! [priority]                         # for `concurrency` of a pool
 //! header = "x-priority"              # sheddable, sheddable-plus, critical, critical-plus; absent: not asked for
@@ -59,11 +63,14 @@
 mod clients;
 mod pool;
 mod tls;
+mod web;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -72,15 +79,21 @@ use super::descriptor;
 use super::policy::{MethodRules, Policies};
 use super::rate::RateRules;
 use super::shed::PriorityRules;
+use super::web::Origins;
 use crate::fate::{ATTEMPTS_MAX, Hedge, InvalidSemantics, Policy, Semantics};
 
 use clients::{RawClients, RawPriority, RawRate, check_clients, check_priority, check_rate};
 use pool::{RawConcurrency, RawEject, RawRules, check_rules};
 use tls::{RawBackendTls, RawListenTls, check_listener};
 
+use web::{RawWeb, check_web};
+
 pub use clients::ClientRules;
 pub use pool::PoolRules;
 pub use tls::{BackendTls, ClientRoots, Identity, ListenTls};
+
+/// Threads that serve, at most: each has connections of its own to every backend.
+const WORKERS_MAX: usize = 256;
 
 /// As it is written.
 #[derive(Debug, Deserialize)]
@@ -96,9 +109,11 @@ struct RawEdge {
     method: Vec<RawMethod>,
     drain_ms: Option<u64>,
     admin: Option<SocketAddr>,
+    workers: Option<usize>,
     #[serde(default)]
     clients: RawClients,
     rate_limit: Option<RawRate>,
+    grpc_web: Option<RawWeb>,
     #[serde(default)]
     priority: RawPriority,
 }
@@ -143,10 +158,14 @@ pub struct EdgeConfig {
     pub drain: Duration,
     /// Where `/metrics` is; absent: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Threads that serve. Default: one for each core.
+    pub workers: NonZeroUsize,
     /// What clients may do.
     pub clients: ClientRules,
     /// How often a client may call; absent: as often as it likes.
     pub rate_limit: Option<RateRules>,
+    /// Which pages may call by grpc-web; absent: it is not spoken.
+    pub grpc_web: Option<Origins>,
     /// Who goes first.
     pub priority: PriorityRules,
 }
@@ -235,8 +254,10 @@ impl EdgeConfig {
             method,
             drain_ms,
             admin,
+            workers,
             clients,
             rate_limit,
+            grpc_web,
             priority,
         } = toml::from_str(text)?;
         let (names, pools, pool_rules) = check_pools(pool, folder)?;
@@ -255,11 +276,24 @@ impl EdgeConfig {
             policies,
             drain: Duration::from_millis(drain_ms.unwrap_or(30_000)),
             admin,
+            workers: check_workers(workers)?,
             clients: check_clients(&clients)?,
             rate_limit: rate_limit.map(check_rate).transpose()?,
+            grpc_web: grpc_web.map(check_web).transpose()?,
             priority: check_priority(priority)?,
         })
     }
+}
+
+fn check_workers(asked: Option<usize>) -> Result<NonZeroUsize, InvalidEdge> {
+    let Some(asked) = asked else {
+        return Ok(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+    };
+    let possible = NonZeroUsize::new(asked).filter(|workers| workers.get() <= WORKERS_MAX);
+    possible.ok_or_else(|| InvalidEdge::Place {
+        place: "workers".to_owned(),
+        what: format!("{asked} threads; 1 to {WORKERS_MAX} are possible"),
+    })
 }
 
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>, InvalidEdge> {
@@ -442,6 +476,14 @@ mod tests {
         let method = |rest: &str| format!("{POOL}[[method]]\npath = \"/a.A/B\"\n{rest}\n");
         let rows = [
             (String::new(), "no [[pool]]"),
+            (
+                format!("workers = 0\n{POOL}"),
+                "workers: 0 threads; 1 to 256 are possible",
+            ),
+            (
+                format!("[grpc_web]\norigins = [\"https://shop.example/\"]\n{POOL}"),
+                "[grpc_web]: \"https://shop.example/\" is no origin; one as",
+            ),
             (
                 "[[pool]]\nname = \"x\"\nbackends = []\n".to_owned(),
                 "\"x\" has no backends",

@@ -1,6 +1,6 @@
 //! A request's octets, kept as long as the call may be sent again, and read by one or more attempts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,15 +9,19 @@ use http::HeaderMap;
 use tokio::sync::Notify;
 
 use super::meter::{Messages, Tally};
+use super::web::Text;
 
 /// So much of a request is kept (gRFC A6 leaves the bound to us). What is longer is passed on and not sent again.
 pub(crate) const KEEP_MAX: usize = 256 << 10;
 
 /// A request that is read by attempts. Clones are the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Kept {
-    inner: Arc<Mutex<Inner>>,
-    changed: Arc<Notify>,
+pub(crate) struct Kept(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    inner: Mutex<Inner>,
+    changed: Notify,
 }
 
 #[derive(Debug)]
@@ -29,8 +33,8 @@ struct Inner {
     end: Option<End>,
     replayable: bool,
     received: Messages,
-    /// How far each attempt has read.
-    readers: BTreeMap<usize, usize>,
+    /// Attempts, and how far each has read.
+    readers: Vec<(usize, usize)>,
 }
 
 /// How a request ended.
@@ -40,12 +44,18 @@ pub(crate) enum End {
     Whole(Option<HeaderMap>),
     /// The client broke it off.
     Broken,
+    /// The client says what cannot be read.
+    Malformed,
 }
 
 /// What an attempt reads.
 #[derive(Debug)]
 pub(crate) enum Part {
-    Chunk(Bytes),
+    Chunk {
+        octets: Bytes,
+        /// Nothing comes after it.
+        is_last: bool,
+    },
     End(End),
 }
 
@@ -58,23 +68,24 @@ impl Kept {
             end: ended.then_some(End::Whole(None)),
             replayable: true,
             received: Messages::default(),
-            readers: BTreeMap::new(),
+            readers: Vec::new(),
         };
-        Self {
-            inner: Arc::new(Mutex::new(inner)),
-            changed: Arc::default(),
-        }
+        Self(Arc::new(State {
+            inner: inner.into(),
+            changed: Notify::new(),
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the client's stream to its end. Holds at most [`KEEP_MAX`] octets and one frame; the client's window closes
     /// while nobody reads on.
-    pub(crate) async fn fill(self, mut body: RecvStream) {
+    pub(super) async fn fill(self, mut body: RecvStream, mut text: Option<Text>) {
         let end = loop {
             match body.data().await {
+                None if text.as_ref().is_some_and(|text| !text.is_whole()) => break End::Malformed,
                 None => {
                     let trailers = body.trailers().await;
                     break trailers.map_or(End::Broken, End::Whole);
@@ -82,8 +93,16 @@ impl Kept {
                 Some(Err(_)) => break End::Broken,
                 Some(Ok(chunk)) => {
                     let length = chunk.len();
+                    let read = text.as_mut().map_or(Ok(chunk.clone()), |text| text.take(&chunk));
+                    let Ok(chunk) = read else {
+                        break End::Malformed;
+                    };
                     self.push(chunk);
                     self.room().await;
+                    // The end may have come with it; whoever reads it then can send both in one frame.
+                    if body.is_end_stream() && text.is_none() {
+                        break End::Whole(None);
+                    }
                     if body.flow_control().release_capacity(length).is_err() {
                         break End::Broken;
                     }
@@ -96,7 +115,7 @@ impl Kept {
     /// The request has come to its end.
     pub(crate) fn finish(&self, end: End) {
         self.lock().end = Some(end);
-        self.changed.notify_waiters();
+        self.0.changed.notify_waiters();
     }
 
     pub(crate) fn push(&self, chunk: Bytes) {
@@ -107,7 +126,7 @@ impl Kept {
         inner.replayable &= inner.octets <= KEEP_MAX;
         inner.forget();
         drop(inner);
-        self.changed.notify_waiters();
+        self.0.changed.notify_waiters();
     }
 
     /// Waits until there is room for more.
@@ -117,8 +136,11 @@ impl Kept {
 
     /// Waits until there is something.
     async fn until<T>(&self, look: impl Fn(&mut Inner) -> Option<T>) -> T {
+        if let Some(found) = look(&mut self.lock()) {
+            return found;
+        }
         loop {
-            let changed = self.changed.notified();
+            let changed = self.0.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             if let Some(found) = look(&mut self.lock()) {
@@ -126,6 +148,16 @@ impl Kept {
             }
             changed.await;
         }
+    }
+
+    /// Whether the client has said what cannot be read.
+    pub(super) fn is_malformed(&self) -> bool {
+        matches!(self.lock().end, Some(End::Malformed))
+    }
+
+    /// Whether all of it is there for another attempt.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.lock().replayable
     }
 
     /// Becomes true once, when the request is too long to be kept.
@@ -139,7 +171,7 @@ impl Kept {
         inner.replayable = false;
         inner.forget();
         drop(inner);
-        self.changed.notify_waiters();
+        self.0.changed.notify_waiters();
     }
 
     /// Whether it has ended without a single octet: then its head is the end of the stream.
@@ -155,7 +187,7 @@ impl Kept {
 
     /// An attempt that reads from the beginning.
     pub(crate) fn reader(&self, attempt: usize) -> Reader {
-        self.lock().readers.insert(attempt, 0);
+        self.lock().readers.push((attempt, 0));
         Reader {
             kept: self.clone(),
             attempt,
@@ -170,7 +202,7 @@ impl Inner {
         if self.replayable {
             return;
         }
-        let Some(slowest) = self.readers.values().min().copied() else {
+        let Some(slowest) = self.readers.iter().map(|(_, at)| *at).min() else {
             return;
         };
         while self.first < slowest {
@@ -183,12 +215,13 @@ impl Inner {
     }
 
     fn read(&mut self, attempt: usize) -> Option<Part> {
-        let at = self.readers.get(&attempt).copied()?;
-        if let Some(chunk) = at.checked_sub(self.first).and_then(|at| self.chunks.get(at)) {
-            let chunk = chunk.clone();
-            self.readers.insert(attempt, at + 1);
+        let (_, at) = self.readers.iter_mut().find(|(number, _)| *number == attempt)?;
+        let place = at.checked_sub(self.first)?;
+        if let Some(octets) = self.chunks.get(place).cloned() {
+            *at += 1;
+            let is_last = place + 1 == self.chunks.len() && matches!(self.end, Some(End::Whole(None)));
             self.forget();
-            return Some(Part::Chunk(chunk));
+            return Some(Part::Chunk { octets, is_last });
         }
         self.end.clone().map(Part::End)
     }
@@ -211,11 +244,11 @@ impl Reader {
 
     pub(crate) async fn next(&self) -> Part {
         let part = self.kept.until(|inner| inner.read(self.attempt)).await;
-        if let Part::Chunk(chunk) = &part {
+        if let Part::Chunk { octets, .. } = &part {
             let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-            sent.take(chunk);
+            sent.take(octets);
         }
-        self.kept.changed.notify_waiters();
+        self.kept.0.changed.notify_waiters();
         part
     }
 }
@@ -223,10 +256,10 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let mut inner = self.kept.lock();
-        inner.readers.remove(&self.attempt);
+        inner.readers.retain(|(attempt, _)| *attempt != self.attempt);
         inner.forget();
         drop(inner);
-        self.kept.changed.notify_waiters();
+        self.kept.0.changed.notify_waiters();
     }
 }
 
@@ -236,7 +269,7 @@ mod tests {
 
     fn text(part: Part) -> String {
         match part {
-            Part::Chunk(chunk) => String::from_utf8(chunk.to_vec()).unwrap(),
+            Part::Chunk { octets, .. } => String::from_utf8(octets.to_vec()).unwrap(),
             Part::End(end) => format!("{end:?}"),
         }
     }
@@ -271,6 +304,25 @@ mod tests {
         drop(slow);
         assert_eq!(kept.lock().chunks.len(), 1);
         kept.room().await;
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_the_request_ends_with_says_so_once_the_end_is_known() {
+        let kept = Kept::new(false);
+        let is_last =
+            async |reader: &Reader| matches!(reader.next().await, Part::Chunk { is_last: true, .. });
+        kept.push(Bytes::from("one"));
+        let early = kept.reader(0);
+        assert!(!is_last(&early).await);
+        kept.push(Bytes::from("two"));
+        kept.finish(End::Whole(None));
+        let late = kept.reader(1);
+        assert!(!is_last(&late).await);
+        assert!(is_last(&late).await);
+        let broken = Kept::new(false);
+        broken.push(Bytes::from("one"));
+        broken.finish(End::Broken);
+        assert!(!is_last(&broken.reader(0)).await);
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! A method is named where the configuration or a descriptor set names it, and is `other` else (A66 asks for that), so that no
 //! client can make new series. `grpc_target` is the name of the pool. What is no gRPC is not counted here.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use metrics::{SharedString, counter, histogram};
+use metrics::{Counter, Histogram, SharedString, counter, histogram};
 
-use crate::fate::Code;
+use crate::fate::{Code, Fate};
 
 /// A66 "Latency buckets", in seconds.
 pub(super) const LATENCY: [f64; 41] = [
@@ -49,11 +51,145 @@ pub(super) const SIZES: [&str; 4] = [
     "grpc_server_call_rcvd_total_compressed_message_size_bytes",
 ];
 
-/// What a call is counted under.
-#[derive(Debug, Clone)]
-pub(super) struct Labels {
-    pub(super) method: SharedString,
-    pub(super) target: SharedString,
+/// What the calls of a method in a pool are counted in. To look a series up costs more than to count, so it is done once.
+pub(super) struct Series {
+    method: SharedString,
+    target: SharedString,
+    calls: Counter,
+    attempts: Counter,
+    ends: [OnceLock<Ends>; Code::ALL.len()],
+}
+
+/// What the calls that ended with one status are counted in.
+struct Ends {
+    server: Sizes,
+    attempt: Sizes,
+    call: Histogram,
+}
+
+/// How long, and how much.
+struct Sizes {
+    took: Histogram,
+    sent: Histogram,
+    received: Histogram,
+}
+
+impl Sizes {
+    fn record(&self, began: Instant, sent: &Tally, received: &Tally) {
+        self.took.record(began.elapsed().as_secs_f64());
+        self.sent.record(sent.get());
+        self.received.record(received.get());
+    }
+}
+
+impl fmt::Debug for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Series")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Series {
+    fn new(method: SharedString, target: SharedString) -> Self {
+        let of_both = [("grpc_method", method.clone()), ("grpc_target", target.clone())];
+        Self {
+            calls: counter!("grpc_server_call_started_total", "grpc_method" => method.clone()),
+            attempts: counter!("grpc_client_attempt_started_total", &of_both),
+            ends: Default::default(),
+            method,
+            target,
+        }
+    }
+
+    fn ends(&self, code: Code) -> &Ends {
+        self.ends[usize::from(code.number())].get_or_init(|| {
+            let status = SharedString::const_str(code.name());
+            let served = [
+                ("grpc_method", self.method.clone()),
+                ("grpc_status", status.clone()),
+            ];
+            let called = [
+                ("grpc_method", self.method.clone()),
+                ("grpc_target", self.target.clone()),
+                ("grpc_status", status),
+            ];
+            Ends {
+                server: Sizes {
+                    took: histogram!("grpc_server_call_duration_seconds", &served),
+                    sent: histogram!(
+                        "grpc_server_call_sent_total_compressed_message_size_bytes",
+                        &served
+                    ),
+                    received: histogram!(
+                        "grpc_server_call_rcvd_total_compressed_message_size_bytes",
+                        &served
+                    ),
+                },
+                attempt: Sizes {
+                    took: histogram!("grpc_client_attempt_duration_seconds", &called),
+                    sent: histogram!(
+                        "grpc_client_attempt_sent_total_compressed_message_size_bytes",
+                        &called
+                    ),
+                    received: histogram!(
+                        "grpc_client_attempt_rcvd_total_compressed_message_size_bytes",
+                        &called
+                    ),
+                },
+                call: histogram!("grpc_client_call_duration_seconds", &called),
+            }
+        })
+    }
+}
+
+/// The series of a pool, by method: those that a file names, and one of all others.
+#[derive(Debug)]
+pub(super) struct Meters {
+    target: SharedString,
+    series: Mutex<HashMap<Box<str>, Arc<Series>>>,
+}
+
+impl Meters {
+    pub(super) fn new(target: SharedString) -> Self {
+        let series = Mutex::default();
+        Self { target, series }
+    }
+
+    /// Of a method that a file names, without its first slash; of any other where there is none.
+    pub(super) fn of(&self, method: Option<&str>) -> Arc<Series> {
+        let method = method.unwrap_or("other");
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = series.get(method) {
+            return known.clone();
+        }
+        let name = SharedString::from(Arc::<str>::from(method));
+        let made = Arc::new(Series::new(name, self.target.clone()));
+        series.insert(method.into(), made.clone());
+        made
+    }
+}
+
+/// Calls by fate and status.
+pub(super) struct Fates([[OnceLock<Counter>; Code::ALL.len()]; Fate::ALL.len()]);
+
+impl Fates {
+    pub(super) fn new() -> Self {
+        Self(Default::default())
+    }
+
+    pub(super) fn count(&self, fate: Fate, code: Code) {
+        let counter = self.0[fate as usize][usize::from(code.number())].get_or_init(
+            || counter!("steer_rpc_calls_total", "fate" => fate.name(), "status" => code.name()),
+        );
+        counter.increment(1);
+    }
+}
+
+impl fmt::Debug for Fates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fates")
+    }
 }
 
 /// Octets of messages that have passed. Clones are the same.
@@ -70,8 +206,9 @@ impl Tally {
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     tally: Tally,
-    /// Octets of the prefix that has begun: a flag, and the length.
-    prefix: Vec<u8>,
+    /// The prefix: a flag, and the length; and how many of its octets have come.
+    prefix: [u8; PREFIX],
+    come: usize,
     /// Octets of the message that are to come.
     left: usize,
 }
@@ -83,8 +220,7 @@ impl Messages {
     pub(super) fn new(tally: Tally) -> Self {
         Self {
             tally,
-            prefix: Vec::with_capacity(PREFIX),
-            left: 0,
+            ..Self::default()
         }
     }
 
@@ -102,12 +238,14 @@ impl Messages {
                 octets = &octets[part..];
                 continue;
             }
-            let part = (PREFIX - self.prefix.len()).min(octets.len());
-            self.prefix.extend_from_slice(&octets[..part]);
+            let part = (PREFIX - self.come).min(octets.len());
+            self.prefix[self.come..self.come + part].copy_from_slice(&octets[..part]);
+            self.come += part;
             octets = &octets[part..];
-            if let [_, a, b, c, d] = self.prefix[..] {
+            if self.come == PREFIX {
+                let [_, a, b, c, d] = self.prefix;
                 self.left = u32::from_be_bytes([a, b, c, d]) as usize;
-                self.prefix.clear();
+                self.come = 0;
             }
         }
         if count > 0 {
@@ -119,7 +257,8 @@ impl Messages {
 /// A call as the edge serves it, and as the edge makes it. Who drops it without an end has lost its client.
 #[derive(Debug)]
 pub(super) struct CallMeter {
-    labels: Option<Labels>,
+    /// `None`: it is no gRPC, or has ended.
+    series: Option<Arc<Series>>,
     began: Instant,
     /// Whether the edge has begun to call somebody.
     is_calling: bool,
@@ -129,13 +268,13 @@ pub(super) struct CallMeter {
 
 impl CallMeter {
     /// `None`: it is no gRPC.
-    pub(super) fn new(labels: Option<Labels>) -> Self {
-        if let Some(labels) = &labels {
-            counter!("grpc_server_call_started_total", "grpc_method" => labels.method.clone()).increment(1);
+    pub(super) fn new(series: Option<Arc<Series>>, now: Instant) -> Self {
+        if let Some(series) = &series {
+            series.calls.increment(1);
         }
         Self {
-            labels,
-            began: Instant::now(),
+            series,
+            began: now,
             is_calling: false,
             received: Tally::default(),
             sent: Tally::default(),
@@ -143,37 +282,19 @@ impl CallMeter {
     }
 
     /// An attempt begins.
-    pub(super) fn attempt(&mut self) -> AttemptMeter {
+    pub(super) fn attempt(&mut self, now: Instant) -> AttemptMeter {
         self.is_calling = true;
-        AttemptMeter::new(self.labels.clone())
+        AttemptMeter::new(self.series.clone(), now)
     }
 
     pub(super) fn end(&mut self, code: Code) {
-        let Some(Labels { method, target }) = self.labels.take() else {
+        let Some(series) = self.series.take() else {
             return;
         };
-        let took = self.began.elapsed().as_secs_f64();
-        let labels = [
-            ("grpc_method", method.clone()),
-            ("grpc_status", SharedString::const_str(code.name())),
-        ];
-        histogram!("grpc_server_call_duration_seconds", &labels).record(took);
-        histogram!(
-            "grpc_server_call_sent_total_compressed_message_size_bytes",
-            &labels
-        )
-        .record(self.sent.get());
-        histogram!(
-            "grpc_server_call_rcvd_total_compressed_message_size_bytes",
-            &labels
-        )
-        .record(self.received.get());
+        let ends = series.ends(code);
+        ends.server.record(self.began, &self.sent, &self.received);
         if self.is_calling {
-            histogram!(
-                "grpc_client_call_duration_seconds",
-                "grpc_method" => method, "grpc_target" => target, "grpc_status" => code.name()
-            )
-            .record(took);
+            ends.call.record(self.began.elapsed().as_secs_f64());
         }
     }
 }
@@ -187,50 +308,32 @@ impl Drop for CallMeter {
 /// An attempt at a backend. Who drops it without an end has cancelled it.
 #[derive(Debug)]
 pub(super) struct AttemptMeter {
-    labels: Option<Labels>,
+    series: Option<Arc<Series>>,
     began: Instant,
     pub(super) sent: Tally,
     pub(super) received: Tally,
 }
 
 impl AttemptMeter {
-    fn new(labels: Option<Labels>) -> Self {
-        if let Some(Labels { method, target }) = &labels {
-            counter!(
-                "grpc_client_attempt_started_total",
-                "grpc_method" => method.clone(), "grpc_target" => target.clone()
-            )
-            .increment(1);
+    fn new(series: Option<Arc<Series>>, now: Instant) -> Self {
+        if let Some(series) = &series {
+            series.attempts.increment(1);
         }
         Self {
-            labels,
-            began: Instant::now(),
+            series,
+            began: now,
             sent: Tally::default(),
             received: Tally::default(),
         }
     }
 
     pub(super) fn end(&mut self, code: Code) {
-        let Some(Labels { method, target }) = self.labels.take() else {
-            return;
-        };
-        let labels = [
-            ("grpc_method", method),
-            ("grpc_target", target),
-            ("grpc_status", SharedString::const_str(code.name())),
-        ];
-        histogram!("grpc_client_attempt_duration_seconds", &labels)
-            .record(self.began.elapsed().as_secs_f64());
-        histogram!(
-            "grpc_client_attempt_sent_total_compressed_message_size_bytes",
-            &labels
-        )
-        .record(self.sent.get());
-        histogram!(
-            "grpc_client_attempt_rcvd_total_compressed_message_size_bytes",
-            &labels
-        )
-        .record(self.received.get());
+        if let Some(series) = self.series.take() {
+            series
+                .ends(code)
+                .attempt
+                .record(self.began, &self.sent, &self.received);
+        }
     }
 }
 

@@ -1,52 +1,50 @@
 //! One call through the edge: the driver of a [`Call`].
 
 mod admit;
+mod alarm;
 mod answer;
 mod attempt;
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, Request, request, response};
+use http::{HeaderMap, Request, request};
 use metrics::SharedString;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
 use super::balance::{Balance, LOAD_HEADER, Reading, parse_load};
 use super::keep::Kept;
-use super::meter::{AttemptMeter, CallMeter, Labels, Messages};
+use super::meter::{AttemptMeter, CallMeter, Fates, Messages, Meters, Series};
 use super::policy::Policies;
 use super::rate::Rates;
 use super::reply::{Refusal, is_grpc, refuse, status_of, words};
 use super::shed::{Outcome, PriorityRules, Shedder, Slot};
-use crate::attempt::{Event, Teller};
+use super::web::{Origins, Web};
+use crate::attempt::{Answered, Event, Teller, Told};
 use crate::fate::{Action, Budget, Call, Code, Deadline, End, Fate, How, News, Report, Why};
-use crate::link::{Guard, Links};
+use crate::link::Links;
 
-/// `grpc-previous-rpc-attempts` (gRFC A6).
-const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+use alarm::Alarm;
 
-/// Backends that may stand in for each other.
+/// What is known of backends that may stand in for each other: the same for all workers.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Group {
     pub(super) name: SharedString,
     /// How many calls it takes; absent: as many as come.
     pub(super) shedder: Option<Arc<Shedder>>,
-    pub(super) backends: Vec<Arc<Links>>,
-    pub(super) balance: std::sync::Mutex<Balance>,
-    pub(super) budget: std::sync::Mutex<Budget>,
+    pub(super) balance: Mutex<Balance>,
+    pub(super) budget: Mutex<Budget>,
 }
 
-impl Pool {
+impl Group {
     fn balance(&self) -> MutexGuard<'_, Balance> {
         self.balance.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -56,15 +54,32 @@ impl Pool {
     }
 }
 
-/// What all calls share.
+/// A group, with the connections of a worker to it.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct Pool {
+    pub(super) group: Arc<Group>,
+    pub(super) backends: Vec<Arc<Links>>,
+    pub(super) meters: Meters,
+}
+
+/// What holds for all calls.
+#[derive(Debug)]
+pub(super) struct Rules {
     pub(super) priority: PriorityRules,
-    pub(super) rates: Option<std::sync::Mutex<Rates>>,
+    pub(super) rates: Option<Arc<Mutex<Rates>>>,
     /// How long a client may take nothing of an answer.
     pub(super) stall: Duration,
     pub(super) policies: Policies,
+    /// Pages that may call by grpc-web; absent: it is not spoken.
+    pub(super) web: Option<Origins>,
+}
+
+/// What the calls of a worker share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) rules: Arc<Rules>,
     pub(super) pools: Vec<Arc<Pool>>,
+    pub(super) fates: Fates,
 }
 
 /// Who calls.
@@ -75,9 +90,15 @@ pub(super) struct Caller {
     pub(super) name: Option<Arc<str>>,
 }
 
+/// What goes on beside the call, within its task.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// An attempt under way or over.
 struct Attempt {
-    task: AbortHandle,
+    /// Sends the request, and waits for the head of the answer; none once both are done, or it was given up.
+    work: Option<Work>,
+    /// An answer that nobody has taken yet.
+    head: Option<Box<Answered>>,
     backend: usize,
     began: Instant,
     meter: AttemptMeter,
@@ -86,115 +107,153 @@ struct Attempt {
     is_read: bool,
 }
 
-struct Proxy {
+/// One call. It is on the heap, as what is awaited moves more than once before it begins.
+pub(super) struct Proxy {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     meter: CallMeter,
     slot: Option<Slot>,
     /// Attempts that somebody may have seen, when the last one began.
     previous: u32,
-    head: request::Parts,
+    head: Arc<request::Parts>,
+    respond: SendResponse<Bytes>,
+    web: Option<Web>,
     kept: Kept,
+    /// Reads the request; none once it is read.
+    filling: Option<Work>,
     deadline: Deadline,
     call: Call,
     attempts: Vec<Attempt>,
-    heads: BTreeMap<usize, (response::Parts, RecvStream, Guard)>,
-    tell: mpsc::Sender<(usize, Event)>,
-    told: mpsc::Receiver<(usize, Event)>,
+    told: Told,
+    alarm: Alarm,
     rng: SmallRng,
 }
 
-/// Passes a call on, and its answer back. Tells whether its client gave it up.
-pub(super) async fn serve(
+/// What a call waits for.
+enum Turn {
+    Told(usize, Event),
+    Time,
+    /// The client is gone, wants no more of it, or says what cannot be read.
+    Gone,
+    /// The request is too long to be kept.
+    Overflowed,
+}
+
+/// Lets a call in, to be run; one that is not let in is answered here.
+pub(super) fn begin(
     shared: Arc<Shared>,
-    caller: Caller,
+    caller: &Caller,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> bool {
-    let (head, body) = request.into_parts();
-    let rules = shared.policies.of(head.uri.path());
+) -> Option<Box<Proxy>> {
+    let (mut head, body) = request.into_parts();
+    let web = shared.rules.web.as_ref();
+    let web = web.and_then(|origins| Web::of(&mut head.headers, origins));
+    let rules = shared.rules.policies.of(head.uri.path());
     let pool = shared.pools[rules.pool].clone();
-    let mut meter = CallMeter::new(shared.labels(&head, &pool));
-    let mut rng = SmallRng::from_rng(&mut rand::rng());
     let now = Instant::now();
-    let admitted = admit::admit(&shared, &caller, &pool, (&head, &rules), &mut rng, now);
+    let mut meter = CallMeter::new(shared.series(&head, &pool), now);
+    let mut rng = SmallRng::from_rng(&mut rand::rng());
+    let admitted = admit::admit(&shared.rules, caller, &pool.group, (&head, &rules), &mut rng, now);
     let (deadline, slot) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            count(refusal.fate, refusal.code);
+            shared.fates.count(refusal.fate, refusal.code);
             meter.end(refusal.code);
-            refuse(&mut respond, &head.headers, &refusal);
-            return false;
+            refuse(&mut respond, (&head.headers, web.as_ref()), &refusal);
+            return None;
         }
     };
     let kept = Kept::new(body.is_end_stream());
     meter.received = kept.received();
-    let filling = tokio::spawn(kept.clone().fill(body)).abort_handle();
-    let (tell, told) = mpsc::channel(8);
-    let proxy = Proxy {
+    let text = web.as_ref().and_then(Web::text);
+    let filling: Option<Work> =
+        (!body.is_end_stream()).then(|| Box::pin(kept.clone().fill(body, text)) as Work);
+    Some(Box::new(Proxy {
         shared,
         pool,
         meter,
         slot,
         previous: 0,
-        head,
+        head: Arc::new(head),
+        respond,
+        web,
         kept,
+        filling,
         deadline,
         call: Call::new(rules.policy, deadline, now),
-        attempts: Vec::new(),
-        heads: BTreeMap::new(),
-        tell,
-        told,
+        attempts: Vec::with_capacity(1),
+        told: Told::default(),
+        alarm: Alarm::default(),
         rng,
-    };
-    let is_given_up = proxy.run(respond).await;
-    filling.abort();
-    is_given_up
+    }))
 }
 
 impl Shared {
-    /// What a call is counted under; `None` for what is no gRPC.
-    fn labels(&self, head: &request::Parts, pool: &Pool) -> Option<Labels> {
+    /// What a call is counted in; `None` for what is no gRPC.
+    fn series(&self, head: &request::Parts, pool: &Pool) -> Option<Arc<Series>> {
         if !is_grpc(&head.headers) {
             return None;
         }
         let path = head.uri.path();
-        let method = if self.policies.names(path) {
-            SharedString::from(Arc::<str>::from(path.trim_start_matches('/')))
-        } else {
-            SharedString::const_str("other")
-        };
-        let target = pool.name.clone();
-        Some(Labels { method, target })
+        let named = self.rules.policies.names(path);
+        Some(pool.meters.of(named.then(|| path.trim_start_matches('/'))))
+    }
+}
+
+fn poll_work(work: &mut Option<Work>, cx: &mut Context<'_>) {
+    if let Some(going) = work
+        && going.as_mut().poll(cx).is_ready()
+    {
+        *work = None;
     }
 }
 
 impl Proxy {
-    async fn run(mut self, mut respond: SendResponse<Bytes>) -> bool {
+    /// Passes it on, and its answer back. Tells whether its client gave it up.
+    pub(super) async fn run(mut self: Box<Self>) -> bool {
         let mut overflowed = false;
         loop {
             if let Some(end) = self.act() {
-                return self.finish(end, respond).await;
+                return self.finish(end).await;
             }
-            let wake = self.call.next_deadline();
-            let kept = self.kept.clone();
-            tokio::select! {
-                event = self.told.recv() => {
-                    if let Some((attempt, event)) = event {
-                        self.on_event(attempt, event);
-                    }
+            match poll_fn(|cx| self.poll_turn(overflowed, cx)).await {
+                Turn::Told(attempt, event) => self.on_event(attempt, event),
+                Turn::Time => {
+                    let pool = self.pool.clone();
+                    self.call.on_deadline(&pool.group.budget(), Instant::now());
                 }
-                () = sleep_until(wake) => {
-                    let budget = self.pool.clone();
-                    self.call.on_deadline(&budget.budget(), Instant::now());
-                }
-                // The client is gone, or wants no more of it.
-                _ = poll_fn(|cx| respond.poll_reset(cx)) => self.call.on_cancel(),
-                () = kept.overflowed(), if !overflowed => {
+                Turn::Gone => self.call.on_cancel(),
+                Turn::Overflowed => {
                     overflowed = true;
                     self.call.not_replayable();
                 }
             }
+        }
+    }
+
+    fn poll_turn(&mut self, overflowed: bool, cx: &mut Context<'_>) -> Poll<Turn> {
+        if self.alarm.poll(self.call.next_deadline(), cx).is_ready() {
+            return Poll::Ready(Turn::Time);
+        }
+        self.poll_work(cx);
+        if let Some((attempt, event)) = self.told.take() {
+            return Poll::Ready(Turn::Told(attempt, event));
+        }
+        if self.respond.poll_reset(cx).is_ready() || self.kept.is_malformed() {
+            return Poll::Ready(Turn::Gone);
+        }
+        if !overflowed && !self.kept.is_replayable() {
+            return Poll::Ready(Turn::Overflowed);
+        }
+        Poll::Pending
+    }
+
+    /// The request is read, and what the attempts do goes on.
+    fn poll_work(&mut self, cx: &mut Context<'_>) {
+        poll_work(&mut self.filling, cx);
+        for attempt in &mut self.attempts {
+            poll_work(&mut attempt.work, cx);
         }
     }
 
@@ -213,25 +272,29 @@ impl Proxy {
     fn start(&mut self, attempt: usize, previous: u32) {
         let now = Instant::now();
         let tried: Vec<_> = self.attempts.iter().map(|attempt| attempt.backend).collect();
-        let picked = self.pool.balance().pick(&tried, &mut self.rng, now);
+        let picked = self.pool.group.balance().pick(&tried, &mut self.rng, now);
         let Some(backend) = picked else {
             // A pool has a backend at least; the configuration sees to it.
             return self.report(attempt, Report::of(News::NoConnection));
         };
-        let request = (self.request(previous), self.deadline);
         self.count_again(previous);
-        let meter = self.meter.attempt();
+        let meter = self.meter.attempt(now);
         let work = attempt::try_once(
             self.pool.backends[backend].clone(),
-            request,
+            attempt::Outgoing {
+                head: self.head.clone(),
+                previous,
+                deadline: self.deadline,
+            },
             (self.kept.clone(), meter.sent.clone()),
             Teller {
                 attempt,
-                events: self.tell.clone(),
+                told: self.told.clone(),
             },
         );
         self.attempts.push(Attempt {
-            task: tokio::spawn(work).abort_handle(),
+            work: Some(Box::pin(work)),
+            head: None,
             backend,
             began: now,
             meter,
@@ -256,29 +319,16 @@ impl Proxy {
         metrics::counter!("steer_rpc_retries_total", "kind" => kind).increment(1);
     }
 
-    /// The request as it goes to a backend; see [`attempt::try_once`] for the rest.
-    fn request(&self, previous: u32) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
-        *request.version_mut() = http::Version::HTTP_2;
-        let headers = request.headers_mut();
-        *headers = self.head.headers.clone();
-        headers.remove(PREVIOUS);
-        if previous > 0 {
-            headers.insert(PREVIOUS, HeaderValue::from(previous));
-        }
-        request
-    }
-
     fn cancel(&mut self, attempt: usize) {
         let now = Instant::now();
-        self.heads.remove(&attempt);
+        if let Some(attempt) = self.attempts.get_mut(attempt) {
+            (attempt.work, attempt.head) = (None, None);
+        }
         let began = self.attempts.get(attempt).map_or(now, |attempt| attempt.began);
         let (code, reading) = if self.deadline.is_over(now) {
             // A path that swallows everything shows itself by nothing else; gRFC A50 counts it too.
             (Code::DeadlineExceeded, Reading::Failed)
-        } else if self.heads.is_empty() {
+        } else if self.attempts.iter().all(|attempt| attempt.head.is_none()) {
             (Code::Cancelled, Reading::Silent) // the client is gone
         } else {
             // Another one was quicker: this one takes as long as that at least.
@@ -289,23 +339,23 @@ impl Proxy {
         };
         self.read(attempt, reading);
         self.over(attempt, code);
-        if let Some(attempt) = self.attempts.get(attempt) {
-            attempt.task.abort();
-        }
     }
 
     fn on_event(&mut self, number: usize, event: Event) {
         let report = match event {
             Event::Written => Report::of(News::Written),
             Event::Failed(news) => Report::of(news),
-            Event::Head(head, body, guard) => {
+            Event::Head(answered) => {
+                let Answered { head, body, .. } = &*answered;
                 let report = if body.is_end_stream() {
                     self.note_load(number, &head.headers);
                     status_of(head.status, &head.headers)
                 } else {
                     Report::of(News::Headers)
                 };
-                self.heads.insert(number, (head, body, guard));
+                if let Some(attempt) = self.attempts.get_mut(number) {
+                    attempt.head = Some(answered);
+                }
                 report
             }
         };
@@ -335,7 +385,7 @@ impl Proxy {
             && !std::mem::replace(&mut attempt.is_read, true)
         {
             let backend = attempt.backend;
-            self.pool.balance().on_end(backend, reading, Instant::now());
+            self.pool.group.balance().on_end(backend, reading, Instant::now());
         }
     }
 
@@ -363,7 +413,7 @@ impl Proxy {
         };
         match parse_load(value.as_bytes()) {
             Ok(Some(capacity)) => {
-                let mut balance = self.pool.balance();
+                let mut balance = self.pool.group.balance();
                 balance.on_report(attempt.backend, capacity, Instant::now());
             }
             Ok(None) => {}
@@ -373,51 +423,53 @@ impl Proxy {
 
     fn report(&mut self, attempt: usize, report: Report) {
         let pool = self.pool.clone();
-        let mut budget = pool.budget();
+        let mut budget = pool.group.budget();
         self.call
             .on_news(attempt, report, &mut budget, &mut self.rng, Instant::now());
     }
 
-    async fn finish(mut self, end: End, mut respond: SendResponse<Bytes>) -> bool {
+    async fn finish(&mut self, end: End) -> bool {
         self.give_slot_back(end.how);
         // What is cancelled with the end comes before it; nothing is left to do.
         match end.how {
             How::Failed { code, why } => {
-                count(end.fate, code);
+                self.shared.fates.count(end.fate, code);
                 self.meter.end(code);
-                let words = format!(
-                    "{} ({}, the call is {})",
-                    words(code, end.fate),
-                    why.name(),
-                    end.fate
-                );
+                let (code, what) = if self.kept.is_malformed() {
+                    (Code::Internal, "the request is no base64")
+                } else {
+                    (code, words(code, end.fate))
+                };
+                let words = format!("{what} ({}, the call is {})", why.name(), end.fate);
                 let refusal = Refusal {
                     code,
                     fate: end.fate,
                     words,
                     after: None,
                 };
-                refuse(&mut respond, &self.head.headers, &refusal);
-                self.end_all();
+                refuse(
+                    &mut self.respond,
+                    (&self.head.headers, self.web.as_ref()),
+                    &refusal,
+                );
                 why == Why::Cancelled
             }
             How::Answer { attempt } => {
                 self.kept.let_go();
-                let Some(answer) = self.heads.remove(&attempt) else {
-                    self.end_all();
+                let Some(answering) = self.attempts.get_mut(attempt) else {
                     return false;
                 };
-                if let Some(attempt) = self.attempts.get(attempt) {
-                    self.meter.sent = attempt.meter.received.clone();
-                }
-                let report = self.pass_on(attempt, answer, respond).await;
+                let Some(answer) = answering.head.take() else {
+                    return false;
+                };
+                self.meter.sent = answering.meter.received.clone();
+                let report = self.pass_on(attempt, answer).await;
                 let is_given_up = report.news == News::Cancelled;
                 let code = if is_given_up { Code::Cancelled } else { report.code };
-                count(Fate::Committed, code);
+                self.shared.fates.count(Fate::Committed, code);
                 self.over(attempt, code);
                 self.meter.end(code);
                 self.report(attempt, report);
-                self.end_all();
                 is_given_up
             }
         }
@@ -437,21 +489,4 @@ impl Proxy {
             slot.end(outcome, Instant::now());
         }
     }
-
-    fn end_all(&self) {
-        for attempt in &self.attempts {
-            attempt.task.abort();
-        }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn count(fate: Fate, code: Code) {
-    metrics::counter!("steer_rpc_calls_total", "fate" => fate.name(), "status" => code.name()).increment(1);
 }

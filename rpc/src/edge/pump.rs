@@ -29,10 +29,15 @@ pub(super) async fn send(to: &mut SendStream<Bytes>, mut octets: Bytes, end: boo
 pub(crate) async fn request(from: &Reader, to: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
     loop {
         match from.next().await {
-            Part::Chunk(chunk) => send(to, chunk, false).await?,
+            Part::Chunk { octets, is_last } => {
+                send(to, octets, is_last).await?;
+                if is_last {
+                    return Ok(());
+                }
+            }
             Part::End(End::Whole(None)) => return to.send_data(Bytes::new(), true),
             Part::End(End::Whole(Some(trailers))) => return to.send_trailers(trailers),
-            Part::End(End::Broken) => {
+            Part::End(End::Broken | End::Malformed) => {
                 to.send_reset(Reason::CANCEL);
                 return Ok(());
             }

@@ -4,7 +4,7 @@
 //! names that are known.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,10 +68,17 @@ pub(super) struct Rates {
     rules: RateRules,
     began: Instant,
     clock: Told,
-    clients: HashMap<String, Client>,
+    clients: HashMap<Who, Client>,
     /// Of all that are too many.
     rest: Bucket,
     forgot: Instant,
+}
+
+/// One client: a name that somebody vouches for, or where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Who {
+    Named(String),
+    At(IpAddr),
 }
 
 #[derive(Debug)]
@@ -94,29 +101,33 @@ impl Rates {
     }
 
     /// Whether a client may call now; else after how long.
-    pub(super) fn check(&mut self, client: &str, now: Instant) -> Result<(), Duration> {
+    pub(super) fn check(&mut self, client: Who, now: Instant) -> Result<(), Duration> {
         let told = now.saturating_duration_since(self.began).as_nanos();
         self.clock
             .0
             .store(u64::try_from(told).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if self.has_room(client, now) {
-            let fresh = || Client {
+        if let Some(known) = self.clients.get_mut(&client) {
+            known.last = now;
+            return ask(&known.bucket, &self.clock);
+        }
+        if self.has_room(&client, now) {
+            let fresh = Client {
                 bucket: bucket(&self.rules, &self.clock),
                 last: now,
             };
-            let client = self.clients.entry(client.to_owned()).or_insert_with(fresh);
-            client.last = now;
-            return ask(&client.bucket, &self.clock);
+            let fresh = self.clients.entry(client).or_insert(fresh);
+            return ask(&fresh.bucket, &self.clock);
         }
         metrics::counter!("steer_rpc_rate_clients_beyond_total").increment(1);
         ask(&self.rest, &self.clock)
     }
 
-    fn has_room(&mut self, client: &str, now: Instant) -> bool {
-        if client.len() > NAME_MAX {
+    /// For one who is not known.
+    fn has_room(&mut self, client: &Who, now: Instant) -> bool {
+        if matches!(client, Who::Named(name) if name.len() > NAME_MAX) {
             return false;
         }
-        if self.clients.len() < self.rules.clients || self.clients.contains_key(client) {
+        if self.clients.len() < self.rules.clients {
             return true;
         }
         if now.saturating_duration_since(self.forgot) >= FORGET_EVERY {
@@ -131,7 +142,7 @@ impl Rates {
     }
 
     /// Who calls.
-    pub(super) fn client_of(&self, headers: &HeaderMap, tls: Option<&str>, address: IpAddr) -> String {
+    pub(super) fn client_of(&self, headers: &HeaderMap, tls: Option<&str>, address: IpAddr) -> Who {
         let named = match &self.rules.by {
             ClientBy::Address => None,
             ClientBy::Tls => tls.map(str::to_owned),
@@ -139,7 +150,7 @@ impl Rates {
                 .get(name)
                 .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         };
-        named.unwrap_or_else(|| of_address(address))
+        named.map_or_else(|| Who::At(host(address)), Who::Named)
     }
 }
 
@@ -155,12 +166,13 @@ fn ask(bucket: &Bucket, clock: &Told) -> Result<(), Duration> {
     })
 }
 
-fn of_address(address: IpAddr) -> String {
+/// What one host has: an IPv4 address, or 64 bits of an IPv6 address.
+fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
 }
@@ -179,10 +191,14 @@ mod tests {
         Rates::new(rules, now)
     }
 
+    fn named(name: &str) -> Who {
+        Who::Named(name.to_owned())
+    }
+
     /// Calls until one is refused; how many were not, and the wait.
     fn exhaust(rates: &mut Rates, client: &str, now: Instant) -> (usize, Duration) {
         for count in 0..1000 {
-            if let Err(wait) = rates.check(client, now) {
+            if let Err(wait) = rates.check(named(client), now) {
                 return (count, wait);
             }
         }
@@ -217,10 +233,13 @@ mod tests {
         for client in ["a", "b", "c"] {
             exhaust(&mut rates, client, now);
         }
-        let passed = (0..10_000).filter(|name| rates.check(&name.to_string(), now).is_ok());
+        let passed = (0..10_000).filter(|name| rates.check(named(&name.to_string()), now).is_ok());
         assert_eq!(passed.count(), 5, "all of them together");
         assert_eq!(rates.clients.len(), 3);
-        assert!(rates.check("a", now).is_err(), "who was remembered still is");
+        assert!(
+            rates.check(named("a"), now).is_err(),
+            "who was remembered still is"
+        );
         // They have their burst again after half a second, and are forgotten when room is needed.
         now += FORGET_EVERY;
         assert_eq!(exhaust(&mut rates, "new", now).0, 5);
@@ -231,24 +250,25 @@ mod tests {
     fn a_name_that_is_too_long_is_not_remembered() {
         let now = Instant::now();
         let mut rates = rates(3, now);
-        rates.check(&"x".repeat(NAME_MAX + 1), now).unwrap();
+        rates.check(named(&"x".repeat(NAME_MAX + 1)), now).unwrap();
         assert_eq!(rates.clients.len(), 0);
     }
 
     #[test]
     fn a_client_is_its_name_or_else_its_address_or_its_network() {
         let mut rates = rates(3, Instant::now());
+        let at = |address: &str| Who::At(address.parse().unwrap());
         let v4 = "192.0.2.7".parse().unwrap();
         let v6 = "2001:db8:1:2:3:4:5:6".parse().unwrap();
         let mapped = "::ffff:192.0.2.7".parse().unwrap();
         let headers = HeaderMap::from_iter([(HeaderName::from_static("x-key"), "k".parse().unwrap())]);
         let none = HeaderMap::new();
-        assert_eq!(rates.client_of(&headers, Some("shop"), v4), "shop");
-        assert_eq!(rates.client_of(&headers, None, v4), "192.0.2.7");
+        assert_eq!(rates.client_of(&headers, Some("shop"), v4), named("shop"));
+        assert_eq!(rates.client_of(&headers, None, v4), at("192.0.2.7"));
         rates.rules.by = ClientBy::Header(HeaderName::from_static("x-key"));
-        assert_eq!(rates.client_of(&headers, Some("shop"), v4), "k");
-        assert_eq!(rates.client_of(&none, Some("shop"), mapped), "192.0.2.7");
+        assert_eq!(rates.client_of(&headers, Some("shop"), v4), named("k"));
+        assert_eq!(rates.client_of(&none, Some("shop"), mapped), at("192.0.2.7"));
         rates.rules.by = ClientBy::Address;
-        assert_eq!(rates.client_of(&headers, Some("shop"), v6), "2001:db8:1:2::/64");
+        assert_eq!(rates.client_of(&headers, Some("shop"), v6), at("2001:db8:1:2::"));
     }
 }

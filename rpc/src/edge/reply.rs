@@ -8,6 +8,7 @@ use h2::server::SendResponse;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 
+use super::web::Web;
 use crate::fate::{Code, FATE_HEADER, Fate, PUSHBACK_HEADER, Pushback, Report};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -63,7 +64,11 @@ pub(super) struct Refusal {
 }
 
 /// Trailers alone; for what is no gRPC, a status of HTTP.
-pub(super) fn refuse(respond: &mut SendResponse<Bytes>, asked: &HeaderMap, refusal: &Refusal) {
+pub(super) fn refuse(
+    respond: &mut SendResponse<Bytes>,
+    (asked, web): (&HeaderMap, Option<&Web>),
+    refusal: &Refusal,
+) {
     let Refusal {
         code,
         fate,
@@ -78,6 +83,9 @@ pub(super) fn refuse(respond: &mut SendResponse<Bytes>, asked: &HeaderMap, refus
         if let Some(after) = after {
             let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
             headers.insert(PUSHBACK_HEADER, HeaderValue::from(ms));
+        }
+        if let Some(web) = web {
+            web.head(headers);
         }
     } else {
         *response.status_mut() = http_status(*code);

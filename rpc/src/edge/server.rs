@@ -1,33 +1,31 @@
 //! Clients: their connections, and the drain.
 //!
 //! ```text
+//! door ─► worker, a thread each: clients, their calls, connections to backends
 //! serving ─ drain ─► GOAWAY 2^31-1, PING ─► GOAWAY last ─► streams end, or the bound passes ─► closed
 //! ```
 
 mod client;
+mod live;
+mod places;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ServerConfig;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
 
 use super::admin::Admin;
-use super::balance::Balance;
-use super::config::{ClientRules, EdgeConfig, PoolRules};
-use super::proxy::{Caller, Pool, Shared};
-use super::rate::Rates;
-use super::shed::Shedder;
-use super::tls::{self, Current};
-use crate::fate::Budget;
-use crate::link::{KeepAlive, Links, Tls};
+use super::config::EdgeConfig;
 
-use client::Client;
+use live::{Live, Prepared};
+use places::Places;
+use worker::{Clients, Newcomer, Worker};
 
 /// Wait after an accept error: no descriptor is free, and others are freed as connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -36,11 +34,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Edge {
     listener: TcpListener,
-    tls: Option<Arc<Current<ServerConfig>>>,
-    shared: Arc<Shared>,
-    clients: Arc<ClientRules>,
     admin: Option<Admin>,
-    drain: Duration,
+    prepared: Prepared,
+    fixed: Fixed,
+}
+
+/// What stays as it is until the edge ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fixed {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    workers: NonZeroUsize,
 }
 
 /// An edge that serves.
@@ -48,8 +52,48 @@ pub struct Edge {
 pub struct Running {
     address: SocketAddr,
     admin: Option<SocketAddr>,
+    fixed: Fixed,
+    prepared: Arc<ArcSwap<Prepared>>,
+    live: Vec<Arc<ArcSwap<Live>>>,
     drain: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// Why a configuration was not taken. The one before it goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReloaded {
+    /// Sockets and threads are made once.
+    #[error("{0} cannot change while the edge runs; start another edge and drain this one")]
+    Fixed(&'static str),
+    /// A certificate, key or root.
+    #[error(transparent)]
+    Tls(#[from] io::Error),
+}
+
+impl Fixed {
+    const fn of(config: &EdgeConfig) -> Self {
+        Self {
+            listen: config.listen,
+            admin: config.admin,
+            workers: config.workers,
+        }
+    }
+
+    /// What another configuration wants to have different.
+    fn differs(&self, other: &Self) -> Option<&'static str> {
+        let Self {
+            listen,
+            admin,
+            workers,
+        } = self;
+        let differences = [
+            (*listen != other.listen, "`listen`"),
+            (*admin != other.admin, "`admin`"),
+            (*workers != other.workers, "`workers`"),
+        ];
+        let mut names = differences.iter().filter(|(differs, _)| *differs);
+        names.next().map(|(_, name)| *name)
+    }
 }
 
 impl Edge {
@@ -59,41 +103,16 @@ impl Edge {
     ///
     /// When the address cannot be had, or certificate and key do not fit.
     pub async fn bind(config: EdgeConfig) -> io::Result<Self> {
-        let EdgeConfig {
-            listen,
-            tls,
-            pools,
-            pool_rules,
-            policies,
-            drain,
-            admin,
-            clients,
-            rate_limit,
-            priority,
-        } = config;
-        let now = Instant::now();
-        let mut rules = pool_rules.into_iter();
-        let pools: io::Result<Vec<_>> = pools
-            .iter()
-            .map(|addresses| make_pool(addresses, &rules.next().unwrap_or_default(), now).map(Arc::new))
-            .collect();
-        let admin = match admin {
+        let fixed = Fixed::of(&config);
+        let admin = match config.admin {
             Some(address) => Some(Admin::bind(address).await?),
             None => None,
         };
         Ok(Self {
             admin,
-            tls: tls.map(tls::listener).transpose()?,
-            listener: TcpListener::bind(listen).await?,
-            shared: Arc::new(Shared {
-                priority,
-                rates: rate_limit.map(|rules| Rates::new(rules, now).into()),
-                stall: clients.stall,
-                policies,
-                pools: pools?,
-            }),
-            clients: Arc::new(clients),
-            drain,
+            prepared: Prepared::new(config, None, Instant::now())?,
+            listener: TcpListener::bind(fixed.listen).await?,
+            fixed,
         })
     }
 
@@ -101,14 +120,38 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// When the address cannot be told.
-    pub fn run(mut self) -> io::Result<Running> {
-        let address = self.listener.local_addr()?;
-        let admin = self.admin.take();
+    /// When the address cannot be told, or a thread cannot be had.
+    pub fn run(self) -> io::Result<Running> {
+        let Self {
+            listener,
+            admin,
+            prepared,
+            fixed,
+        } = self;
+        let address = listener.local_addr()?;
         let admin_address = admin.as_ref().map(Admin::address).transpose()?;
         let (drain, drained) = watch::channel(false);
+        let live: Vec<_> = (0..fixed.workers.get())
+            .map(|_| Arc::new(ArcSwap::from_pointee(prepared.live(None))))
+            .collect();
+        let calls = Places::default();
+        let start = |(number, live): (usize, &Arc<ArcSwap<Live>>)| {
+            let clients = Clients {
+                live: live.clone(),
+                calls: calls.clone(),
+                drained: drained.clone(),
+            };
+            Worker::start(number, clients)
+        };
+        let workers = live.iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        let prepared = Arc::new(ArcSwap::from_pointee(prepared));
+        let door = Door {
+            listener,
+            prepared: prepared.clone(),
+            workers,
+        };
         let task = tokio::spawn(async move {
-            let serving = self.accept(drained);
+            let serving = door.accept(drained);
             match admin {
                 None => serving.await,
                 // It can be asked until the last call has ended.
@@ -121,49 +164,54 @@ impl Edge {
         Ok(Running {
             address,
             admin: admin_address,
+            fixed,
+            prepared,
+            live,
             drain,
             task,
         })
     }
+}
 
+/// Where clients come in.
+struct Door {
+    listener: TcpListener,
+    prepared: Arc<ArcSwap<Prepared>>,
+    workers: Vec<Worker>,
+}
+
+impl Door {
     async fn accept(self, mut drained: watch::Receiver<bool>) {
-        let connections = Arc::new(Semaphore::new(self.clients.connections));
-        let calls = Arc::new(Semaphore::new(self.clients.calls));
-        let mut clients = JoinSet::new();
+        let connections = Places::default();
         loop {
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 _ = drained.wait_for(|drained| *drained) => break,
             };
-            while clients.try_join_next().is_some() {}
-            let Ok((stream, peer)) = stream else {
+            let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
+            let Ok((stream, address)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let Ok(permit) = connections.clone().try_acquire_owned() else {
+            let prepared = self.prepared.load_full();
+            let Some(place) = connections.take(prepared.clients.connections) else {
                 metrics::counter!("steer_rpc_connections_refused_total").increment(1);
                 continue;
             };
-            let client = Client {
-                shared: self.shared.clone(),
-                rules: self.clients.clone(),
-                caller: Caller {
-                    address: peer.ip(),
-                    name: None,
-                },
-                calls: calls.clone(),
-                drained: drained.clone(),
-                drain: self.drain,
+            let newcomer = Newcomer {
+                stream,
+                address,
+                tls: prepared.tls.as_ref().map(live::Listening::config),
+                place,
             };
-            let config = self.tls.as_ref().map(|tls| tls.get().value.clone());
-            let acceptor = config.map(TlsAcceptor::from);
-            clients.spawn(async move {
-                client.serve(stream, acceptor).await;
-                drop(permit);
-            });
+            if let Some(idlest) = self.workers.iter().min_by_key(|worker| worker.clients()) {
+                idlest.serve(newcomer).await;
+            }
         }
         drop(self.listener);
-        while clients.join_next().await.is_some() {}
+        for worker in self.workers {
+            worker.finish().await;
+        }
     }
 }
 
@@ -180,30 +228,27 @@ impl Running {
         self.admin
     }
 
+    /// Takes another configuration, or none of it. Calls and connections that have begun go on with the old one; a connection's
+    /// next call has the new one.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotReloaded`].
+    pub fn reload(&self, config: EdgeConfig) -> Result<(), NotReloaded> {
+        if let Some(name) = self.fixed.differs(&Fixed::of(&config)) {
+            return Err(NotReloaded::Fixed(name));
+        }
+        let next = Prepared::new(config, Some(&self.prepared.load()), Instant::now())?;
+        for live in &self.live {
+            live.store(Arc::new(next.live(Some(&live.load()))));
+        }
+        self.prepared.store(Arc::new(next));
+        Ok(())
+    }
+
     /// Takes no more connections and no more streams, lets those that are there end, and ends.
     pub async fn drain(self) {
         _ = self.drain.send(true);
         _ = self.task.await;
     }
-}
-
-fn make_pool(addresses: &[SocketAddr], rules: &PoolRules, now: Instant) -> io::Result<Pool> {
-    let config = rules.tls.as_ref().map(tls::backends).transpose()?;
-    let side = |address| {
-        let (tls, config) = (rules.tls.as_ref()?, config.clone()?);
-        let trust = Box::new(move || {
-            let current = config.get();
-            (current.value.clone(), current.number)
-        });
-        let name = tls::name_of(tls, address);
-        Some(Tls { trust, name })
-    };
-    let backend = |address: &SocketAddr| Arc::new(Links::new(*address, side(*address), KeepAlive::DEFAULT));
-    Ok(Pool {
-        backends: addresses.iter().map(backend).collect(),
-        balance: Balance::new(addresses.len(), rules.balance.clone(), now).into(),
-        name: Arc::<str>::from(&*rules.name).into(),
-        shedder: rules.concurrency.map(|rules| Shedder::new(rules, now)),
-        budget: Budget::DEFAULT.into(),
-    })
 }

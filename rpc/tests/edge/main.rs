@@ -9,6 +9,8 @@ mod hostile;
 mod keys;
 mod meter;
 mod peers;
+mod reload;
 mod ruby;
 mod shed;
 mod tls;
+mod web;

@@ -20,7 +20,7 @@ use super::daemon::{Daemon, fresh_folder, quantile, wait_for, write};
 use crate::packages;
 use crate::shell::{output, release_steer};
 
-use proxies::{Proxy, proxies};
+use proxies::{ENVOY, HAPROXY, NGINX, PLAIN, POLICY, Proxy, proxies};
 
 const H2LOAD: &str = "/usr/bin/h2load";
 const BACKEND: u16 = 15_331;
@@ -30,6 +30,9 @@ const START: Duration = Duration::from_secs(20);
 /// Calls of a round at full load, and one at a time.
 const MANY: usize = 200_000;
 const FEW: usize = 20_000;
+
+/// Resident memory of the edge, in MiB.
+const MEMORY_MAX: f64 = 40.0;
 
 /// A gRPC message without fields.
 const MESSAGE: &[u8] = &[0; 5];
@@ -72,11 +75,28 @@ pub(crate) fn bench() -> Result<(), String> {
             figures.round(edge, &folder)?;
         }
     }
-    print(&mut direct, &edges, &mut all);
-    Ok(())
+    let (bare, medians) = (direct.medians(), all.iter_mut().map(Figures::medians));
+    print(&bare, &edges, &medians.collect::<Vec<_>>())
+}
+
+/// The medians of an edge.
+struct Medians {
+    per_second: f64,
+    cpu_us: f64,
+    alone_us: f64,
+    memory: f64,
 }
 
 impl Figures {
+    fn medians(&mut self) -> Medians {
+        Medians {
+            per_second: quantile(&mut self.per_second, 0.5),
+            cpu_us: quantile(&mut self.cpu_us, 0.5),
+            alone_us: quantile(&mut self.alone_us, 0.5),
+            memory: quantile(&mut self.memory, 0.5),
+        }
+    }
+
     /// A fresh start of an edge, and both loads.
     fn round(&mut self, edge: &Proxy, folder: &Path) -> Result<(), String> {
         let log = folder.join(format!("{}.log", edge.file()));
@@ -164,12 +184,10 @@ fn listens(port: u16) -> Result<(), String> {
     })
 }
 
-fn print(direct: &mut Figures, edges: &[Proxy], all: &mut [Figures]) {
-    let median = |values: &mut Vec<f64>| quantile(values, 0.5);
-    let bare = median(&mut direct.alone_us);
+fn print(direct: &Medians, edges: &[Proxy], all: &[Medians]) -> Result<(), String> {
     println!(
-        "{ROUNDS} rounds, medians; {MANY} calls (16 connections x 16), {FEW} calls (4 x 1); no edge: {:.0}/s, p50 {bare:.0} us\n",
-        median(&mut direct.per_second)
+        "{ROUNDS} rounds, medians; {MANY} calls (16 connections x 16), {FEW} calls (4 x 1); no edge: {:.0}/s, p50 {:.0} us\n",
+        direct.per_second, direct.alone_us
     );
     println!("| edge | version | calls/s | CPU us per call | added p50, us | memory at most, MiB |");
     println!("| --- | --- | --- | --- | --- | --- |");
@@ -178,11 +196,65 @@ fn print(direct: &mut Figures, edges: &[Proxy], all: &mut [Figures]) {
             "| {} | {} | {:.0} | {:.1} | {:.0} | {:.1} |",
             edge.name,
             edge.version,
-            median(&mut figures.per_second),
-            median(&mut figures.cpu_us),
-            median(&mut figures.alone_us) - bare,
-            median(&mut figures.memory)
+            figures.per_second,
+            figures.cpu_us,
+            figures.alone_us - direct.alone_us,
+            figures.memory
         );
+    }
+    println!();
+    let of = |name: &str| {
+        let found = edges.iter().zip(all).find(|(edge, _)| edge.name == name);
+        found.map(|(_, figures)| figures)
+    };
+    let (Some(plain), Some(policy)) = (of(PLAIN), of(POLICY)) else {
+        return Err("the edge itself was not measured".to_owned());
+    };
+    let mut missed = Vec::new();
+    let mut check = |what: String, value: f64, holds: bool| {
+        println!("{what}: {value:.2}{}", if holds { "" } else { " (missed)" });
+        if !holds {
+            missed.push(what);
+        }
+    };
+    let rows = [
+        (PLAIN, plain, HAPROXY, 0.8),
+        (POLICY, policy, NGINX, 1.0),
+        (POLICY, policy, ENVOY, 1.0),
+    ];
+    for (name, own, other, bound) in rows {
+        let Some(theirs) = of(other) else { continue };
+        let ratio = own.per_second / theirs.per_second;
+        check(
+            format!("{name} / {other}, calls/s, at least {bound}"),
+            ratio,
+            ratio >= bound,
+        );
+        let ratio = theirs.cpu_us / own.cpu_us;
+        check(
+            format!("{name} / {other}, calls per second of CPU, at least {bound}"),
+            ratio,
+            ratio >= bound,
+        );
+    }
+    if let Some(envoy) = of(ENVOY) {
+        let ratio = (plain.alone_us - direct.alone_us) / (envoy.alone_us - direct.alone_us);
+        check(
+            format!("{PLAIN} / {ENVOY}, added p50, at most 1"),
+            ratio,
+            ratio <= 1.0,
+        );
+    }
+    let most = plain.memory.max(policy.memory);
+    check(
+        format!("memory, at most {MEMORY_MAX} MiB"),
+        most,
+        most <= MEMORY_MAX,
+    );
+    if missed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("missed: {}", missed.join("; ")))
     }
 }
 

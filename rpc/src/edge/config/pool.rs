@@ -12,7 +12,7 @@ use crate::edge::balance::BalanceRules;
 use crate::edge::shed::ConcurrencyRules;
 
 /// What holds for a pool.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct PoolRules {
     /// As in metrics.
     pub name: String,

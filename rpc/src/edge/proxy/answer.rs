@@ -1,66 +1,80 @@
 //! The answer, passed on to its end.
 
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, Response, StatusCode};
 
-use super::{Proxy, sleep_until};
+use super::Proxy;
+use crate::attempt::Answered;
 use crate::edge::meter::Messages;
 use crate::edge::pump;
 use crate::edge::reply::{is_grpc, status_of, trailers, words};
+use crate::edge::web::Web;
 use crate::fate::{Code, Fate, News, Report};
 use crate::key::REPLAYED_HEADER;
 use crate::link::Guard;
 
 impl Proxy {
     /// Passes an answer on to its end; tells how it ended.
-    pub(super) async fn pass_on(
-        &self,
-        attempt: usize,
-        (head, mut body, guard): (response::Parts, RecvStream, Guard),
-        mut respond: SendResponse<Bytes>,
-    ) -> Report {
+    pub(super) async fn pass_on(&mut self, attempt: usize, answered: Box<Answered>) -> Report {
+        let Answered {
+            head,
+            mut body,
+            guard,
+        } = *answered;
         let end = body.is_end_stream();
         let whole = status_of(head.status, &head.headers);
         count_replay(&head.headers);
-        let response = Response::from_parts(head, ());
-        let Ok(mut to) = respond.send_response(response, end) else {
+        let mut response = Response::from_parts(head, ());
+        if let Some(web) = &self.web {
+            web.head(response.headers_mut());
+        }
+        let Ok(stream) = self.respond.send_response(response, end) else {
             return Report::of(News::Cancelled);
         };
         if end {
             return whole;
         }
-        let passed = tokio::select! {
-            passed = pass_frames(&mut body, &mut to, self.messages(attempt), self.shared.stall) => passed,
-            () = sleep_until(self.deadline.moment()) => Err(Broken::Late),
+        let web = self.web.take();
+        let mut to = Outlet { stream, web };
+        let passed = {
+            let stall = self.shared.rules.stall;
+            let passing = pass_frames(&mut body, &mut to, self.messages(attempt), stall);
+            tokio::pin!(passing);
+            let deadline = self.deadline.moment();
+            poll_fn(|cx| {
+                if self.alarm.poll(deadline, cx).is_ready() {
+                    return Poll::Ready(Err(Broken::Late));
+                }
+                self.poll_work(cx); // the request may still be on its way
+                passing.as_mut().poll(cx)
+            })
+            .await
         };
         match passed {
-            Ok(Some(trailers)) => {
+            Ok(Passed::Trailers(trailers)) => {
                 let report = status_of(StatusCode::OK, &trailers);
                 self.note_load(attempt, &trailers);
                 count_replay(&trailers);
-                _ = to.send_trailers(trailers);
+                to.end(trailers);
                 report
             }
-            Ok(None) => {
-                _ = to.send_data(Bytes::new(), true);
-                whole
-            }
+            Ok(Passed::Whole) => whole,
             Err(broken) => self.broken(broken, &guard, &mut to),
         }
     }
 
     /// An answer that has begun and does not end well.
-    fn broken(&self, broken: Broken, guard: &Guard, to: &mut SendStream<Bytes>) -> Report {
+    fn broken(&self, broken: Broken, guard: &Guard, to: &mut Outlet) -> Report {
         let (news, code) = match broken {
             Broken::Client => return Report::of(News::Cancelled),
             Broken::Stalled => {
                 metrics::counter!("steer_rpc_stalls_total").increment(1);
-                to.send_reset(Reason::CANCEL);
+                to.stream.send_reset(Reason::CANCEL);
                 return Report::of(News::Cancelled);
             }
             Broken::Late => (News::Expired, Code::DeadlineExceeded),
@@ -69,22 +83,52 @@ impl Proxy {
                     .reason()
                     .filter(|_| error.is_reset() && !is_grpc(&self.head.headers))
                 {
-                    to.send_reset(reason);
+                    to.stream.send_reset(reason);
                     return Report::of(News::Lost);
                 }
                 (guard.news(&error), Code::Unavailable)
             }
         };
         if is_grpc(&self.head.headers) {
-            _ = to.send_trailers(trailers(code, Fate::Ambiguous, words(code, Fate::Ambiguous)));
+            to.end(trailers(code, Fate::Ambiguous, words(code, Fate::Ambiguous)));
         } else {
-            to.send_reset(Reason::CANCEL);
+            to.stream.send_reset(Reason::CANCEL);
         }
         Report {
             code,
             ..Report::of(news)
         }
     }
+}
+
+/// Where an answer goes.
+struct Outlet {
+    stream: SendStream<Bytes>,
+    web: Option<Web>,
+}
+
+impl Outlet {
+    async fn send(&mut self, octets: Bytes, is_last: bool) -> Result<(), h2::Error> {
+        let octets = match &self.web {
+            Some(web) => web.octets(octets),
+            None => octets,
+        };
+        pump::send(&mut self.stream, octets, is_last).await
+    }
+
+    fn end(&mut self, trailers: HeaderMap) {
+        // A client that is gone needs no end.
+        _ = match &self.web {
+            Some(web) => self.stream.send_data(web.trailers(&trailers), true),
+            None => self.stream.send_trailers(trailers),
+        };
+    }
+}
+
+/// How an answer ended that is whole.
+enum Passed {
+    Trailers(HeaderMap),
+    Whole,
 }
 
 /// Why an answer broke.
@@ -98,25 +142,34 @@ enum Broken {
 
 async fn pass_frames(
     from: &mut RecvStream,
-    to: &mut SendStream<Bytes>,
+    to: &mut Outlet,
     mut messages: Messages,
     stall: Duration,
-) -> Result<Option<HeaderMap>, Broken> {
+) -> Result<Passed, Broken> {
     loop {
         let chunk = tokio::select! {
             chunk = pump::next(from) => chunk,
             // The client is gone: what we hold of the answer is dropped, which resets its stream.
-            _ = poll_fn(|cx| to.poll_reset(cx)) => return Err(Broken::Client),
+            _ = poll_fn(|cx| to.stream.poll_reset(cx)) => return Err(Broken::Client),
         };
         let Some(chunk) = chunk else {
-            return from.trailers().await.map_err(Broken::Backend);
+            if let Some(trailers) = from.trailers().await.map_err(Broken::Backend)? {
+                return Ok(Passed::Trailers(trailers));
+            }
+            let ended = to.stream.send_data(Bytes::new(), true);
+            ended.map_err(|_| Broken::Client)?;
+            return Ok(Passed::Whole);
         };
         let chunk = chunk.map_err(Broken::Backend)?;
         messages.take(&chunk);
+        let is_last = from.is_end_stream();
         // One frame: who takes its octets one by one is as slow as who takes none.
-        match tokio::time::timeout(stall, pump::send(to, chunk, false)).await {
+        match tokio::time::timeout(stall, to.send(chunk, is_last)).await {
             Ok(sent) => sent.map_err(|_| Broken::Client)?,
             Err(_) => return Err(Broken::Stalled),
+        }
+        if is_last {
+            return Ok(Passed::Whole);
         }
     }
 }

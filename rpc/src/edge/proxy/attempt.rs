@@ -1,9 +1,11 @@
 //! One attempt at a backend.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, Scheme};
-use http::{Request, Uri};
+use http::{Request, Uri, request};
 
 use crate::attempt::{Teller, leave};
 use crate::edge::keep::Kept;
@@ -11,19 +13,46 @@ use crate::edge::meter::Tally;
 use crate::fate::Deadline;
 use crate::link::Links;
 
-/// To the head of its answer; then its request goes on until it has ended or the task is aborted.
+/// `grpc-previous-rpc-attempts` (gRFC A6).
+const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// The head of a request, as it is sent to a backend.
+pub(super) struct Outgoing {
+    pub(super) head: Arc<request::Parts>,
+    /// Attempts before it that somebody may have seen.
+    pub(super) previous: u32,
+    pub(super) deadline: Deadline,
+}
+
+impl Outgoing {
+    fn request(&self, scheme: Scheme, now: Instant) -> Option<Request<()>> {
+        let mut request = Request::new(());
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = toward(scheme, &self.head.uri);
+        *request.version_mut() = http::Version::HTTP_2;
+        let headers = request.headers_mut();
+        *headers = self.head.headers.clone();
+        headers.remove(PREVIOUS);
+        if self.previous > 0 {
+            headers.insert(PREVIOUS, HeaderValue::from(self.previous));
+        }
+        leave(request, self.deadline, now)
+    }
+}
+
+/// To the head of its answer; then its request goes on until it has ended.
 pub(super) async fn try_once(
     backend: Arc<Links>,
-    (mut request, deadline): (Request<()>, Deadline),
+    outgoing: Outgoing,
     (kept, sent): (Kept, Tally),
     teller: Teller,
 ) {
     let end = kept.is_empty();
     let reader = kept.reader(teller.attempt).counted(sent);
-    *request.uri_mut() = toward(backend.scheme(), request.uri());
-    match backend.open(|now| leave(request, deadline, now), end).await {
+    let opened = backend.open(|now| outgoing.request(backend.scheme(), now), end);
+    match opened.await {
         Ok(opened) => teller.exchange(opened, &reader, end).await,
-        Err(error) => teller.no_stream(&error).await,
+        Err(error) => teller.no_stream(&error),
     }
 }
 

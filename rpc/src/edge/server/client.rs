@@ -4,17 +4,21 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
+use super::live::Live;
+use super::places::Places;
+use super::worker::Newcomer;
 use crate::edge::config::ClientRules;
-use crate::edge::proxy::{self, Caller, Shared};
+use crate::edge::proxy::{self, Caller};
 use crate::edge::reply::{Refusal, refuse};
 use crate::edge::resets::Resets;
 use crate::edge::tls;
@@ -51,10 +55,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub(super) struct Client {
-    pub(super) shared: Arc<Shared>,
+    pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) rules: Arc<ClientRules>,
     pub(super) caller: Caller,
-    pub(super) calls: Arc<Semaphore>,
+    pub(super) calls: Places,
     pub(super) drained: watch::Receiver<bool>,
     pub(super) drain: Duration,
 }
@@ -97,11 +101,20 @@ fn dropped(cause: &'static str) {
 }
 
 impl Client {
-    pub(super) async fn serve(mut self, stream: TcpStream, acceptor: Option<TlsAcceptor>) {
+    pub(super) async fn serve(mut self, newcomer: Newcomer) {
+        let Newcomer {
+            stream,
+            tls,
+            place: _place,
+            address: _,
+        } = newcomer;
+        let Ok(stream) = TcpStream::from_std(stream) else {
+            return dropped("register");
+        };
         if tune(&stream).is_err() {
             return; // it was closed already
         }
-        let Some(acceptor) = acceptor else {
+        let Some(acceptor) = tls.map(TlsAcceptor::from) else {
             return self.speak(stream).await;
         };
         match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
@@ -159,6 +172,11 @@ impl Client {
         // Always: who stops amid a header block has no stream yet, and cannot answer.
         let alive = keep_alive(connection.ping_pong(), times, || true);
         tokio::pin!(alive);
+        let mut drained = self.drained.clone();
+        let drained = drained.wait_for(|drained| *drained);
+        let flood = watch.is_flood.clone();
+        let flood = flood.notified();
+        tokio::pin!(drained, flood);
         let mut until = None;
         loop {
             let bound = async {
@@ -167,16 +185,15 @@ impl Client {
                     None => std::future::pending().await,
                 }
             };
-            let mut drained = self.drained.clone();
             let turn = tokio::select! {
                 accepted = connection.accept() => match accepted {
                     Some(Ok((request, respond))) => Turn::Call(request, respond),
                     Some(Err(error)) => Turn::Ended(Some(error)),
                     None => Turn::Ended(None),
                 },
-                _ = drained.wait_for(|drained| *drained), if until.is_none() => Turn::Drained,
+                _ = &mut drained, if until.is_none() => Turn::Drained,
                 () = bound => Turn::Bound,
-                () = watch.is_flood.notified() => Turn::Flood,
+                () = &mut flood => Turn::Flood,
                 () = &mut alive => Turn::Silent,
             };
             match turn {
@@ -209,7 +226,14 @@ impl Client {
     }
 
     fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, watch: Watch) {
-        let Ok(permit) = self.calls.clone().try_acquire_owned() else {
+        let live = self.live.load();
+        let web = live.shared.rules.web.as_ref();
+        if let Some(told) = web.and_then(|origins| origins.preflight(&request)) {
+            // A client that is gone needs no answer.
+            _ = respond.send_response(told, true);
+            return;
+        }
+        let Some(place) = self.calls.take(live.clients.calls) else {
             metrics::counter!("steer_rpc_calls_shed_total").increment(1);
             let refusal = Refusal {
                 code: Code::Unavailable,
@@ -217,14 +241,16 @@ impl Client {
                 words: "the edge has as many calls as it takes".to_owned(),
                 after: Some(FULL),
             };
-            return refuse(&mut respond, request.headers(), &refusal);
+            return refuse(&mut respond, (request.headers(), None), &refusal);
         };
-        let call = proxy::serve(self.shared.clone(), self.caller.clone(), request, respond);
-        tokio::spawn(async move {
-            let began = Instant::now();
-            let is_given_up = call.await;
-            watch.on_end(began.elapsed(), is_given_up);
-            drop(permit);
-        });
+        let began = Instant::now();
+        match proxy::begin(live.shared.clone(), &self.caller, request, respond) {
+            Some(call) => drop(tokio::spawn(async move {
+                let is_given_up = call.run().await;
+                watch.on_end(began.elapsed(), is_given_up);
+                drop(place);
+            })),
+            None => watch.on_end(began.elapsed(), false),
+        }
     }
 }

