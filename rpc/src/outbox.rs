@@ -17,6 +17,8 @@
 //!   `steer_outbox_dead` with the reason, and its partition goes on.
 
 mod inbox;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 mod rate;
 mod relay;
@@ -25,6 +27,8 @@ mod sink;
 mod webhook;
 
 pub use inbox::{INBOX_SCHEMA, Inbox};
+#[cfg(feature = "kafka")]
+pub use kafka::{InvalidKafka, Kafka};
 pub use nats::JetStream;
 pub use rate::Rate;
 pub use relay::{InvalidRelay, OUTBOX_SCHEMA, Relay, Turn, make_tables};

@@ -1,20 +1,14 @@
 //! `cargo xtask check`: what must be clean before anything lands.
 
-use crate::shell::{cargo, output, run};
+use crate::shell::{FEATURES, cargo, output, run};
 
 /// Crates that would need more than `cc` to build.
 const FORBIDDEN: &[&str] = &["aws-lc-rs", "openssl-sys", "native-tls"];
 
 pub(crate) fn check() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    run(&mut cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
+    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets"]);
+    run(clippy.args(FEATURES).args(["--", "-D", "warnings"]))?;
     for name in FORBIDDEN {
         refuse(name)?;
     }

@@ -54,6 +54,8 @@ const NEEDED: &[Needed] = &[
     needed("/usr/bin/etcdctl", "etcd-client"),
     needed("/usr/bin/pg_createcluster", "postgresql"),
     needed("/usr/sbin/nats-server", "nats-server"),
+    needed("/usr/bin/javac", "default-jdk-headless"), // a broker of Kafka, and its own producer
+    needed("/usr/bin/mvn", "maven"),
     needed("/usr/share/doc/ruby-grpc", "ruby-grpc"),
     needed("/usr/bin/curl", "curl"),
     needed("/usr/bin/chromium", "chromium"),

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+/// What is off by default, and tested and linted all the same.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "steer-rpc/kafka"];
+
 /// Where the workspace stands.
 pub(crate) fn workspace() -> PathBuf {
     let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));

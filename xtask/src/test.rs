@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::packages;
-use crate::shell::{cargo, run, target};
+use crate::shell::{FEATURES, cargo, run, target};
 
 pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     packages::ensure();
@@ -16,7 +16,7 @@ pub(crate) fn test(rest: &[String]) -> Result<(), String> {
     // Black-box tests and labs run the real binary; same profile and target folder as the tests.
     run(&mut cargo(&["build", "--package", "steer"]))?;
     let mut tests = cargo(&["test", "--workspace", "--no-fail-fast"]);
-    tests.args(rest).env("STEER_BIN", steer_binary());
+    tests.args(FEATURES).args(rest).env("STEER_BIN", steer_binary());
     if !rest.iter().any(|arg| arg == "--") {
         // What a test printed is worth seeing when it passes too: tables of labs, reasons of skips.
         tests.args(["--", "--show-output"]);

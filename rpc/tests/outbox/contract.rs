@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use steer_rpc::outbox::{Rate, Rules, SinkError};
 
 use crate::bed::{Base, Bed, Poisoned, check, rules};
+#[cfg(feature = "kafka")]
+use crate::kafka::InKafka;
 use crate::nats::InJetStream;
 use crate::webhook::AtWebhook;
 
@@ -24,6 +26,15 @@ macro_rules! battery {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $rule() {
                     super::$rule::<super::AtWebhook>(stringify!($rule)).await;
+                }
+            )*
+        }
+        #[cfg(feature = "kafka")]
+        mod in_kafka {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    super::$rule::<super::InKafka>(stringify!($rule)).await;
                 }
             )*
         }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use steer_rpc::outbox::{Letter, Relay, Rules, Sink, SinkError};
 
 use crate::bed::{Base, Bed, PATIENCE, check, rules};
+#[cfg(feature = "kafka")]
+use crate::kafka::InKafka;
 use crate::nats::{InJetStream, connect};
 use crate::webhook::AtWebhook;
 
@@ -65,6 +67,12 @@ async fn a_relay_that_ends_at_any_step_loses_nothing_in_jetstream_and_doubles_no
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_ends_at_any_step_loses_nothing_at_a_webhook_and_doubles_nothing() {
     dropped_at_every_step::<AtWebhook>("a relay that ends at any step").await;
+}
+
+#[cfg(feature = "kafka")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_ends_at_any_step_loses_nothing_in_kafka_and_doubles_nothing() {
+    dropped_at_every_step::<InKafka>("a relay that ends at any step").await;
 }
 
 /// Tells the child where to relay from and to.

@@ -1,11 +1,16 @@
-//! The battery of the sinks of the outbox: one contract, on a real PostgreSQL, a real nats-server and a real HTTP server.
+//! The battery of the sinks of the outbox: one contract, on a real PostgreSQL, a real nats-server, a real HTTP
+//! server and, with the feature `kafka`, a real broker of Kafka.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bed;
+#[cfg(feature = "kafka")]
+mod broker;
 mod contract;
 mod crash;
 mod inbox;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod nats;
 #[expect(dead_code, reason = "other tests crash and restart it")]
 #[path = "../support/postgres.rs"]
