@@ -304,7 +304,8 @@ fn of(error: &Error) -> SinkError {
     let words = error.to_string();
     match error {
         Error::ServerError { protocol_error, .. } => of_code(*protocol_error, words),
-        Error::RetryFailed(BackoffError::DeadlineExceded { source, .. }) => {
+        Error::RetryFailed(tried) => {
+            let BackoffError::DeadlineExceded { source, .. } = tried;
             source.downcast_ref().map_or(SinkError::Away(words), of)
         }
         Error::Request(request) => of_request(request, words),
