@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rskafka::BackoffConfig;
@@ -16,7 +16,7 @@ use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandl
 use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::Record;
 use rustls::ClientConfig;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
 use super::{Letter, Sink, SinkError};
 
@@ -48,6 +48,8 @@ pub struct Kafka {
 struct Shared {
     settings: Settings,
     session: Mutex<Option<Arc<Session>>>,
+    /// One opens; the others wait for what comes of it.
+    opening: tokio::sync::Mutex<()>,
 }
 
 #[derive(Clone)]
@@ -91,8 +93,7 @@ pub enum InvalidKafka {
 }
 
 impl Kafka {
-    /// Writes to `topic`, within `wait` each, and as long again where a connection has to be made; together less than
-    /// [`Rules::batch_time`](super::Rules::batch_time). `brokers`
+    /// Writes to `topic`, within `wait` each, which has to be less than [`Rules::batch_time`](super::Rules::batch_time). `brokers`
     /// (`HOST:PORT`) are asked where the others are. Nothing is connected yet.
     ///
     /// # Errors
@@ -150,37 +151,41 @@ impl Kafka {
             shared: Arc::new(Shared {
                 settings,
                 session: Mutex::new(None),
+                opening: tokio::sync::Mutex::new(()),
             }),
         }
     }
 
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Session>>> {
+        self.shared.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn young(&self) -> Option<Arc<Session>> {
+        self.current().clone().filter(|session| session.is_young())
+    }
+
     /// The session that all lanes share, new where there is none or an old one.
     async fn session(&self) -> Result<Arc<Session>, Error> {
-        let mut shared = self.shared.session.lock().await;
-        if let Some(session) = shared.as_ref().filter(|session| session.is_young()) {
-            return Ok(session.clone());
+        if let Some(session) = self.young() {
+            return Ok(session);
+        }
+        let _alone = self.shared.opening.lock().await;
+        if let Some(session) = self.young() {
+            return Ok(session);
         }
         let session = Arc::new(Session::open(&self.shared.settings).await?);
-        *shared = Some(session.clone());
+        *self.current() = Some(session.clone());
         Ok(session)
     }
 
     /// Leaves a session, unless another lane has done so: a connection may be dead without a word, and the brokers elsewhere.
-    async fn leave(&self, session: &Arc<Session>) {
-        let mut shared = self.shared.session.lock().await;
-        if shared
+    fn leave(&self, session: &Arc<Session>) {
+        let mut current = self.current();
+        if current
             .as_ref()
             .is_some_and(|current| Arc::ptr_eq(current, session))
         {
-            *shared = None;
-        }
-    }
-
-    async fn bounded<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, SinkError> {
-        let wait = self.shared.settings.wait;
-        match tokio::time::timeout(wait, work).await {
-            Ok(done) => done.map_err(|error| of(&error)),
-            Err(_) => Err(SinkError::Away(format!("no word of the brokers within {wait:?}"))),
+            *current = None;
         }
     }
 }
@@ -194,10 +199,17 @@ impl Sink for Kafka {
                 "the record has {octets} octets; {RECORD_MAX} at most are sent to a broker"
             )));
         }
-        let session = self.bounded(self.session()).await?;
-        let told = self.bounded(session.produce(record, &letter.partition)).await;
-        if matches!(told, Err(SinkError::Away(_) | SinkError::Failed(_))) {
-            self.leave(&session).await;
+        let (wait, mut used) = (self.shared.settings.wait, None);
+        let telling = async {
+            let session = used.insert(self.session().await?);
+            session.produce(record, &letter.partition).await
+        };
+        let told = match tokio::time::timeout(wait, telling).await {
+            Ok(told) => told.map_err(|error| of(&error)),
+            Err(_) => Err(SinkError::Away(format!("no word of the brokers within {wait:?}"))),
+        };
+        if let (Some(session), Err(SinkError::Away(_) | SinkError::Failed(_))) = (&used, &told) {
+            self.leave(session);
         }
         told
     }
