@@ -67,7 +67,7 @@ impl Kept {
             octets: 0,
             end: ended.then_some(End::Whole(None)),
             replayable: true,
-            received: Messages::default(),
+            received: Messages::new(Tally::new()),
             readers: Vec::new(),
         };
         Self(Arc::new(State {

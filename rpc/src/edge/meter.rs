@@ -192,13 +192,24 @@ impl fmt::Debug for Fates {
     }
 }
 
-/// Octets of messages that have passed. Clones are the same.
+/// Octets of messages that have passed. Clones are the same; the default counts nothing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally(Arc<AtomicU64>);
+pub(super) struct Tally(Option<Arc<AtomicU64>>);
 
 impl Tally {
+    pub(super) fn new() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    fn add(&self, octets: u64) {
+        if let Some(tally) = &self.0 {
+            tally.fetch_add(octets, Ordering::Relaxed);
+        }
+    }
+
     fn get(&self) -> f64 {
-        self.0.load(Ordering::Relaxed) as f64
+        let octets = self.0.as_ref().map(|tally| tally.load(Ordering::Relaxed));
+        octets.unwrap_or_default() as f64
     }
 }
 
@@ -249,7 +260,7 @@ impl Messages {
             }
         }
         if count > 0 {
-            self.tally.0.fetch_add(count, Ordering::Relaxed);
+            self.tally.add(count);
         }
     }
 }
@@ -322,8 +333,8 @@ impl AttemptMeter {
         Self {
             series,
             began: now,
-            sent: Tally::default(),
-            received: Tally::default(),
+            sent: Tally::new(),
+            received: Tally::new(),
         }
     }
 
@@ -358,7 +369,7 @@ mod tests {
                 .iter()
                 .flat_map(|length| [&[0][..], &length.to_be_bytes(), &vec![7; *length as usize]].concat())
                 .collect();
-            let tally = Tally::default();
+            let tally = Tally::new();
             let mut messages = Messages::new(tally.clone());
             for piece in octets.chunks(piece) {
                 messages.take(piece);
