@@ -279,7 +279,7 @@ impl EdgeConfig {
             workers: check_workers(workers)?,
             clients: check_clients(&clients)?,
             rate_limit: rate_limit.map(check_rate).transpose()?,
-            grpc_web: grpc_web.map(check_web).transpose()?,
+            grpc_web: grpc_web.as_ref().map(check_web).transpose()?,
             priority: check_priority(priority)?,
         })
     }

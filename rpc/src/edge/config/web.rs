@@ -13,7 +13,7 @@ pub(super) struct RawWeb {
     origins: Vec<String>,
 }
 
-pub(super) fn check_web(raw: RawWeb) -> Result<Origins, InvalidEdge> {
+pub(super) fn check_web(raw: &RawWeb) -> Result<Origins, InvalidEdge> {
     if raw.origins.iter().any(|origin| origin == "*") {
         return Ok(Origins::Any);
     }
