@@ -204,8 +204,10 @@ impl Door {
                 tls: prepared.tls.as_ref().map(live::Listening::config),
                 place,
             };
-            if let Some(idlest) = self.workers.iter().min_by_key(|worker| worker.clients()) {
-                idlest.serve(newcomer).await;
+            let there = self.workers.iter().filter(|worker| worker.is_there());
+            match there.min_by_key(|worker| worker.clients()) {
+                Some(idlest) => idlest.serve(newcomer).await,
+                None => metrics::counter!("steer_rpc_connections_refused_total").increment(1),
             }
         }
         drop(self.listener);

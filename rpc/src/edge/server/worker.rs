@@ -69,13 +69,18 @@ impl Worker {
         })
     }
 
+    /// Whether it takes clients.
+    pub(super) fn is_there(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
     /// How many clients it has.
     pub(super) fn clients(&self) -> usize {
         self.clients.taken()
     }
 
     pub(super) async fn serve(&self, newcomer: Newcomer) {
-        // A thread that is gone has lost its clients; this one finds a closed connection.
+        // A thread that goes in this moment loses its clients; this one finds a closed connection.
         if let Some(place) = self.clients.take(usize::MAX) {
             _ = self.jobs.send(Job::Serve(newcomer, place)).await;
         }
