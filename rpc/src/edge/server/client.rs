@@ -9,7 +9,7 @@ use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
@@ -100,6 +100,15 @@ fn dropped(cause: &'static str) {
     metrics::counter!("steer_rpc_clients_dropped_total", "cause" => cause).increment(1);
 }
 
+/// Closes our side, and reads what still comes: a socket that is closed with octets in it is reset, and the reset overtakes
+/// the alert that says why.
+async fn linger(mut stream: TcpStream) {
+    let mut rest = [0; 1024];
+    if stream.shutdown().await.is_ok() {
+        while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
 impl Client {
     pub(super) async fn serve(mut self, newcomer: Newcomer) {
         let Newcomer {
@@ -117,16 +126,18 @@ impl Client {
         let Some(acceptor) = tls.map(TlsAcceptor::from) else {
             return self.speak(stream).await;
         };
-        match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
+        let accepting = acceptor.accept(stream).into_fallible();
+        match tokio::time::timeout(HANDSHAKE_MAX, accepting).await {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates();
                 let first = shown.and_then(|chain| chain.first());
                 self.caller.name = first.and_then(tls::client_name).map(Into::into);
                 self.speak(stream).await;
             }
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
                 tracing::debug!(%error, peer = %self.caller.address, "no TLS with a client");
                 metrics::counter!("steer_rpc_handshakes_failed_total").increment(1);
+                _ = tokio::time::timeout(GOODBYE_MAX, linger(stream)).await;
             }
             Err(_) => metrics::counter!("steer_rpc_handshakes_failed_total").increment(1),
         }
