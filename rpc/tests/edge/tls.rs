@@ -17,9 +17,10 @@ use crate::peers::{Backend, PATIENCE, Script, Seen, call, call_on, edge_with, sp
 
 const ONCE: &str = "semantics = \"at-most-once\"";
 
-/// An edge before a backend that shows `own`; the edge trusts what is in `roots.pem`.
+/// An edge before a backend that shows `own`; the edge trusts what is in `roots.pem`. One thread, so that connections can be
+/// counted: each has its own.
 async fn before(folder: &Path, backend: SocketAddr, rest: &str) -> Running {
-    edge_with("", &[backend], &keys::pool(folder, rest), ONCE).await
+    edge_with("workers = 1", &[backend], &keys::pool(folder, rest), ONCE).await
 }
 
 async fn asked(edge: &Running) -> Seen {
