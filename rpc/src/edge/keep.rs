@@ -93,18 +93,22 @@ impl Kept {
                 Some(Err(_)) => break End::Broken,
                 Some(Ok(chunk)) => {
                     let length = chunk.len();
-                    let read = text.as_mut().map_or(Ok(chunk.clone()), |text| text.take(&chunk));
+                    let read = match &mut text {
+                        Some(text) => text.take(&chunk),
+                        None => Ok(chunk),
+                    };
                     let Ok(chunk) = read else {
                         break End::Malformed;
                     };
                     self.push(chunk);
                     self.room().await;
+                    // At the end, too: else it is missing in the window of the connection until the call is over.
+                    if body.flow_control().release_capacity(length).is_err() {
+                        break End::Broken;
+                    }
                     // The end may have come with it; whoever reads it then can send both in one frame.
                     if body.is_end_stream() && text.is_none() {
                         break End::Whole(None);
-                    }
-                    if body.flow_control().release_capacity(length).is_err() {
-                        break End::Broken;
                     }
                 }
             }

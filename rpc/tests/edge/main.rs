@@ -14,3 +14,4 @@ mod ruby;
 mod shed;
 mod tls;
 mod web;
+mod window;
