@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use h2::RecvStream;
-use http::header::HeaderValue;
-use http::{Request, response};
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, request, response};
 use tokio::sync::Notify;
 
 use crate::edge::keep::Reader;
 use crate::edge::pump;
 use crate::fate::{Deadline, News, TIMEOUT_HEADER};
 use crate::link::{Guard, NoStream, Opened};
+
+/// `grpc-previous-rpc-attempts` (gRFC A6).
+const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// What an attempt tells.
 pub(crate) enum Event {
@@ -115,6 +118,22 @@ impl Teller {
             Err(error) => self.tell(Event::Failed(opened.guard.news(&error))),
         }
     }
+}
+
+/// The request of an attempt. `previous`: attempts before it that somebody may have seen; what a caller says of that is not
+/// passed on.
+pub(crate) fn request(head: &request::Parts, previous: u32) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = head.uri.clone();
+    *request.version_mut() = http::Version::HTTP_2;
+    let headers = request.headers_mut();
+    *headers = head.headers.clone();
+    headers.remove(PREVIOUS);
+    if previous > 0 {
+        headers.insert(PREVIOUS, HeaderValue::from(previous));
+    }
+    request
 }
 
 /// The request as it leaves: with the time that is left, or not at all.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use h2::RecvStream;
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response, Uri, request, response};
 use rand::SeedableRng;
@@ -17,16 +17,13 @@ use super::body::Answer;
 use super::breaker::Ended;
 use super::outcome::Outcome;
 use super::pool::{Asked, Nobody, Pool, Site};
-use crate::attempt::{Answered, Event, Teller, Told, leave};
+use crate::attempt::{self, Answered, Event, Teller, Told, leave};
 use crate::edge::keep::Kept;
 use crate::edge::reply;
 use crate::fate::{
     Action, Call, Code, Deadline, End, FATE_HEADER, Fate, How, News, Report, Semantics, Stage, Why,
 };
 use crate::key::{IdempotencyKey, KEY_HEADER, REPLAYED_HEADER};
-
-/// `grpc-previous-rpc-attempts` (gRFC A6).
-const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// A task that ends with whoever waits for it.
 pub(super) struct Task(AbortHandle);
@@ -174,7 +171,7 @@ impl Run {
         let asked = Slot::default();
         let work = Try {
             pool: self.pool.clone(),
-            request: self.request(previous),
+            request: attempt::request(&self.head, previous),
             deadline: self.deadline,
             kept: self.kept.clone(),
             tried: self.tried.clone(),
@@ -189,20 +186,6 @@ impl Run {
             asked,
         });
         self.outcome.note(|known| known.attempts += 1);
-    }
-
-    /// The request, without the authority of a target and the time that is left.
-    fn request(&self, previous: u32) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
-        *request.version_mut() = http::Version::HTTP_2;
-        let headers = request.headers_mut();
-        *headers = self.head.headers.clone();
-        if previous > 0 {
-            headers.insert(PREVIOUS, HeaderValue::from(previous));
-        }
-        request
     }
 
     fn cancel(&mut self, attempt: usize) {
@@ -393,6 +376,7 @@ pub(super) fn words(code: Code) -> &'static str {
 /// One attempt.
 struct Try {
     pool: Arc<Pool>,
+    /// Without the authority of a target and the time that is left.
     request: Request<()>,
     deadline: Deadline,
     kept: Kept,

@@ -240,7 +240,9 @@ impl Proxy {
         if let Some((attempt, event)) = self.told.take() {
             return Poll::Ready(Turn::Told(attempt, event));
         }
-        if self.respond.poll_reset(cx).is_ready() || self.kept.is_malformed() {
+        // Only what is read as base64 can be no base64.
+        let is_malformed = self.web.is_some() && self.kept.is_malformed();
+        if self.respond.poll_reset(cx).is_ready() || is_malformed {
             return Poll::Ready(Turn::Gone);
         }
         if !overflowed && !self.kept.is_replayable() {

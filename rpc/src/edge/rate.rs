@@ -100,6 +100,10 @@ impl Rates {
         }
     }
 
+    pub(super) const fn rules(&self) -> &RateRules {
+        &self.rules
+    }
+
     /// Whether a client may call now; else after how long.
     pub(super) fn check(&mut self, client: Who, now: Instant) -> Result<(), Duration> {
         let told = now.saturating_duration_since(self.began).as_nanos();

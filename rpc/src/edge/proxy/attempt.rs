@@ -3,18 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, Scheme};
 use http::{Request, Uri, request};
 
-use crate::attempt::{Teller, leave};
+use crate::attempt::{self, Teller};
 use crate::edge::keep::Kept;
 use crate::edge::meter::Tally;
 use crate::fate::Deadline;
 use crate::link::Links;
-
-/// `grpc-previous-rpc-attempts` (gRFC A6).
-const PREVIOUS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// The head of a request, as it is sent to a backend.
 pub(super) struct Outgoing {
@@ -26,17 +22,9 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     fn request(&self, scheme: Scheme, now: Instant) -> Option<Request<()>> {
-        let mut request = Request::new(());
-        *request.method_mut() = self.head.method.clone();
+        let mut request = attempt::request(&self.head, self.previous);
         *request.uri_mut() = toward(scheme, &self.head.uri);
-        *request.version_mut() = http::Version::HTTP_2;
-        let headers = request.headers_mut();
-        *headers = self.head.headers.clone();
-        headers.remove(PREVIOUS);
-        if self.previous > 0 {
-            headers.insert(PREVIOUS, HeaderValue::from(self.previous));
-        }
-        leave(request, self.deadline, now)
+        attempt::leave(request, self.deadline, now)
     }
 }
 

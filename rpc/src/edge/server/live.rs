@@ -5,17 +5,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use metrics::SharedString;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::edge::balance::Balance;
-use crate::edge::config::{BackendTls, ClientRules, EdgeConfig, ListenTls, PoolRules};
+use crate::edge::config::{ClientRules, EdgeConfig, ListenTls, PoolRules};
 use crate::edge::meter::{Fates, Meters};
 use crate::edge::proxy::{Group, Pool, Rules, Shared};
-use crate::edge::rate::{RateRules, Rates};
+use crate::edge::rate::Rates;
 use crate::edge::shed::Shedder;
 use crate::edge::tls::{self, Current};
 use crate::fate::Budget;
@@ -25,7 +25,6 @@ use crate::link::{KeepAlive, Links, Tls};
 #[derive(Debug)]
 pub(super) struct Prepared {
     rules: Arc<Rules>,
-    rates: Option<(RateRules, Arc<Mutex<Rates>>)>,
     pools: Vec<Backends>,
     pub(super) clients: Arc<ClientRules>,
     pub(super) tls: Option<Listening>,
@@ -51,7 +50,8 @@ struct Backends {
     group: Arc<Group>,
     addresses: Vec<SocketAddr>,
     rules: PoolRules,
-    tls: Option<(BackendTls, Arc<Current<ClientConfig>>)>,
+    /// Where its rules say so.
+    tls: Option<Arc<Current<ClientConfig>>>,
 }
 
 /// What holds for the clients and calls of a worker.
@@ -66,11 +66,12 @@ impl Prepared {
     /// Reads what files of TLS there are. With one before it, what has not changed is the same.
     pub(super) fn new(config: EdgeConfig, before: Option<&Self>, now: Instant) -> io::Result<Self> {
         let rates = config.rate_limit.map(|rules| {
-            let same = before.and_then(|before| before.rates.as_ref());
-            let same = same.filter(|(before, _)| *before == rules);
-            let made = || Arc::new(Rates::new(rules.clone(), now).into());
-            let rates = same.map_or_else(made, |(_, rates)| rates.clone());
-            (rules, rates)
+            let same = before.and_then(|before| before.rules.rates.clone());
+            let has_those = |rates: &Arc<Mutex<Rates>>| {
+                *rates.lock().unwrap_or_else(PoisonError::into_inner).rules() == rules
+            };
+            same.filter(has_those)
+                .unwrap_or_else(|| Arc::new(Rates::new(rules, now).into()))
         });
         let tls = config.tls.map(|files| {
             let same = before.and_then(|before| before.tls.as_ref());
@@ -91,12 +92,11 @@ impl Prepared {
         Ok(Self {
             rules: Arc::new(Rules {
                 priority: config.priority,
-                rates: rates.as_ref().map(|(_, rates)| rates.clone()),
+                rates,
                 stall: config.clients.stall,
                 policies: config.policies,
                 web: config.grpc_web,
             }),
-            rates,
             pools: pools.collect::<io::Result<_>>()?,
             clients: Arc::new(config.clients),
             tls: tls.transpose()?,
@@ -128,10 +128,7 @@ impl Prepared {
 
 impl Backends {
     fn new(addresses: Vec<SocketAddr>, rules: PoolRules, now: Instant) -> io::Result<Self> {
-        let tls = match &rules.tls {
-            Some(tls) => Some((tls.clone(), tls::backends(tls)?)),
-            None => None,
-        };
+        let tls = rules.tls.as_ref().map(tls::backends).transpose()?;
         let group = Group {
             balance: Balance::new(addresses.len(), rules.balance.clone(), now).into(),
             name: SharedString::from(Arc::<str>::from(&*rules.name)),
@@ -149,12 +146,12 @@ impl Backends {
     /// With connections of its own.
     fn pool(&self) -> Pool {
         let side = |address| {
-            let (tls, current) = self.tls.clone()?;
+            let (tls, current) = (self.rules.tls.as_ref()?, self.tls.clone()?);
             let trust = Box::new(move || {
                 let current = current.get();
                 (current.value.clone(), current.number)
             });
-            let name = tls::name_of(&tls, address);
+            let name = tls::name_of(tls, address);
             Some(Tls { trust, name })
         };
         let links = |address: &SocketAddr| Arc::new(Links::new(*address, side(*address), KeepAlive::DEFAULT));
