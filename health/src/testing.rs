@@ -91,6 +91,7 @@ impl FleetBuilder {
             steers: Vec::new(),
             anycast: Vec::new(),
             bgp: None,
+            edge: None,
             admin: None,
             store: None,
             latency: None,

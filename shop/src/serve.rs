@@ -30,7 +30,8 @@ const END_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Shop {
     listener: TcpListener,
-    payments: Payments,
+    /// Absent: without a database.
+    payments: Option<Payments>,
 }
 
 /// Why it does not begin.
@@ -50,13 +51,17 @@ pub enum OpenFailed {
 }
 
 impl Shop {
-    /// Waits for the database (`host=/run/postgresql user=pay dbname=pay`), makes the tables that are missing, and binds.
+    /// Waits for the database (`host=/run/postgresql user=pay dbname=pay`), makes the tables that are missing, and binds. Without a
+    /// database there are no payments.
     ///
     /// # Errors
     ///
     /// See [`OpenFailed`].
-    pub async fn open(listen: SocketAddr, database: &str) -> Result<Self, OpenFailed> {
-        let payments = connected(database).await.map_err(OpenFailed::Database)?;
+    pub async fn open(listen: SocketAddr, database: Option<&str>) -> Result<Self, OpenFailed> {
+        let payments = match database {
+            Some(database) => Some(connected(database).await.map_err(OpenFailed::Database)?),
+            None => None,
+        };
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|source| OpenFailed::Listen { listen, source })?;
         Ok(Self { listener, payments })
@@ -81,7 +86,7 @@ impl Shop {
         let serving = Server::builder()
             .add_service(HealthServer::new(Serving))
             .add_service(UserServiceServer::new(Users::default()))
-            .add_service(PaymentServiceServer::new(self.payments))
+            .add_optional_service(self.payments.map(PaymentServiceServer::new))
             .serve_with_incoming_shutdown(TcpIncoming::from(self.listener).with_nodelay(Some(true)), async {
                 _ = ended.await;
             });

@@ -48,13 +48,14 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use serde::{Deserialize, Serialize};
 use steer_anycast::announcer::AnnouncerHandle;
 use steer_anycast::{ObserverStatus, SpeakerStatus, Tap};
 use steer_dns::Engine;
 use steer_health::gossip::GossipHandle;
 use steer_health::{Operator, SnapshotCell};
+use steer_rpc::edge::Observer;
 use steer_topology::{Name, SiteId};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,8 @@ pub(crate) struct Admin {
     pub(crate) operator: Operator,
     /// Present where this site gossips.
     pub(crate) gossip: Option<GossipHandle>,
+    /// Present where this site has an edge.
+    pub(crate) edge: Option<Observer>,
     pub(crate) reloader: Reloader,
     pub(crate) speakers: Arc<[Arc<SpeakerStatus>]>,
     /// What looks on at each of them, and the taps for those who want to.
@@ -97,9 +100,11 @@ pub(crate) fn install_metrics() -> Result<PrometheusHandle, Failure> {
     if let Some(handle) = HANDLE.get() {
         return Ok(handle.clone());
     }
-    let handle = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| Failure::runtime("cannot install the metrics recorder", &error))?;
+    let failed =
+        |error: &dyn std::error::Error| Failure::runtime("cannot install the metrics recorder", error);
+    // With the buckets of the edge, which may be in this process.
+    let recorder = steer_rpc::edge::recorder().map_err(|error| failed(&error))?;
+    let handle = recorder.install_recorder().map_err(|error| failed(&error))?;
     Ok(HANDLE.get_or_init(|| handle).clone())
 }
 
@@ -134,9 +139,9 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
     upkeep.abort();
 }
 
-/// The recorder asks for regular upkeep, or histograms grow without bound.
+/// The recorder asks for regular upkeep, or histograms grow without bound: by a value for each call of an edge.
 async fn keep_metrics(metrics: PrometheusHandle, stop: CancellationToken) {
-    let mut every = tokio::time::interval(Duration::from_secs(5));
+    let mut every = tokio::time::interval(Duration::from_secs(1));
     while !stop.is_cancelled() {
         every.tick().await;
         metrics.run_upkeep();

@@ -1,4 +1,7 @@
-//! `steer edge`: the RPC edge alone.
+//! The RPC edge: alone (`steer edge`), or within `steer run`.
+
+mod farewell;
+mod within;
 
 use std::fs;
 use std::ops::Range;
@@ -13,6 +16,8 @@ use crate::cli::EdgeArgs;
 use crate::exit::Failure;
 use crate::{logging, run, runtimes};
 
+pub(crate) use within::{BoundEdge, EdgeHandle, load, needs_restart};
+
 /// Serves until SIGTERM or SIGINT, then drains: GOAWAY, no new connections, and the calls it has until they end or the
 /// bound passes. A second signal ends it at once.
 ///
@@ -20,7 +25,7 @@ use crate::{logging, run, runtimes};
 pub(crate) fn run(args: &EdgeArgs) -> Result<(), Failure> {
     let _log = logging::install(&args.log)?;
     run::raise_file_limit();
-    let config = read(&args.config)?;
+    let (_, config) = read(&args.config)?;
     runtimes::serving()?.block_on(async {
         let mut stop = run::stop_on_signal()?;
         let doing = format!("cannot serve on {}", config.listen);
@@ -41,7 +46,14 @@ pub(crate) fn run(args: &EdgeArgs) -> Result<(), Failure> {
 /// Takes the file as it is now, or nothing of it.
 fn reload(edge: &Running, file: &Path) {
     let taken = read(file).map_err(|faults| faults.to_string());
-    let taken = taken.and_then(|config| edge.reload(config).map_err(|error| error.to_string()));
+    told(
+        file,
+        taken.and_then(|(_, config)| edge.reload(config).map_err(|error| error.to_string())),
+    );
+}
+
+/// Counts and logs what came of a reload.
+fn told(file: &Path, taken: Result<(), String>) {
     let result = if taken.is_ok() { "taken" } else { "refused" };
     metrics::counter!("steer_rpc_reloads_total", "result" => result).increment(1);
     match taken {
@@ -50,26 +62,36 @@ fn reload(edge: &Running, file: &Path) {
     }
 }
 
-/// What holds for an edge.
-fn read(file: &Path) -> Result<EdgeConfig, Faults> {
+/// The text of a file, and the edge that it describes.
+fn read(file: &Path) -> Result<(String, EdgeConfig), Faults> {
     let text = fs::read_to_string(file).map_err(|error| {
         let remedy = "name a file that can be read, as in `--config edge.toml`";
         Faults::from(Fault::of_file(file, error.to_string(), remedy))
     })?;
     let folder = file.parent().unwrap_or(Path::new("."));
-    EdgeConfig::parse(&text, folder).map_err(|error| fault(file, &text, &error).into())
+    match EdgeConfig::parse(&text, folder) {
+        Ok(config) => Ok((text, config)),
+        Err(error) => Err(fault(file, &text, &error).into()),
+    }
 }
 
 /// With its place, what is wrong, and what would be right.
 fn fault(file: &Path, text: &str, error: &InvalidEdge) -> Fault {
-    let (words, span) = if let InvalidEdge::Syntax(error) = error {
-        (error.message().to_owned(), error.span())
-    } else {
-        (error.to_string(), quoted(text, &error.to_string()))
-    };
+    match error {
+        InvalidEdge::Syntax(error) => place(file, text, error.message(), error.span()),
+        other => fault_at(file, text, &other.to_string()),
+    }
+}
+
+/// The same of words that quote a value of the text.
+fn fault_at(file: &Path, text: &str, words: &str) -> Fault {
+    place(file, text, words, quoted(text, words))
+}
+
+fn place(file: &Path, text: &str, words: &str, span: Option<Range<usize>>) -> Fault {
     let (message, remedy) = words
         .split_once("; ")
-        .unwrap_or((&words, "docs/rpc.md has an example with every key"));
+        .unwrap_or((words, "docs/rpc.md has an example with every key"));
     match span {
         Some(span) => Fault::at(file, Place::of(text, span), message, remedy),
         None => Fault::of_file(file, message, remedy),

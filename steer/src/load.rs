@@ -9,8 +9,10 @@ use steer_dns::{Tables, Zones};
 use steer_health::Snapshot;
 use steer_health::gossip::Keys;
 use steer_health::gossip::rollout::Digest;
+use steer_rpc::edge::EdgeConfig;
 use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, Latency, SiteId};
 
+use crate::edge;
 use crate::exit::Failure;
 use crate::resolve::SystemResolver;
 
@@ -29,6 +31,8 @@ pub(crate) struct Loaded {
     pub(crate) geography: Option<Arc<Geography>>,
     /// What the sites seal their gossip with; present where they gossip.
     pub(crate) keys: Option<Keys>,
+    /// What `[edge]` names.
+    pub(crate) edge: Option<Arc<EdgeConfig>>,
     /// What geography and round-trip times were read from.
     sources: Vec<Stamp>,
 }
@@ -45,8 +49,9 @@ impl Loaded {
         let sources = sources(&fleet);
         // Geography costs a second or so of start-up and is read only where a chain needs it.
         let geography = Geography::of_fleet(&fleet);
-        let rest = both(geography, both(open_latency(&fleet), gossip_keys(&fleet)));
-        let (zones, (geography, (latency, keys))) = both(zones, rest)?;
+        let secrets = both(gossip_keys(&fleet), edge::load(&fleet));
+        let rest = both(geography, both(open_latency(&fleet), secrets));
+        let (zones, (geography, (latency, (keys, edge)))) = both(zones, rest)?;
         Ok(Self {
             config: config.to_owned(),
             digest,
@@ -56,6 +61,7 @@ impl Loaded {
             zones: Arc::new(zones),
             geography: geography.map(Arc::new),
             keys,
+            edge,
             sources,
         })
     }
@@ -69,7 +75,8 @@ impl Loaded {
         // Geography is large, and depends on nothing but its files and on what sites and chains ask of it.
         let is_same_ground = sources == self.sources
             && (&fleet.sites, &fleet.steers) == (&self.fleet.sites, &self.fleet.steers);
-        let (zones, keys) = both(zones, gossip_keys(&fleet))?;
+        let rest = both(gossip_keys(&fleet), edge::load(&fleet));
+        let (zones, (keys, edge)) = both(zones, rest)?;
         let (geography, classes) = if is_same_ground {
             (self.geography.clone(), Arc::clone(&self.classes))
         } else {
@@ -93,6 +100,7 @@ impl Loaded {
             classes,
             geography,
             keys,
+            edge,
             sources,
         })
     }
@@ -110,7 +118,9 @@ impl Loaded {
         let zones = self.zones.files().map(Path::to_owned);
         let geography = self.sources.iter().map(|(path, _)| path.clone());
         let keys = self.fleet.gossip.iter().map(|gossip| gossip.key_file.clone());
+        let edge = self.fleet.edge.iter().map(|edge| edge.file.clone());
         let mut files: Vec<_> = std::iter::once(self.config.clone())
+            .chain(edge)
             .chain(zones)
             .chain(geography)
             .chain(keys)

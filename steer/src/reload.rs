@@ -35,6 +35,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::edge::EdgeHandle;
 use crate::exit::Failure;
 use crate::load::Loaded;
 
@@ -126,6 +127,7 @@ pub(crate) struct Reloading {
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) compiled: Compiled,
     pub(crate) gossip: Option<GossipHandle>,
+    pub(crate) edge: Option<Arc<EdgeHandle>>,
     pub(crate) requests: Requests,
     pub(crate) stop: CancellationToken,
 }
@@ -285,6 +287,7 @@ impl Reloading {
         let load = move || {
             let next = current.reload()?;
             let mut faults = restart::needed(&current.fleet, &next.fleet, &sites, &current.config);
+            faults.extend(restart::of_the_edge(&current, &next, &sites));
             faults.extend(withdrawal::refused(
                 &current.fleet,
                 &next.fleet,
@@ -352,6 +355,9 @@ impl Reloading {
         let generation = next.generation;
         if let Some((gossip, keys)) = self.gossip.as_ref().zip(next.keys.as_ref()) {
             gossip.renew(&next.fleet, keys);
+        }
+        if let Some((handle, edge)) = self.edge.as_ref().zip(next.edge.as_ref()) {
+            handle.renew(edge);
         }
         self.current.store(Arc::new(next));
         publish();

@@ -12,6 +12,7 @@ use steer_anycast::Speaker;
 use steer_dns::{Engine, Limits, Server, Settings};
 use steer_health::gossip::{GossipHandle, GossipService, GossipSockets};
 use steer_health::{Judge, SnapshotCell};
+use steer_rpc::edge::{EdgeConfig, View};
 use steer_topology::{Dns, Fault, Faults, Fleet, SiteId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -22,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
 use crate::cli::RunArgs;
+use crate::edge::{BoundEdge, EdgeHandle};
 use crate::exit::Failure;
 use crate::load::Loaded;
 use crate::logging;
@@ -46,10 +48,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
 
 /// A file that asks for nothing is a wrong file, or an empty one.
 fn refuse_idle(fleet: &Fleet, config: &Path) -> Result<(), Failure> {
-    if fleet.dns.is_some() || fleet.bgp.is_some() || fleet.admin.is_some() {
+    if fleet.dns.is_some() || fleet.bgp.is_some() || fleet.admin.is_some() || fleet.edge.is_some() {
         return Ok(());
     }
-    let remedy = "write [dns] with a [[zone]], [bgp] with a [[bgp.peer]], or [admin]";
+    let remedy = "write [dns] with a [[zone]], [bgp] with a [[bgp.peer]], [edge], or [admin]";
     Err(Faults::from(Fault::of_file(
         config,
         "the file asks for nothing to be run",
@@ -77,6 +79,7 @@ pub(crate) struct Bound {
     talk: Settings,
     speakers: Vec<Speaker>,
     gossip: Option<GossipSockets>,
+    edge: Option<BoundEdge>,
     admin: Option<TcpListener>,
 }
 
@@ -101,6 +104,10 @@ impl Bound {
         let gossip = gossip
             .await
             .map_err(|error| Failure::runtime("cannot start the gossip", &error))??;
+        let edge = serving.spawn(bind_edge(loaded.edge.clone(), Arc::clone(&fleet), sites.to_vec()));
+        let edge = edge
+            .await
+            .map_err(|error| Failure::runtime("cannot start the edge", &error))??;
         let talk = talk(&fleet, sites)?;
         let mut speakers = Vec::new();
         if fleet.bgp.is_some() {
@@ -118,6 +125,7 @@ impl Bound {
             talk,
             speakers,
             gossip,
+            edge,
             admin,
         })
     }
@@ -134,6 +142,7 @@ impl Bound {
             talk,
             speakers,
             gossip,
+            edge,
             admin,
         } = self;
         // Without a reader nothing is recorded: histograms that nobody drains would grow without bound.
@@ -153,6 +162,9 @@ impl Bound {
             .map(|(speaker, site)| Paths::of(speaker, *site))
             .collect();
         let announcers: Vec<_> = speakers.iter().map(Speaker::announcer).collect();
+        let edge = edge.map(|edge| edge.start(Arc::clone(&cell), announcers.first().cloned(), &serving));
+        let (edge, edge_task) = edge.transpose()?.unzip();
+        let edge = edge.map(Arc::new);
         let stop_announcing = CancellationToken::new();
         let stop = CancellationToken::new();
         let (reloader, requests) = Reloader::new();
@@ -174,6 +186,9 @@ impl Bound {
                 steer_health::memory::keep(file, Arc::clone(&cell), stop.clone()),
                 &serving,
             );
+        }
+        if let Some(task) = edge_task {
+            tasks.spawn_on(task.run(), &serving);
         }
         let current = Arc::new(ArcSwap::from(loaded));
         let (compiler, compiled) =
@@ -197,6 +212,7 @@ impl Bound {
                 engine: Arc::clone(&engine),
                 operator,
                 gossip: gossip.clone(),
+                edge: edge.as_ref().map(|edge| edge.observer.clone()),
                 speakers: statuses.into(),
                 observers: observers.into(),
                 taps: taps.into(),
@@ -211,6 +227,7 @@ impl Bound {
             cell: Arc::clone(&cell),
             compiled,
             gossip,
+            edge: edge.clone(),
             requests,
             stop: stop.clone(),
         };
@@ -223,6 +240,7 @@ impl Bound {
             reloader,
             cell,
             engine,
+            edge,
             announcing,
             tasks,
             stop_announcing,
@@ -235,6 +253,7 @@ impl Bound {
 pub(crate) struct Running {
     pub(crate) cell: Arc<SnapshotCell>,
     pub(crate) engine: Arc<Engine>,
+    edge: Option<Arc<EdgeHandle>>,
     reloader: Reloader,
     announcing: JoinSet<()>,
     tasks: JoinSet<()>,
@@ -266,11 +285,19 @@ impl Running {
         }
     }
 
-    /// Routes go first: while they are withdrawn, clients that still come are still answered.
+    /// Routes go first: while they are withdrawn, clients that still come are still answered. Before them only the connections of the
+    /// edge, which would be cut off with the routes.
     async fn stop_in_order(&mut self) {
+        if let Some(edge) = &self.edge {
+            info!("stopping: clients of the edge are told to go");
+            edge.close().await;
+        }
         info!(snapshot = self.cell.load().number, "stopping: withdrawing routes");
         self.stop_announcing.cancel();
         while self.announcing.join_next().await.is_some() {}
+        if let Some(edge) = &self.edge {
+            edge.end().await;
+        }
         self.stop.cancel();
         // Each part bounds its own stop; this bound only keeps a defect from holding the process.
         let all_ended = async { while self.tasks.join_next().await.is_some() {} };
@@ -295,6 +322,24 @@ async fn bind_serving(fleet: Arc<Fleet>) -> Result<(Option<Server>, Option<TcpLi
         None => None,
     };
     Ok((server, admin))
+}
+
+/// The edge of the one site that this process runs as.
+async fn bind_edge(
+    config: Option<Arc<EdgeConfig>>,
+    fleet: Arc<Fleet>,
+    sites: Vec<Option<SiteId>>,
+) -> Result<Option<BoundEdge>, Failure> {
+    let [site] = sites.as_slice() else {
+        return Ok(None);
+    };
+    // Nobody has been judged yet; the first snapshot that is published says how the backends stand.
+    let judge = Judge::new(fleet, Instant::now(), Timestamp::now());
+    let view = View {
+        snapshot: Arc::new(judge.first_snapshot()),
+        site: *site,
+    };
+    BoundEdge::bind(config, view).await
 }
 
 /// The gossip of the one site that this process runs as.

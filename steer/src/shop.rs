@@ -24,7 +24,7 @@ async fn serve(args: ShopServeArgs) -> Result<(), Failure> {
     let mut stop = run::stop_on_signal()?;
     let failed = |error: &dyn std::error::Error| Failure::runtime("cannot serve", error);
     let shop = tokio::select! {
-        opened = Shop::open(args.listen, &args.database.settings) => opened.map_err(|error| failed(&error))?,
+        opened = Shop::open(args.listen, args.database.as_deref()) => opened.map_err(|error| failed(&error))?,
         () = stop.wait() => return Ok(()),
     };
     println!("listening on {}", shop.address().map_err(|error| failed(&error))?);

@@ -11,6 +11,7 @@ use steer_anycast::bfd::{BfdService, PathState};
 use steer_anycast::speaker::{PeerStatus, RouteStatus};
 use steer_health::evidence::Latest;
 use steer_health::{Service, Verdict};
+use steer_rpc::edge::{EdgeStatus, Observer};
 use steer_topology::Prefix;
 
 use crate::admin::Admin;
@@ -55,6 +56,8 @@ pub(crate) struct Status {
     endpoints: Vec<EndpointRow>,
     /// Members and votes, where this site gossips.
     gossip: Option<GossipRows>,
+    /// Where this site has an edge.
+    edge: Option<EdgeRow>,
     /// One speaker per site of this process.
     bgp: Vec<SpeakerRow>,
 }
@@ -123,6 +126,45 @@ impl EndpointRow {
     }
 }
 
+/// The RPC edge of this process.
+#[derive(Debug, Serialize)]
+struct EdgeRow {
+    listen: String,
+    /// `open`, `leaving`, `closing` or `over`: whether clients are welcome.
+    phase: &'static str,
+    /// Clients that are connected.
+    connections: usize,
+    /// Calls under way.
+    calls: usize,
+}
+
+impl EdgeRow {
+    fn of(edge: &Observer) -> Self {
+        let EdgeStatus {
+            listen,
+            phase,
+            connections,
+            calls,
+        } = edge.status();
+        Self {
+            listen: listen.to_string(),
+            phase: phase.as_str(),
+            connections,
+            calls,
+        }
+    }
+
+    fn render(&self) -> String {
+        let Self {
+            listen,
+            phase,
+            connections,
+            calls,
+        } = self;
+        format!("\nedge on {listen}: {phase}, {connections} clients, {calls} calls under way\n")
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct SpeakerRow {
     site: Option<String>,
@@ -178,6 +220,7 @@ impl Status {
             store: admin.operator.keeping().fleet.map(StoreRow::new),
             endpoints: endpoints.collect(),
             gossip: admin.gossip.as_ref().map(|gossip| GossipRows::of(gossip, fleet)),
+            edge: admin.edge.as_ref().map(EdgeRow::of),
             bgp: speakers
                 .map(|((site, speaker), observers)| SpeakerRow {
                     site: site.map(site_name),
@@ -204,6 +247,7 @@ impl Status {
             store,
             endpoints,
             gossip,
+            edge,
             bgp,
             snapshot_at,
         } = self;
@@ -246,6 +290,9 @@ impl Status {
         }
         if let Some(gossip) = gossip {
             text.push_str(&gossip.render(color, width));
+        }
+        if let Some(edge) = edge {
+            text.push_str(&edge.render());
         }
         for speaker in bgp {
             text.push_str(&format!(

@@ -60,6 +60,8 @@ pub struct Fleet {
     pub anycast: Vec<Anycast>,
     /// `[bgp]`
     pub bgp: Option<Bgp>,
+    /// `[edge]`; absent: no RPC edge within `steer run`.
+    pub edge: Option<EdgePlace>,
     /// `[admin]`; absent: no admin listener.
     pub admin: Option<Admin>,
     /// `[fleet] store`: what keeps drains and other wishes of the operator; absent: they end with the process.
@@ -304,6 +306,23 @@ pub struct ZoneFile {
     pub name: Name,
     /// Path of the master file.
     pub file: PathBuf,
+}
+
+/// `[edge]`: where an RPC edge runs within `steer run`. What it does is in its own file, which only the edge can read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EdgePlace {
+    /// Its file, as for `steer edge`.
+    pub file: PathBuf,
+    /// The sites that have one. Default: all.
+    pub sites: Vec<SiteId>,
+}
+
+impl EdgePlace {
+    /// Whether the process that runs as `site` has an edge.
+    #[must_use]
+    pub fn is_at(&self, site: Option<SiteId>) -> bool {
+        site.is_none_or(|site| self.sites.contains(&site))
+    }
 }
 
 /// `[admin]`

@@ -40,7 +40,7 @@ const RESYNC: Duration = Duration::from_secs(30);
 const SENT_POLL: Duration = Duration::from_millis(50);
 
 /// A drain notices its last stream this late.
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+const COUNT_EVERY: Duration = Duration::from_millis(200);
 
 /// How long the addresses may take to go at the orderly end, beyond their lingering.
 const RELEASE_SLACK: Duration = Duration::from_secs(1);
@@ -220,7 +220,7 @@ impl Driver {
         self.count_at = Some(now + COUNT_EVERY);
         let counts = self.announcer.stream_counts(now).collect();
         let kernel = self.kernel.get_or_insert_with(Kernel::start);
-        // Full: busy with what matters more; a second later is soon enough.
+        // Full: busy with what matters more; the next count is soon enough.
         drop(kernel.commands.try_send(Command::Count(counts)));
     }
 

@@ -4,6 +4,9 @@
 //! counts at once, one below it slowly, so that a backend that has become slow loses its calls in one round trip. A backend
 //! that tells its load (ORCA) costs less by as much as it can do more than the others.
 //!
+//! In a pool of the fleet, who is not in service gets no call, and weights that differ are shares: then one is drawn by its weight
+//! over its cost, as two draws would give the heavier one all there is.
+//!
 //! A backend that is back gets a part of its calls that rises evenly (slow start, after Envoy), as caches are cold and
 //! connections not made.
 
@@ -73,6 +76,27 @@ pub struct Balance {
     rules: BalanceRules,
     loads: Vec<Load>,
     ejections: Ejections,
+    /// By backend.
+    standings: Vec<Standing>,
+    /// Not all of those that are used have the same.
+    has_weights: bool,
+}
+
+/// How a backend stands in the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it may have calls. Where no backend may, all have.
+    pub is_used: bool,
+    /// Its share, beside those of the others.
+    pub weight: u32,
+}
+
+impl Standing {
+    /// As one that nobody says anything of.
+    pub const EVEN: Self = Self {
+        is_used: true,
+        weight: 1,
+    };
 }
 
 /// What a call tells of its backend.
@@ -96,7 +120,32 @@ impl Balance {
             rules,
             loads: vec![Load::new(now); backends],
             ejections,
+            standings: vec![Standing::EVEN; backends],
+            has_weights: false,
         }
+    }
+
+    /// How the backends stand from now on, in their order; says whether that is another thing than before. Who comes into use
+    /// beside others gets its calls slowly.
+    pub fn stand(&mut self, standings: &[Standing], now: Instant) -> bool {
+        let before = std::mem::take(&mut self.standings);
+        let mut standings = standings.to_vec();
+        standings.resize(self.loads.len(), Standing::EVEN);
+        if standings.iter().all(|standing| !standing.is_used) {
+            for standing in &mut standings {
+                standing.is_used = true;
+            }
+        }
+        let mut weights = standings.iter().filter(|one| one.is_used).map(|one| one.weight);
+        let first = weights.next();
+        self.has_weights = weights.any(|weight| Some(weight) != first);
+        self.standings = standings;
+        let comes = |backend: &usize| self.standings[*backend].is_used && !before[*backend].is_used;
+        let coming: Vec<usize> = (0..before.len()).filter(comes).collect();
+        for backend in coming {
+            self.on_return(backend, now);
+        }
+        before != self.standings
     }
 
     /// Draws one, not of those that were tried if there is another; counts the call as under way there.
@@ -105,6 +154,11 @@ impl Balance {
             self.on_change(&change, now);
         }
         let candidates = self.candidates(tried);
+        if self.has_weights {
+            let picked = self.draw_by_weight(&candidates, rng, now)?;
+            self.loads[picked].under_way += 1;
+            return Some(picked);
+        }
         let draw = |rng: &mut _| candidates.get(draw_below(candidates.len(), rng)?).copied();
         let first = draw(rng)?;
         let others: Vec<_> = candidates
@@ -186,19 +240,36 @@ impl Balance {
     }
 
     fn candidates(&self, tried: &[usize]) -> Vec<usize> {
-        let all = 0..self.loads.len();
-        let sound: Vec<_> = all
+        let used = (0..self.loads.len()).filter(|one| self.standings[*one].is_used);
+        let sound: Vec<_> = used
             .clone()
             .filter(|one| !self.ejections.is_ejected(*one))
             .collect();
-        let is_panic = sound.len() * 100 < self.loads.len() * usize::from(self.rules.panic);
+        let is_panic = sound.len() * 100 < used.clone().count() * usize::from(self.rules.panic);
         let sound = if is_panic || sound.is_empty() {
-            all.collect()
+            used.collect()
         } else {
             sound
         };
         let new: Vec<_> = sound.iter().copied().filter(|one| !tried.contains(one)).collect();
         if new.is_empty() { sound } else { new }
+    }
+
+    /// One, as often as its weight over its cost is of all of them.
+    fn draw_by_weight(&self, candidates: &[usize], rng: &mut impl Rng, now: Instant) -> Option<usize> {
+        let mean = self.mean_weight(now);
+        let pull = |backend: usize| {
+            let weight = f64::from(self.standings[backend].weight);
+            weight * self.share(backend, now) / self.cost(backend, mean, now)
+        };
+        let all: f64 = candidates.iter().map(|one| pull(*one)).sum();
+        let mut left = rng.random::<f64>() * all;
+        let drawn = candidates.iter().find(|one| {
+            left -= pull(**one);
+            left < 0.0
+        });
+        // All of weight 0, or what rounding left over.
+        drawn.or(candidates.last()).copied()
     }
 
     fn share(&self, backend: usize, now: Instant) -> f64 {

@@ -39,7 +39,7 @@
 //!
 //! [[pool]]
 //! name = "pay"
-//! backends = ["10.0.0.1:50051", "10.0.0.2:50051"]
+//! backends = ["10.0.0.1:50051", "10.0.0.2:50051"] # or "pool:shop", a pool of the fleet: within `steer run`
 //! eject = { consecutive = 5, percent = 10, base_ms = 30_000, max_ms = 300_000, panic_percent = 50 } # the defaults
 //! slow_start_ms = 10_000             # for a backend that is back; 0: at once
 //! concurrency = { min = 20, initial = 100, max = 10_000 } # adaptive; absent: no limit
@@ -60,6 +60,7 @@
 //! hedge_after_ms = 80                # not for at-most-once
 //! ```
 
+mod backends;
 mod clients;
 mod pool;
 mod tls;
@@ -67,6 +68,7 @@ mod web;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -88,6 +90,7 @@ use tls::{RawBackendTls, RawListenTls, check_listener};
 
 use web::{RawWeb, check_web};
 
+pub use backends::{Backends, FleetPool, InvalidFleetPool};
 pub use clients::ClientRules;
 pub use pool::PoolRules;
 pub use tls::{BackendTls, ClientRoots, Identity, ListenTls};
@@ -122,7 +125,7 @@ struct RawEdge {
 #[serde(deny_unknown_fields)]
 struct RawPool {
     name: String,
-    backends: Vec<SocketAddr>,
+    backends: Backends,
     tls: Option<RawBackendTls>,
     eject: Option<RawEject>,
     slow_start_ms: Option<u64>,
@@ -149,7 +152,7 @@ pub struct EdgeConfig {
     /// Where it speaks TLS.
     pub tls: Option<ListenTls>,
     /// The backends of each pool; the first pool is where calls go that nothing is said of.
-    pub pools: Vec<Vec<SocketAddr>>,
+    pub pools: Vec<Backends>,
     /// What holds for each pool, in the same order; the defaults where nothing is said.
     pub pool_rules: Vec<PoolRules>,
     /// What holds for methods.
@@ -182,7 +185,7 @@ pub enum InvalidEdge {
         /// Which.
         file: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// A descriptor set that is none.
     #[error("{}: no descriptor set: {source}", file.display())]
@@ -285,6 +288,35 @@ impl EdgeConfig {
     }
 }
 
+impl EdgeConfig {
+    /// What of another configuration needs another edge: sockets and threads are made once.
+    #[must_use]
+    pub fn needs_restart(&self, next: &Self) -> Option<&'static str> {
+        let differences = [
+            (self.listen != next.listen, "`listen`"),
+            (self.admin != next.admin, "`admin`"),
+            (self.workers != next.workers, "`workers`"),
+        ];
+        let mut names = differences.iter().filter(|(differs, _)| *differs);
+        names.next().map(|(_, name)| *name)
+    }
+
+    /// Reads the files of TLS, and sees that they go together.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be read, or is not what it should be.
+    pub fn try_tls(&self) -> io::Result<()> {
+        if let Some(tls) = &self.tls {
+            crate::edge::tls::listener(tls.clone())?;
+        }
+        for rules in &self.pool_rules {
+            rules.tls.as_ref().map(crate::edge::tls::backends).transpose()?;
+        }
+        Ok(())
+    }
+}
+
 fn check_workers(asked: Option<usize>) -> Result<NonZeroUsize, InvalidEdge> {
     let Some(asked) = asked else {
         return Ok(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
@@ -303,7 +335,7 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>, InvalidEdge> {
     })
 }
 
-type Pools = (Vec<String>, Vec<Vec<SocketAddr>>, Vec<PoolRules>);
+type Pools = (Vec<String>, Vec<Backends>, Vec<PoolRules>);
 
 fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
     if raw.is_empty() {
@@ -319,7 +351,7 @@ fn check_pools(raw: Vec<RawPool>, folder: &Path) -> Result<Pools, InvalidEdge> {
             slow_start_ms,
             concurrency,
         } = raw;
-        if backends.is_empty() {
+        if backends == Backends::Addresses(Vec::new()) {
             return Err(InvalidEdge::NoBackends(name));
         }
         if names.contains(&name) {

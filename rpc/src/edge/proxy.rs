@@ -45,7 +45,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    fn balance(&self) -> MutexGuard<'_, Balance> {
+    pub(super) fn balance(&self) -> MutexGuard<'_, Balance> {
         self.balance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

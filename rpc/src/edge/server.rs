@@ -2,30 +2,36 @@
 //!
 //! ```text
 //! door ─► worker, a thread each: clients, their calls, connections to backends
-//! serving ─ drain ─► GOAWAY 2^31-1, PING ─► GOAWAY last ─► streams end, or the bound passes ─► closed
+//! drain: phases of the door ([`Phase`]); for each connection
+//!   GOAWAY 2^31-1, PING ─► GOAWAY last ─► streams end, or the bound passes ─► closed
 //! ```
 
 mod client;
 mod live;
+mod phase;
 mod places;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::admin::Admin;
 use super::config::EdgeConfig;
+use super::members::View;
 
 use live::{Live, Prepared};
 use places::Places;
 use worker::{Clients, Newcomer, Worker};
+
+pub use live::NotPrepared;
+pub use phase::Phase;
 
 /// Wait after an accept error: no descriptor is free, and others are freed as connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -36,15 +42,7 @@ pub struct Edge {
     listener: TcpListener,
     admin: Option<Admin>,
     prepared: Prepared,
-    fixed: Fixed,
-}
-
-/// What stays as it is until the edge ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Fixed {
-    listen: SocketAddr,
-    admin: Option<SocketAddr>,
-    workers: NonZeroUsize,
+    config: EdgeConfig,
 }
 
 /// An edge that serves.
@@ -52,11 +50,47 @@ struct Fixed {
 pub struct Running {
     address: SocketAddr,
     admin: Option<SocketAddr>,
-    fixed: Fixed,
     prepared: Arc<ArcSwap<Prepared>>,
     live: Vec<Arc<ArcSwap<Live>>>,
-    drain: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+    observer: Observer,
+    config: ArcSwap<EdgeConfig>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// An edge at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgeStatus {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether clients are welcome.
+    pub phase: Phase,
+    /// Connections of clients.
+    pub connections: usize,
+    /// Calls under way.
+    pub calls: usize,
+}
+
+/// Looks at an edge, also when it has ended.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    listen: SocketAddr,
+    phase: watch::Receiver<Phase>,
+    connections: Places,
+    calls: Places,
+}
+
+impl Observer {
+    /// What it is at.
+    #[must_use]
+    pub fn status(&self) -> EdgeStatus {
+        EdgeStatus {
+            listen: self.listen,
+            phase: *self.phase.borrow(),
+            connections: self.connections.taken(),
+            calls: self.calls.taken(),
+        }
+    }
 }
 
 /// Why a configuration was not taken. The one before it goes on.
@@ -65,34 +99,17 @@ pub enum NotReloaded {
     /// Sockets and threads are made once.
     #[error("{0} cannot change while the edge runs; start another edge and drain this one")]
     Fixed(&'static str),
-    /// A certificate, key or root.
+    /// Files of TLS, or pools.
     #[error(transparent)]
-    Tls(#[from] io::Error),
+    Prepared(#[from] NotPrepared),
 }
 
-impl Fixed {
-    const fn of(config: &EdgeConfig) -> Self {
-        Self {
-            listen: config.listen,
-            admin: config.admin,
-            workers: config.workers,
+impl From<NotPrepared> for io::Error {
+    fn from(error: NotPrepared) -> Self {
+        match error {
+            NotPrepared::Tls(error) => error,
+            NotPrepared::Members(_) | NotPrepared::Alone(_) => Self::other(error),
         }
-    }
-
-    /// What another configuration wants to have different.
-    fn differs(&self, other: &Self) -> Option<&'static str> {
-        let Self {
-            listen,
-            admin,
-            workers,
-        } = self;
-        let differences = [
-            (*listen != other.listen, "`listen`"),
-            (*admin != other.admin, "`admin`"),
-            (*workers != other.workers, "`workers`"),
-        ];
-        let mut names = differences.iter().filter(|(differs, _)| *differs);
-        names.next().map(|(_, name)| *name)
     }
 }
 
@@ -101,18 +118,26 @@ impl Edge {
     ///
     /// # Errors
     ///
-    /// When the address cannot be had, or certificate and key do not fit.
+    /// When the address cannot be had, certificate and key do not fit, or it has backends in a fleet.
     pub async fn bind(config: EdgeConfig) -> io::Result<Self> {
-        let fixed = Fixed::of(&config);
+        Self::bind_within(config, None).await
+    }
+
+    /// Binds one that is within a fleet.
+    ///
+    /// # Errors
+    ///
+    /// When the address cannot be had, certificate and key do not fit, or the fleet has no such pools.
+    pub async fn bind_within(config: EdgeConfig, view: Option<&View>) -> io::Result<Self> {
         let admin = match config.admin {
             Some(address) => Some(Admin::bind(address).await?),
             None => None,
         };
         Ok(Self {
             admin,
-            prepared: Prepared::new(config, None, Instant::now())?,
-            listener: TcpListener::bind(fixed.listen).await?,
-            fixed,
+            prepared: Prepared::new(config.clone(), view, None, Instant::now())?,
+            listener: TcpListener::bind(config.listen).await?,
+            config,
         })
     }
 
@@ -126,12 +151,12 @@ impl Edge {
             listener,
             admin,
             prepared,
-            fixed,
+            config,
         } = self;
         let address = listener.local_addr()?;
         let admin_address = admin.as_ref().map(Admin::address).transpose()?;
-        let (drain, drained) = watch::channel(false);
-        let live: Vec<_> = (0..fixed.workers.get())
+        let (phase, phases) = watch::channel(Phase::Open);
+        let live: Vec<_> = (0..config.workers.get())
             .map(|_| Arc::new(ArcSwap::from_pointee(prepared.live(None))))
             .collect();
         let calls = Places::default();
@@ -139,19 +164,21 @@ impl Edge {
             let clients = Clients {
                 live: live.clone(),
                 calls: calls.clone(),
-                drained: drained.clone(),
+                phase: phases.clone(),
             };
             Worker::start(number, clients)
         };
         let workers = live.iter().enumerate().map(start).collect::<io::Result<_>>()?;
         let prepared = Arc::new(ArcSwap::from_pointee(prepared));
+        let connections = Places::default();
         let door = Door {
             listener,
             prepared: prepared.clone(),
             workers,
+            connections: connections.clone(),
         };
         let task = tokio::spawn(async move {
-            let serving = door.accept(drained);
+            let serving = door.accept(phases);
             match admin {
                 None => serving.await,
                 // It can be asked until the last call has ended.
@@ -164,10 +191,16 @@ impl Edge {
         Ok(Running {
             address,
             admin: admin_address,
-            fixed,
             prepared,
             live,
-            drain,
+            observer: Observer {
+                listen: address,
+                phase: phase.subscribe(),
+                connections,
+                calls,
+            },
+            phase,
+            config: ArcSwap::from_pointee(config),
             task,
         })
     }
@@ -178,36 +211,57 @@ struct Door {
     listener: TcpListener,
     prepared: Arc<ArcSwap<Prepared>>,
     workers: Vec<Worker>,
+    connections: Places,
+}
+
+/// Whether a client is this host: the kernel has it come from where it goes.
+fn is_own(stream: &std::net::TcpStream, from: SocketAddr) -> bool {
+    let from = from.ip().to_canonical();
+    stream
+        .local_addr()
+        .is_ok_and(|here| here.ip().to_canonical() == from)
+}
+
+/// Sends a client away: RST, as if nobody listened, so that it tries elsewhere or again.
+fn refuse(stream: &std::net::TcpStream, cause: &'static str) {
+    metrics::counter!("steer_rpc_connections_refused_total", "cause" => cause).increment(1);
+    // Closed in good order, if the kernel will not.
+    _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 impl Door {
-    async fn accept(self, mut drained: watch::Receiver<bool>) {
-        let connections = Places::default();
+    async fn accept(self, mut phases: watch::Receiver<Phase>) {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                _ = drained.wait_for(|drained| *drained) => break,
+                _ = phases.wait_for(|phase| *phase == Phase::Over) => break,
             };
             let accepted = accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address)));
             let Ok((stream, address)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
+            let is_own = is_own(&stream, address);
+            if !phases.borrow().serves(is_own) {
+                refuse(&stream, "drain");
+                continue;
+            }
             let prepared = self.prepared.load_full();
-            let Some(place) = connections.take(prepared.clients.connections) else {
-                metrics::counter!("steer_rpc_connections_refused_total").increment(1);
+            let Some(place) = self.connections.take(prepared.clients.connections) else {
+                refuse(&stream, "full");
                 continue;
             };
             let newcomer = Newcomer {
                 stream,
                 address,
                 tls: prepared.tls.as_ref().map(live::Listening::config),
+                is_own,
                 place,
             };
             let there = self.workers.iter().filter(|worker| worker.is_there());
             match there.min_by_key(|worker| worker.clients()) {
                 Some(idlest) => idlest.serve(newcomer).await,
-                None => metrics::counter!("steer_rpc_connections_refused_total").increment(1),
+                None => refuse(&newcomer.stream, "no worker"),
             }
         }
         drop(self.listener);
@@ -230,6 +284,18 @@ impl Running {
         self.admin
     }
 
+    /// What it is at.
+    #[must_use]
+    pub fn status(&self) -> EdgeStatus {
+        self.observer.status()
+    }
+
+    /// Who looks on.
+    #[must_use]
+    pub fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
     /// Takes another configuration, or none of it. Calls and connections that have begun go on with the old one; a connection's
     /// next call has the new one.
     ///
@@ -237,20 +303,49 @@ impl Running {
     ///
     /// See [`NotReloaded`].
     pub fn reload(&self, config: EdgeConfig) -> Result<(), NotReloaded> {
-        if let Some(name) = self.fixed.differs(&Fixed::of(&config)) {
+        self.reload_within(config, None)
+    }
+
+    /// The same for an edge within a fleet.
+    ///
+    /// # Errors
+    ///
+    /// See [`NotReloaded`].
+    pub fn reload_within(&self, config: EdgeConfig, view: Option<&View>) -> Result<(), NotReloaded> {
+        if let Some(name) = self.config.load().needs_restart(&config) {
             return Err(NotReloaded::Fixed(name));
         }
-        let next = Prepared::new(config, Some(&self.prepared.load()), Instant::now())?;
+        let before = self.prepared.load_full();
+        let next = Prepared::new(config.clone(), view, Some(&before), Instant::now())?;
         for live in &self.live {
             live.store(Arc::new(next.live(Some(&live.load()))));
         }
         self.prepared.store(Arc::new(next));
+        self.config.store(Arc::new(config));
         Ok(())
+    }
+
+    /// Has the backends that are pools of the fleet stand as in another snapshot.
+    ///
+    /// # Errors
+    ///
+    /// When the fleet has such pools no more: all goes on as before.
+    pub fn follow(&self, view: &View) -> Result<(), NotReloaded> {
+        if self.prepared.load().follow(view, Instant::now()) {
+            return Ok(());
+        }
+        self.reload_within(EdgeConfig::clone(&self.config.load()), Some(view))
+    }
+
+    /// Enters a phase of a drain, or leaves the drain. [`Running::drain`] is the end of it.
+    pub fn turn(&self, phase: Phase) {
+        self.phase
+            .send_if_modified(|now| std::mem::replace(now, phase) != phase);
     }
 
     /// Takes no more connections and no more streams, lets those that are there end, and ends.
     pub async fn drain(self) {
-        _ = self.drain.send(true);
+        self.turn(Phase::Over);
         _ = self.task.await;
     }
 }

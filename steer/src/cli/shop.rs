@@ -21,8 +21,9 @@ pub(crate) struct ShopServeArgs {
     /// Where to listen.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
-    #[command(flatten)]
-    pub(crate) database: DatabaseArgs,
+    /// PostgreSQL, such as "host=/run/postgresql user=pay dbname=pay"; without it there is no PaymentService.
+    #[arg(long, value_name = "SETTINGS")]
+    pub(crate) database: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 use steer_topology::{Fault, Fleet, SiteId};
 
+use crate::edge;
+use crate::load::Loaded;
+
 /// Everything in which `next` differs from `current` and that is only read at start. Values are not shown: some are
 /// secrets.
 pub(super) fn needed(current: &Fleet, next: &Fleet, sites: &[Option<SiteId>], config: &Path) -> Vec<Fault> {
@@ -45,12 +48,20 @@ pub(super) fn needed(current: &Fleet, next: &Fleet, sites: &[Option<SiteId>], co
             keys.push(format!("`gossip` of `[[site]]` {}", old.name));
         }
     }
-    let fault = |key| {
-        let message = format!("{key} has changed, which needs a restart");
-        let remedy = "restart steer, or put it back as it was; nothing of the file is applied";
-        Fault::of_file(config, message, remedy)
-    };
-    keys.into_iter().map(fault).collect()
+    keys.into_iter().map(|key| fault(config, &key)).collect()
+}
+
+/// The same of the edge that `[edge]` names.
+pub(super) fn of_the_edge(current: &Loaded, next: &Loaded, sites: &[Option<SiteId>]) -> Option<Fault> {
+    let (before, after) = (current.edge.as_deref(), next.edge.as_deref());
+    let key = edge::needs_restart((&current.fleet, before), (&next.fleet, after), sites)?;
+    Some(fault(&current.config, &key))
+}
+
+fn fault(config: &Path, key: &str) -> Fault {
+    let message = format!("{key} has changed, which needs a restart");
+    let remedy = "restart steer, or put it back as it was; nothing of the file is applied";
+    Fault::of_file(config, message, remedy)
 }
 
 /// Names the keys of a section that differ.

@@ -9,3 +9,4 @@ mod lab;
 mod postgres;
 mod processes;
 mod verdict;
+mod within;

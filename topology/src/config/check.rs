@@ -9,6 +9,7 @@ mod context;
 mod dns;
 mod dns_server;
 mod drain;
+mod edge;
 mod health;
 mod kinds;
 mod names;
@@ -50,6 +51,7 @@ pub(super) fn fleet(
         steer,
         anycast,
         bgp,
+        edge,
         admin,
     } = raw;
     let mut cx = Context::new(
@@ -115,6 +117,7 @@ pub(super) fn fleet(
     let bgp = bgp::speaker(&cx, bgp);
     let reach = bgp.as_ref().ok().and_then(Option::as_ref).map(|(_, bgp)| bgp);
     let anycast = anycast::anycast(&cx, &places, reach, anycast);
+    let edge = edge::edge(&cx, edge);
     let admin = sites::admin(&cx, admin);
 
     if let Some(Some(span)) = missing_bgp {
@@ -167,6 +170,7 @@ pub(super) fn fleet(
         steers: steers?,
         anycast: all(anycast)?.into_iter().map(|(_, anycast)| anycast).collect(),
         bgp: bgp?.map(|(_, bgp)| bgp),
+        edge: edge?,
         admin: admin?,
         store,
     })

@@ -26,6 +26,7 @@ pub(super) struct RawFile<'d> {
     pub(super) steer: List<RawSteer<'d>>,
     pub(super) anycast: List<RawAnycast<'d>>,
     pub(super) bgp: Maybe<RawBgp<'d>>,
+    pub(super) edge: Maybe<RawEdge<'d>>,
     pub(super) admin: Maybe<RawAdmin<'d>>,
 }
 
@@ -410,6 +411,12 @@ pub(super) struct RawBfd<'d> {
 }
 
 #[derive(Debug)]
+pub(super) struct RawEdge<'d> {
+    pub(super) file: Needed<&'d str>,
+    pub(super) sites: Field<OneOrMany<&'d str>>,
+}
+
+#[derive(Debug)]
 pub(super) struct RawAdmin<'d> {
     pub(super) listen: Field<&'d str>,
 }
@@ -431,6 +438,10 @@ impl<'d> RawFile<'d> {
             steer: file.tables("steer", &section::STEER, RawSteer::read),
             anycast: file.tables("anycast", &section::ANYCAST, RawAnycast::read),
             bgp: file.table("bgp", &section::BGP, RawBgp::read),
+            edge: file.table("edge", &section::EDGE, |table| RawEdge {
+                file: table.need("file"),
+                sites: table.get("sites"),
+            }),
             admin: file.table("admin", &section::ADMIN, |table| RawAdmin {
                 listen: table.get("listen"),
             }),

@@ -5,6 +5,7 @@ mod bgp;
 mod check;
 mod dns;
 mod dns_server;
+mod edge;
 pub mod filters;
 mod fleet;
 mod peer;
@@ -19,6 +20,7 @@ pub(super) use bgp::{BGP, BMP};
 pub(super) use check::{CHECK, PHI, WINDOW};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
+pub(super) use edge::EDGE;
 pub(super) use fleet::{ADMIN, ETCD, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 pub(super) use pool::{DAMPING, ENDPOINT, OUTLIER, POOL};
@@ -141,6 +143,12 @@ pub(super) static FILE: Section = Section {
         ),
         table("bgp", "table", "{ asn = 64512 }", "The BGP speaker."),
         table(
+            "edge",
+            "table",
+            "{ file = \"edge.toml\" }",
+            "An RPC edge within `steer run`.",
+        ),
+        table(
             "admin",
             "table",
             "{ listen = \"127.0.0.1:8053\" }",
@@ -150,7 +158,7 @@ pub(super) static FILE: Section = Section {
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 31] = [
+static SECTIONS: [&Section; 32] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -181,6 +189,7 @@ static SECTIONS: [&Section; 31] = [
     &GRACEFUL_RESTART,
     &BFD,
     &BMP,
+    &EDGE,
     &ADMIN,
 ];
 

@@ -188,3 +188,59 @@ fn who_can_do_twice_as_much_gets_twice_as_many_calls() {
     let under_way: Vec<_> = balance.loads.iter().map(|load| load.under_way).collect();
     assert_eq!(under_way, [200, 100]);
 }
+
+fn standing(is_used: bool, weight: u32) -> Standing {
+    Standing { is_used, weight }
+}
+
+#[test]
+fn who_is_not_in_service_gets_no_call_and_where_nobody_is_all_get_some() {
+    let mut now = Instant::now();
+    let mut balance = Balance::new(3, OutlierRules::DEFAULT, now);
+    let speed = |_| Reading::Answered(5 * MS);
+    let [local, remote] = [standing(true, 1), standing(false, 1)];
+    assert!(balance.stand(&[local, local, remote], now));
+    assert!(!balance.stand(&[local, local, remote], now), "as before");
+    let counts = run(&mut balance, 300, &mut now, speed);
+    assert_eq!(counts[2], 0, "{counts:?}");
+    assert!(balance.stand(&[remote, remote, local], now));
+    assert_eq!(run(&mut balance, 300, &mut now, speed), [0, 0, 300]);
+    balance.stand(&[remote; 3], now);
+    let counts = run(&mut balance, 300, &mut now, speed);
+    assert!(counts.iter().all(|count| *count > 30), "{counts:?}");
+}
+
+#[test]
+fn an_ejected_backend_in_service_is_used_before_one_that_is_not() {
+    let mut now = Instant::now();
+    let mut balance = Balance::new(3, OutlierRules::DEFAULT, now);
+    balance.stand(&[standing(true, 1), standing(false, 1), standing(false, 1)], now);
+    assert_eq!(run(&mut balance, 50, &mut now, |_| Reading::Failed), [50, 0, 0]);
+}
+
+#[test]
+fn weights_are_shares_of_the_calls() {
+    let mut now = Instant::now();
+    let mut balance = Balance::new(3, OutlierRules::DEFAULT, now);
+    balance.stand(&[standing(true, 6), standing(true, 3), standing(true, 1)], now);
+    let counts = run(&mut balance, 10_000, &mut now, |_| Reading::Answered(5 * MS));
+    for (count, weight) in counts.iter().zip([6.0, 3.0, 1.0]) {
+        let share = *count as f64 / 1000.0;
+        assert!((share - weight).abs() < 0.6, "{counts:?}");
+    }
+}
+
+#[test]
+fn who_comes_into_service_beside_others_gets_its_calls_slowly() {
+    let mut now = Instant::now();
+    let mut balance = Balance::new(2, OutlierRules::DEFAULT, now);
+    let speed = |_| Reading::Answered(5 * MS);
+    balance.stand(&[standing(true, 1), standing(false, 1)], now);
+    run(&mut balance, 10, &mut now, speed);
+    balance.stand(&[standing(true, 1); 2], now);
+    let counts = run(&mut balance, 100, &mut now, speed);
+    assert!(counts[1] < 25, "in the first second of ten: {counts:?}");
+    now += BalanceRules::DEFAULT.slow_start;
+    let counts = run(&mut balance, 1000, &mut now, speed);
+    assert!(counts[1] > 400, "{counts:?}");
+}

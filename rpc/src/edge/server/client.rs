@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::live::Live;
+use super::phase::{Farewell, Phase, Stay};
 use super::places::Places;
 use super::worker::Newcomer;
 use crate::edge::config::ClientRules;
@@ -59,8 +60,9 @@ pub(super) struct Client {
     pub(super) rules: Arc<ClientRules>,
     pub(super) caller: Caller,
     pub(super) calls: Places,
-    pub(super) drained: watch::Receiver<bool>,
+    pub(super) phase: watch::Receiver<Phase>,
     pub(super) drain: Duration,
+    pub(super) is_own: bool,
 }
 
 /// What happens on a connection.
@@ -71,9 +73,9 @@ pub(super) struct Client {
 enum Turn {
     Call(Request<RecvStream>, SendResponse<Bytes>),
     Ended(Option<h2::Error>),
-    Drained,
-    /// The drain has taken as long as it may.
-    Bound,
+    Phase(Phase),
+    /// Something of a drain is due.
+    Due,
     /// Too many calls were given up young.
     Flood,
     /// Nobody answers pings.
@@ -96,6 +98,14 @@ impl Watch {
     }
 }
 
+/// The phases, once there is another one. Without an edge there is none.
+async fn next(mut phases: watch::Receiver<Phase>) -> watch::Receiver<Phase> {
+    if phases.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    phases
+}
+
 fn dropped(cause: &'static str) {
     metrics::counter!("steer_rpc_clients_dropped_total", "cause" => cause).increment(1);
 }
@@ -116,6 +126,7 @@ impl Client {
             tls,
             place: _place,
             address: _,
+            is_own: _,
         } = newcomer;
         let Ok(stream) = TcpStream::from_std(stream) else {
             return dropped("register");
@@ -183,16 +194,17 @@ impl Client {
         // Always: who stops amid a header block has no stream yet, and cannot answer.
         let alive = keep_alive(connection.ping_pong(), times, || true);
         tokio::pin!(alive);
-        let mut drained = self.drained.clone();
-        let drained = drained.wait_for(|drained| *drained);
+        let mut phases = self.phase.clone();
+        let phase = *phases.borrow_and_update();
+        let mut stay = Stay::new(self.is_own, self.drain, phase, Instant::now());
+        let changed = next(phases);
         let flood = watch.is_flood.clone();
         let flood = flood.notified();
-        tokio::pin!(drained, flood);
-        let mut until = None;
+        tokio::pin!(changed, flood);
         loop {
-            let bound = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
+            let due = async {
+                match stay.deadline() {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
             };
@@ -202,8 +214,12 @@ impl Client {
                     Some(Err(error)) => Turn::Ended(Some(error)),
                     None => Turn::Ended(None),
                 },
-                _ = &mut drained, if until.is_none() => Turn::Drained,
-                () = bound => Turn::Bound,
+                phases = &mut changed => {
+                    let phase = *phases.borrow();
+                    changed.set(next(phases));
+                    Turn::Phase(phase)
+                }
+                () = due => Turn::Due,
                 () = &mut flood => Turn::Flood,
                 () = &mut alive => Turn::Silent,
             };
@@ -216,15 +232,12 @@ impl Client {
                     }
                     return;
                 }
-                // RFC 9113 §6.8: first with the highest number, and with the true one when that has arrived.
-                Turn::Drained => {
-                    connection.graceful_shutdown();
-                    until = Some(tokio::time::Instant::now() + self.drain);
-                }
-                Turn::Bound => {
-                    connection.abrupt_shutdown(Reason::NO_ERROR);
-                    until = Some(tokio::time::Instant::now() + self.drain);
-                }
+                Turn::Phase(phase) => stay.on_phase(phase, Instant::now()),
+                Turn::Due => match stay.on_time(Instant::now()) {
+                    Some(Farewell::Tell) => connection.graceful_shutdown(),
+                    Some(Farewell::End) => connection.abrupt_shutdown(Reason::NO_ERROR),
+                    None => {}
+                },
                 Turn::Flood => {
                     dropped("resets");
                     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use metrics::SharedString;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::edge::balance::Balance;
-use crate::edge::config::{ClientRules, EdgeConfig, ListenTls, PoolRules};
+use crate::edge::balance::{Balance, Standing};
+use crate::edge::config::{Backends, ClientRules, EdgeConfig, FleetPool, ListenTls, PoolRules};
+use crate::edge::members::{Members, NoMembers, View};
 use crate::edge::meter::{Fates, Meters};
 use crate::edge::proxy::{Group, Pool, Rules, Shared};
 use crate::edge::rate::Rates;
@@ -25,7 +26,7 @@ use crate::link::{KeepAlive, Links, Tls};
 #[derive(Debug)]
 pub(super) struct Prepared {
     rules: Arc<Rules>,
-    pools: Vec<Backends>,
+    pools: Vec<Backing>,
     pub(super) clients: Arc<ClientRules>,
     pub(super) tls: Option<Listening>,
     drain: Duration,
@@ -46,12 +47,30 @@ impl Listening {
 
 /// The backends of a pool, from which each worker makes its connections.
 #[derive(Debug, Clone)]
-struct Backends {
+struct Backing {
     group: Arc<Group>,
+    /// Where they follow the fleet.
+    fleet: Option<FleetPool>,
     addresses: Vec<SocketAddr>,
     rules: PoolRules,
     /// Where its rules say so.
     tls: Option<Arc<Current<ClientConfig>>>,
+}
+
+/// Why a configuration cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPrepared {
+    /// A certificate, key or root.
+    #[error(transparent)]
+    Tls(#[from] io::Error),
+    /// A pool that the fleet does not have so.
+    #[error(transparent)]
+    Members(#[from] NoMembers),
+    /// There is no fleet.
+    #[error(
+        "backends = \"{0}\" is a pool of a fleet; write addresses, or have the edge within `steer run` ([edge] of steer.toml)"
+    )]
+    Alone(FleetPool),
 }
 
 /// What holds for the clients and calls of a worker.
@@ -63,8 +82,14 @@ pub(super) struct Live {
 }
 
 impl Prepared {
-    /// Reads what files of TLS there are. With one before it, what has not changed is the same.
-    pub(super) fn new(config: EdgeConfig, before: Option<&Self>, now: Instant) -> io::Result<Self> {
+    /// Reads what files of TLS there are. With one before it, what has not changed is the same. `view`: the fleet, for an
+    /// edge within one.
+    pub(super) fn new(
+        config: EdgeConfig,
+        view: Option<&View>,
+        before: Option<&Self>,
+        now: Instant,
+    ) -> Result<Self, NotPrepared> {
         let rates = config.rate_limit.map(|rules| {
             let same = before.and_then(|before| before.rules.rates.clone());
             let has_those = |rates: &Arc<Mutex<Rates>>| {
@@ -81,13 +106,10 @@ impl Prepared {
             }
         });
         let mut rules = config.pool_rules.into_iter();
-        let pools = config.pools.into_iter().map(|addresses| {
+        let pools = config.pools.into_iter().map(|backends| {
             let rules = rules.next().unwrap_or_default();
-            let mut known = before.iter().flat_map(|before| &before.pools);
-            match known.find(|known| known.rules == rules && known.addresses == addresses) {
-                Some(same) => Ok(same.clone()),
-                None => Backends::new(addresses, rules, now),
-            }
+            let known = before.map_or(&[][..], |before| &before.pools);
+            Backing::new(backends, rules, (view, known), now)
         });
         Ok(Self {
             rules: Arc::new(Rules {
@@ -97,17 +119,33 @@ impl Prepared {
                 policies: config.policies,
                 web: config.grpc_web,
             }),
-            pools: pools.collect::<io::Result<_>>()?,
+            pools: pools.collect::<Result<_, NotPrepared>>()?,
             clients: Arc::new(config.clients),
             tls: tls.transpose()?,
             drain: config.drain,
         })
     }
 
+    /// Has the backends of pools of the fleet stand as in another snapshot. False: there are others, or a pool is gone, and another
+    /// one has to be prepared.
+    pub(super) fn follow(&self, view: &View, now: Instant) -> bool {
+        let mut pools = self.pools.iter();
+        pools.all(|backing| match &backing.fleet {
+            None => true,
+            Some(pool) => match view.members(pool) {
+                Ok(Members { addresses, standings }) if addresses == backing.addresses => {
+                    backing.stand(&standings, now);
+                    true
+                }
+                Ok(_) | Err(_) => false,
+            },
+        })
+    }
+
     /// For a worker, that had another one before.
     pub(super) fn live(&self, before: Option<&Live>) -> Live {
         let known = before.map_or(&[][..], |before| &before.shared.pools);
-        let pool = |backends: &Backends| {
+        let pool = |backends: &Backing| {
             let same = known
                 .iter()
                 .find(|pool| Arc::ptr_eq(&pool.group, &backends.group));
@@ -126,8 +164,49 @@ impl Prepared {
     }
 }
 
-impl Backends {
-    fn new(addresses: Vec<SocketAddr>, rules: PoolRules, now: Instant) -> io::Result<Self> {
+impl Backing {
+    /// What is `known` with the same rules and addresses goes on as it is, but for how its backends stand.
+    fn new(
+        backends: Backends,
+        rules: PoolRules,
+        (view, known): (Option<&View>, &[Self]),
+        now: Instant,
+    ) -> Result<Self, NotPrepared> {
+        let (fleet, members) = match backends {
+            Backends::Addresses(addresses) => (None, Members::fixed(addresses)),
+            Backends::Fleet(pool) => {
+                let view = view.ok_or_else(|| NotPrepared::Alone(pool.clone()))?;
+                let members = view.members(&pool)?;
+                (Some(pool), members)
+            }
+        };
+        let Members { addresses, standings } = members;
+        let is_same = |known: &&Self| known.rules == rules && known.addresses == addresses;
+        let backing = match known.iter().find(is_same) {
+            Some(same) => Self {
+                fleet,
+                ..same.clone()
+            },
+            None => Self::fresh(fleet, addresses, rules, now)?,
+        };
+        backing.stand(&standings, now);
+        Ok(backing)
+    }
+
+    /// How its backends stand in the fleet.
+    fn stand(&self, standings: &[Standing], now: Instant) {
+        if self.group.balance().stand(standings, now) {
+            let used = standings.iter().filter(|standing| standing.is_used).count();
+            tracing::debug!(pool = %self.group.name, used, of = standings.len(), "backends in service");
+        }
+    }
+
+    fn fresh(
+        fleet: Option<FleetPool>,
+        addresses: Vec<SocketAddr>,
+        rules: PoolRules,
+        now: Instant,
+    ) -> io::Result<Self> {
         let tls = rules.tls.as_ref().map(tls::backends).transpose()?;
         let group = Group {
             balance: Balance::new(addresses.len(), rules.balance.clone(), now).into(),
@@ -137,6 +216,7 @@ impl Backends {
         };
         Ok(Self {
             group: Arc::new(group),
+            fleet,
             addresses,
             rules,
             tls,

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use super::client::Client;
 use super::live::Live;
+use super::phase::Phase;
 use super::places::{Place, Places};
 use crate::edge::proxy::Caller;
 
@@ -25,6 +26,8 @@ pub(super) struct Newcomer {
     pub(super) stream: std::net::TcpStream,
     pub(super) address: SocketAddr,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    /// It is this host.
+    pub(super) is_own: bool,
     /// Among the connections of the edge.
     pub(super) place: Place,
 }
@@ -33,7 +36,7 @@ pub(super) struct Newcomer {
 pub(super) struct Clients {
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) calls: Places,
-    pub(super) drained: watch::Receiver<bool>,
+    pub(super) phase: watch::Receiver<Phase>,
 }
 
 enum Job {
@@ -126,7 +129,8 @@ impl Clients {
                 name: None,
             },
             calls: self.calls.clone(),
-            drained: self.drained.clone(),
+            phase: self.phase.clone(),
+            is_own: newcomer.is_own,
         }
     }
 }

@@ -66,7 +66,7 @@ fn announcement(
     let sink = cx.sink;
     let span = prefix.as_ref().map_or(span, Spanned::span);
     let prefix = announced_prefix(sink, seen, prefix);
-    let sites = announcing_sites(cx, sites);
+    let sites = cx.sites_of(sites, "announce");
     let named = sites
         .as_ref()
         .ok()
@@ -279,32 +279,6 @@ fn announced_prefix(
 }
 
 /// `None` where no sites are written.
-fn announcing_sites(
-    cx: &Context<'_, '_>,
-    field: Field<OneOrMany<&str>>,
-) -> Result<Option<Vec<SiteId>>, Reported> {
-    let Some(written) = field? else { return Ok(None) };
-    let names = &written.get_ref().0;
-    if names.is_empty() {
-        let remedy = "name a site, or remove `sites` to announce at all of them";
-        return Err(cx.sink.fault(
-            written.span(),
-            "`sites` is empty: nobody would announce it",
-            remedy,
-        ));
-    }
-    let mut seen = HashSet::new();
-    let sites = names.iter().map(|name| {
-        let site = cx.site(name)?;
-        if !seen.insert(site) {
-            let message = format!("site `{}` stands twice in `sites`", name.get_ref());
-            return Err(cx.sink.fault(name.span(), message, "remove one of them"));
-        }
-        Ok(site)
-    });
-    all(sites.collect()).map(Some)
-}
-
 fn conditions(
     cx: &Context<'_, '_>,
     places: &[Option<HashSet<SiteId>>],

@@ -1,8 +1,8 @@
 //! What every check needs: where to report, what is declared, how to reach files and hosts.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::names::Names;
 use super::values;
 use crate::config::Resolve;
+use crate::config::read::{Field, OneOrMany, all};
 use crate::config::sink::{Reported, Sink};
 use crate::{Name, PoolId, SiteId};
 
@@ -85,6 +86,33 @@ impl<'a, 'd> Context<'a, 'd> {
                 "at most 65535 sites are possible",
             )
         })
+    }
+
+    /// The sites that are written, each once; absent: nothing is said. `doing`: what none of them would do.
+    pub(super) fn sites_of(
+        &self,
+        field: Field<OneOrMany<&str>>,
+        doing: &str,
+    ) -> Result<Option<Vec<SiteId>>, Reported> {
+        let Some(written) = field? else { return Ok(None) };
+        let names = &written.get_ref().0;
+        if names.is_empty() {
+            return Err(self.sink.fault(
+                written.span(),
+                format!("`sites` is empty: nobody would {doing} it"),
+                format!("name a site, or remove `sites` to {doing} at all of them"),
+            ));
+        }
+        let mut seen = HashSet::new();
+        let sites = names.iter().map(|name| {
+            let site = self.site(name)?;
+            if !seen.insert(site) {
+                let message = format!("site `{}` stands twice in `sites`", name.get_ref());
+                return Err(self.sink.fault(name.span(), message, "remove one of them"));
+            }
+            Ok(site)
+        });
+        all(sites.collect()).map(Some)
     }
 
     /// All sites, in order.
