@@ -248,9 +248,10 @@ impl Running {
         Ok(())
     }
 
-    /// Takes no more connections and no more streams, lets those that are there end, and ends.
+    /// Takes no more connections and no more streams, lets those that are there end, exports the last traces, and ends.
     pub async fn drain(self) {
         _ = self.drain.send(true);
         _ = self.task.await;
+        self.prepared.load_full().flush().await;
     }
 }

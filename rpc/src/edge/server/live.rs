@@ -18,6 +18,7 @@ use crate::edge::proxy::{Group, Pool, Rules, Shared};
 use crate::edge::rate::Rates;
 use crate::edge::shed::Shedder;
 use crate::edge::tls::{self, Current};
+use crate::edge::trace::{Exporters, Tracer};
 use crate::fate::Budget;
 use crate::link::{KeepAlive, Links, Tls};
 
@@ -29,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) clients: Arc<ClientRules>,
     pub(super) tls: Option<Listening>,
     drain: Duration,
+    /// The same for all configurations of an edge.
+    exporters: Arc<Exporters>,
 }
 
 /// The certificate that clients see.
@@ -89,6 +92,15 @@ impl Prepared {
                 None => Backends::new(addresses, rules, now),
             }
         });
+        let pools = pools.collect::<io::Result<_>>()?;
+        let exporters = before.map_or_else(Arc::default, |before| before.exporters.clone());
+        let traces = config.traces.map(|rules| {
+            let same = before.and_then(|before| before.rules.traces.clone());
+            match same.filter(|tracer| *tracer.rules() == rules) {
+                Some(same) => Ok(same),
+                None => Tracer::start(rules, &exporters, now),
+            }
+        });
         Ok(Self {
             rules: Arc::new(Rules {
                 priority: config.priority,
@@ -96,12 +108,23 @@ impl Prepared {
                 stall: config.clients.stall,
                 policies: config.policies,
                 web: config.grpc_web,
+                traces: traces.transpose()?,
+                snapshot: None,
             }),
-            pools: pools.collect::<io::Result<_>>()?,
+            pools,
             clients: Arc::new(config.clients),
             tls: tls.transpose()?,
             drain: config.drain,
+            exporters,
         })
+    }
+
+    /// No call is left: what is not exported yet is, or dropped when that takes too long.
+    pub(super) async fn flush(&self) {
+        if let Some(tracer) = &self.rules.traces {
+            tracer.close();
+        }
+        self.exporters.finish().await;
     }
 
     /// For a worker, that had another one before.
