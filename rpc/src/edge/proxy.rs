@@ -121,7 +121,7 @@ pub(super) struct Proxy {
     pool: Arc<Pool>,
     meter: CallMeter,
     /// Where it is recorded.
-    trace: Option<Box<CallTrace>>,
+    trace: Option<CallTrace>,
     slot: Option<Slot>,
     /// Attempts that somebody may have seen, when the last one began.
     previous: u32,
@@ -176,7 +176,7 @@ pub(super) fn begin(
             shared.fates.count(refusal.fate, refusal.code);
             meter.end(refusal.code);
             if let Some(trace) = trace {
-                trace::refused(*trace, &refusal);
+                trace::refused(trace, &refusal);
             }
             refuse(&mut respond, (&head.headers, web.as_ref()), &refusal);
             return None;
@@ -505,7 +505,8 @@ impl Proxy {
                 self.over(attempt, code);
                 self.meter.end(code);
                 self.report(attempt, report);
-                self.end_trace(code, Fate::Committed, Some(attempt));
+                let fate = self.call.fate(attempt).unwrap_or(Fate::Ambiguous);
+                self.end_trace(code, fate, Some(attempt));
                 is_given_up
             }
         }

@@ -32,8 +32,8 @@ use queue::Queue;
 use record::{Asked, Attempt, Record};
 use sampling::{Decision, Sampler};
 
-pub(super) use context::{TRACEPARENT, TRACESTATE};
 pub use context::{InvalidTraceParent, SpanId, TraceId, TraceParent};
+pub(super) use context::{TRACEPARENT, TRACESTATE};
 pub(super) use exporter::Exporters;
 pub(super) use record::{Ended, Known};
 
@@ -57,7 +57,7 @@ pub(super) struct Incoming<'a> {
 #[derive(Debug)]
 pub(super) struct CallTrace {
     tracer: Arc<Tracer>,
-    record: Record,
+    record: Box<Record>,
 }
 
 impl Tracer {
@@ -66,7 +66,11 @@ impl Tracer {
     /// # Errors
     ///
     /// When TLS cannot be had, or there is no runtime.
-    pub(super) fn start(rules: TraceRules, exporters: &Exporters, now: Instant) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(
+        rules: TraceRules,
+        exporters: &Exporters,
+        now: Instant,
+    ) -> std::io::Result<Arc<Self>> {
         let queue = Arc::new(Queue::new(rules.queue));
         exporters.start(&rules, queue.clone())?;
         Ok(Arc::new(Self {
@@ -92,7 +96,7 @@ impl Tracer {
         known: impl FnOnce() -> Known,
         rng: &mut impl Rng,
         now: Instant,
-    ) -> Option<Box<CallTrace>> {
+    ) -> Option<CallTrace> {
         let parent = TraceParent::of(incoming.headers);
         let sampled = parent.map(|parent| parent.is_sampled);
         match self.sampler.decide(sampled, rng, now) {
@@ -112,7 +116,9 @@ impl Tracer {
             own,
             parent: parent.map(|parent| parent.span),
             // §4.3: without a good `traceparent` it means nothing.
-            state: parent.map(|_| context::state(incoming.headers)).unwrap_or_default(),
+            state: parent
+                .map(|_| context::state(incoming.headers))
+                .unwrap_or_default(),
             asked: Asked::new(is_grpc(incoming.headers), incoming.method, incoming.uri.path()),
             wall: SystemTime::now(),
             began: now,
@@ -121,8 +127,10 @@ impl Tracer {
             attempts: Vec::with_capacity(1),
             end: None,
         };
-        let tracer = self.clone();
-        Some(Box::new(CallTrace { tracer, record }))
+        Some(CallTrace {
+            tracer: self.clone(),
+            record: Box::new(record),
+        })
     }
 }
 

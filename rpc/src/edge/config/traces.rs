@@ -89,7 +89,9 @@ pub(super) fn check_traces(raw: RawTraces, folder: &Path) -> Result<TraceRules, 
     let per_second = per_second.ok_or_else(|| wrong("per_second is 0; at least 1 is wanted".to_owned()))?;
     let service = service.unwrap_or_else(|| "steer-edge".to_owned());
     if service.is_empty() {
-        return Err(wrong("service is \"\"; a name is wanted, such as \"steer-edge\"".to_owned()));
+        return Err(wrong(
+            "service is \"\"; a name is wanted, such as \"steer-edge\"".to_owned(),
+        ));
     }
     let queue = queue.unwrap_or(4_096);
     if !(QUEUE_MIN..=QUEUE_MAX).contains(&queue) {

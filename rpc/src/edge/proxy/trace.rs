@@ -20,16 +20,22 @@ pub(super) fn begin(
     caller: &Caller,
     head: &mut request::Parts,
     (rng, now): (&mut impl Rng, Instant),
-) -> Option<Box<CallTrace>> {
+) -> Option<CallTrace> {
     let incoming = Incoming {
         headers: &head.headers,
         method: &head.method,
         uri: &head.uri,
         client: caller.address,
     };
+    let priority = || {
+        rules
+            .priority
+            .said(&head.headers)
+            .unwrap_or(rules.priority.default)
+    };
     let known = || Known {
         pool: Some(group.name.clone()),
-        priority: group.shedder.as_ref().map(|_| rules.priority.of(&head.headers)),
+        priority: group.shedder.as_ref().map(|_| priority()),
         snapshot: rules.snapshot,
     };
     let trace = tracer.begin(&incoming, known, rng, now)?;
@@ -61,7 +67,7 @@ pub(in crate::edge) fn turned_away(
     };
     let mut rng = SmallRng::from_rng(&mut rand::rng());
     if let Some(trace) = tracer.begin(&incoming, known, &mut rng, Instant::now()) {
-        refused(*trace, refusal);
+        refused(trace, refusal);
     }
 }
 
@@ -104,7 +110,7 @@ impl Drop for Proxy {
             Action::Start { .. } | Action::Cancel { .. } => None,
         });
         // None, where an answer was being passed on.
-        let fate = ends.last().unwrap_or(Fate::Committed);
+        let fate = ends.last().unwrap_or(Fate::Ambiguous);
         self.end_trace(Code::Cancelled, fate, None);
     }
 }

@@ -190,10 +190,19 @@ mod tests {
             (later.as_str(), Some(true)),
             (&long, Some(true)),
             (&forbidden, None),
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00", Some(false)),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
+                Some(false),
+            ),
             // Flags that nobody has defined say nothing.
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fe", Some(false)),
-            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff", Some(true)),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-fe",
+                Some(false),
+            ),
+            (
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff",
+                Some(true),
+            ),
             ("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.x", None),
             ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-", None),
             ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 ", None),
@@ -216,7 +225,10 @@ mod tests {
     #[test]
     fn several_parents_are_none() {
         let one = ("traceparent", EXAMPLE);
-        assert_eq!(TraceParent::of(&headers(&[one])), TraceParent::parse(EXAMPLE.as_bytes()).ok());
+        assert_eq!(
+            TraceParent::of(&headers(&[one])),
+            TraceParent::parse(EXAMPLE.as_bytes()).ok()
+        );
         assert_eq!(TraceParent::of(&headers(&[one, one])), None);
         assert_eq!(TraceParent::of(&headers(&[("traceparent", "00")])), None);
         assert_eq!(TraceParent::of(&headers(&[])), None);

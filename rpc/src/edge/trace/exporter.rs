@@ -9,6 +9,7 @@
 //!
 //! Source: OTLP 1.10, "OTLP/gRPC".
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -140,8 +141,8 @@ impl Exporter {
         }
     }
 
-    async fn send(&mut self, batch: &[Record]) {
-        let spans = batch.iter().map(Record::spans).sum();
+    async fn send(&mut self, batch: &VecDeque<Box<Record>>) {
+        let spans = batch.iter().map(|record| record.spans()).sum();
         self.under_way = spans;
         let sent = match tokio::time::timeout(GIVE_UP, self.persist(batch)).await {
             Ok(sent) => sent,
@@ -164,14 +165,19 @@ impl Exporter {
                 dropped(cause, spans);
                 if !std::mem::replace(&mut self.is_told, true) {
                     let endpoint = &self.endpoint;
-                    tracing::warn!(endpoint, cause, why, "spans were not exported; told once until they are");
+                    tracing::warn!(
+                        endpoint,
+                        cause,
+                        why,
+                        "spans were not exported; told once until they are"
+                    );
                 }
             }
         }
     }
 
     /// Tries until it is taken, or refused for good; how many spans of it were refused.
-    async fn persist(&mut self, batch: &[Record]) -> Result<usize, Lost> {
+    async fn persist(&mut self, batch: &VecDeque<Box<Record>>) -> Result<usize, Lost> {
         let mut retry = 0;
         loop {
             let request = wire::request(&self.resource, batch);
@@ -185,7 +191,10 @@ impl Exporter {
             };
             if !AGAIN.contains(&status.code()) {
                 let why = status.to_string();
-                return Err(Lost { cause: "refused", why });
+                return Err(Lost {
+                    cause: "refused",
+                    why,
+                });
             }
             tokio::time::sleep(Backoff::DEFAULT.draw(retry, &mut self.rng)).await;
             retry += 1;

@@ -26,7 +26,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    records: VecDeque<Record>,
+    records: VecDeque<Box<Record>>,
     spans: usize,
     is_closed: bool,
 }
@@ -45,7 +45,7 @@ impl Queue {
     }
 
     /// Takes all spans of a call, or none of them.
-    pub(super) fn push(&self, record: Record) {
+    pub(super) fn push(&self, record: Box<Record>) {
         let spans = record.spans();
         let mut waiting = self.lock();
         let before = waiting.spans;
@@ -65,7 +65,7 @@ impl Queue {
     }
 
     /// The oldest calls: as many as are sent together, and one at least where there is one.
-    pub(super) fn take(&self) -> Vec<Record> {
+    pub(super) fn take(&self) -> VecDeque<Box<Record>> {
         let mut waiting = self.lock();
         let (mut count, mut spans) = (0, 0);
         for record in &waiting.records {
@@ -115,7 +115,7 @@ mod tests {
         for _ in 0..5 {
             queue.push(record(2)); // a call and two attempts
         }
-        let taken: Vec<_> = queue.take().iter().map(Record::spans).collect();
+        let taken: Vec<_> = queue.take().iter().map(|record| record.spans()).collect();
         assert_eq!(taken, [3, 3, 3], "the others were dropped");
         queue.push(record(9));
         assert_eq!(queue.take().len(), 1);
@@ -135,7 +135,7 @@ mod tests {
             if taken.is_empty() {
                 break;
             }
-            sizes.push(taken.iter().map(Record::spans).sum::<usize>());
+            sizes.push(taken.iter().map(|record| record.spans()).sum::<usize>());
         }
         assert_eq!(sizes, [512, 512, 512, 464]);
     }

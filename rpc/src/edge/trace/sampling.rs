@@ -105,7 +105,11 @@ mod tests {
         ] {
             let sampler = sampler(sample, 1_000, now);
             for _ in 0..100 {
-                assert_eq!(sampler.decide(parent, &mut rng, now), expected, "{sample} {parent:?}");
+                assert_eq!(
+                    sampler.decide(parent, &mut rng, now),
+                    expected,
+                    "{sample} {parent:?}"
+                );
             }
         }
         let sampler = sampler(0.1, 1_000_000, now);

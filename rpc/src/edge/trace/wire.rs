@@ -1,6 +1,7 @@
 //! Records as spans of OTLP, under the names of OpenTelemetry's semantic conventions for RPC, and for HTTP where a call is no
 //! gRPC. What only steer knows begins with `steer.`.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -35,7 +36,7 @@ pub(super) fn resource(service: &str) -> Resource {
 }
 
 /// What is sent of some calls.
-pub(super) fn request(resource: &Resource, records: &[Record]) -> ExportTraceServiceRequest {
+pub(super) fn request(resource: &Resource, records: &VecDeque<Box<Record>>) -> ExportTraceServiceRequest {
     let scope = InstrumentationScope {
         name: "steer.edge".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -46,7 +47,7 @@ pub(super) fn request(resource: &Resource, records: &[Record]) -> ExportTraceSer
             resource: Some(resource.clone()),
             scope_spans: vec![ScopeSpans {
                 scope: Some(scope),
-                spans: records.iter().flat_map(spans).collect(),
+                spans: records.iter().flat_map(|record| spans(record)).collect(),
                 schema_url: String::new(),
             }],
             schema_url: String::new(),
@@ -79,20 +80,34 @@ fn server(record: &Record) -> Span {
     attributes.push(int("steer.attempts", attempts));
     let known = &record.known;
     attributes.extend(known.pool.as_ref().map(|pool| text("steer.pool", &**pool)));
-    attributes.extend(known.priority.map(|priority| text("steer.priority", priority.name())));
-    attributes.extend(known.snapshot.map(|number| {
-        int("steer.snapshot", i64::try_from(number).unwrap_or(i64::MAX))
-    }));
+    attributes.extend(
+        known
+            .priority
+            .map(|priority| text("steer.priority", priority.name())),
+    );
+    attributes.extend(
+        known
+            .snapshot
+            .map(|number| int("steer.snapshot", i64::try_from(number).unwrap_or(i64::MAX))),
+    );
     let is_error = ended.is_some_and(|Ended { code, status, .. }| match record.asked {
         Asked::Grpc(_) => is_servers_fault(code),
         Asked::Http { .. } => status.is_server_error(),
     });
     Span {
-        parent_span_id: record.parent.map(|span| span.octets().to_vec()).unwrap_or_default(),
+        parent_span_id: record
+            .parent
+            .map(|span| span.octets().to_vec())
+            .unwrap_or_default(),
         flags: flags(record.parent.is_some()),
         kind: SpanKind::Server.into(),
         attributes,
-        ..span(record, (record.began, end.map(|(at, _)| at)), is_error, record.own.span.octets())
+        ..span(
+            record,
+            (record.began, end.map(|(at, _)| at)),
+            is_error,
+            record.own.span.octets(),
+        )
     }
 }
 
