@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use steer_rpc::edge::{Edge, EdgeConfig, Running, TraceParent};
+use tokio::net::TcpStream;
 
 use crate::collector::{Collector, Manner, Told};
 use crate::keys::Root;
@@ -587,6 +588,39 @@ async fn a_call_that_a_drain_does_not_wait_for_is_told_as_cancelled() {
         );
     }
     drop(open);
+}
+
+/// Its thread ends with its last client, before it has come to all of the calls.
+#[tokio::test]
+async fn calls_whose_client_goes_amid_a_drain_are_all_told() {
+    const CALLS: usize = 400;
+    let backend = Backend::start(&[Script::Silent]).await;
+    let collector = Collector::start(Manner::Takes).await;
+    let traces = format!(
+        "[traces]\nendpoint = \"http://{}\"\nsample = 1",
+        collector.address
+    );
+    let edge = Edge::bind(config(backend.address, &traces)).await.unwrap();
+    let edge = edge.run().unwrap();
+    let address = edge.address();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (send, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut open = Vec::new();
+    for _ in 0..CALLS {
+        let mut send = send.clone().ready().await.unwrap();
+        open.push(send.send_request(request(&[]), true).unwrap());
+    }
+    until("the backend has them", || backend.seen() == CALLS).await;
+    let drained = tokio::spawn(edge.drain());
+    let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+    within(refused).await;
+    connection.abort();
+    within(drained).await.unwrap();
+    let told = collector.told();
+    assert_eq!(told.len(), 2 * CALLS);
+    let keys = ["rpc.grpc.status_code", "steer.fate"];
+    assert!(told.iter().all(|told| told.all(keys) == ["1", "ambiguous"]));
 }
 
 #[tokio::test]
