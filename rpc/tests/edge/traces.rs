@@ -524,6 +524,24 @@ async fn a_collector_that_is_not_ready_yet_gets_the_same_spans_again() {
 }
 
 #[tokio::test]
+async fn a_collector_that_restarts_amid_an_export_gets_the_same_spans_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let backend = Backend::start(&[Script::Echo]).await;
+    let edge = edge_with(&traces(address, "sample = 1"), &[backend.address], "", ONCE).await;
+    call(edge.address(), &[], b"x").await;
+    let export = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        connection.accept().await.unwrap().unwrap()
+    };
+    drop(within(export).await);
+    drop(listener);
+    let collector = Collector::start_at(address, Manner::Takes, None).await;
+    until("it is told", || collector.told().len() == 2).await;
+}
+
+#[tokio::test]
 async fn what_a_collector_refuses_is_counted_and_not_sent_again() {
     for (manner, taken, refused) in [(Manner::RefusesOne, 1, 1.0), (Manner::RefusesAll, 0, 2.0)] {
         let backend = Backend::start(&[Script::Echo]).await;
@@ -657,25 +675,47 @@ async fn a_reload_tells_another_collector_and_the_one_before_gets_what_began_bef
 
 #[tokio::test]
 async fn a_collector_is_spoken_to_in_tls_with_the_roots_and_the_name_that_are_written() {
+    let (folder, root) = (tempfile::tempdir().unwrap(), Root::new("root"));
+    let roots = folder.path().join("roots.pem");
+    let backend = Backend::start(&[Script::Echo]).await;
+    for name in ["collector.internal", "other.internal"] {
+        std::fs::write(&roots, root.pem()).unwrap();
+        let own = root.sign(name);
+        let address = "127.0.0.1:0".parse().unwrap();
+        let collector = Collector::start_at(address, Manner::Takes, Some(&own)).await;
+        let lines = format!(
+            "[traces]\nendpoint = \"https://{}\"\nsample = 1\nserver_name = \"collector.internal\"\nroots_file = {roots:?}",
+            collector.address
+        );
+        let edge = Edge::bind(config(backend.address, &lines)).await.unwrap();
+        let edge = edge.run().unwrap();
+        call(edge.address(), &[], b"x").await;
+        let expected = if name == "collector.internal" { 2 } else { 0 };
+        assert_eq!(told(edge, &collector).await.len(), expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_reads_the_roots_of_the_collector_again() {
     let (folder, root, other) = (
         tempfile::tempdir().unwrap(),
         Root::new("root"),
         Root::new("other"),
     );
-    std::fs::write(folder.path().join("roots.pem"), root.pem()).unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, other.pem()).unwrap();
+    let own = root.sign("127.0.0.1");
+    let address = "127.0.0.1:0".parse().unwrap();
+    let collector = Collector::start_at(address, Manner::Takes, Some(&own)).await;
     let backend = Backend::start(&[Script::Echo]).await;
-    for (signed_by, expected) in [(&root, 2), (&other, 0)] {
-        let own = signed_by.sign("collector.internal");
-        let address = "127.0.0.1:0".parse().unwrap();
-        let collector = Collector::start_at(address, Manner::Takes, Some(&own)).await;
-        let lines = format!(
-            "[traces]\nendpoint = \"https://{}\"\nsample = 1\nserver_name = \"collector.internal\"\nroots_file = {:?}",
-            collector.address,
-            folder.path().join("roots.pem")
-        );
-        let edge = Edge::bind(config(backend.address, &lines)).await.unwrap();
-        let edge = edge.run().unwrap();
-        call(edge.address(), &[], b"x").await;
-        assert_eq!(told(edge, &collector).await.len(), expected);
-    }
+    let lines = format!(
+        "[traces]\nendpoint = \"https://{}\"\nsample = 1\nroots_file = {roots:?}",
+        collector.address
+    );
+    let edge = Edge::bind(config(backend.address, &lines)).await.unwrap();
+    let edge = edge.run().unwrap();
+    std::fs::write(&roots, root.pem()).unwrap();
+    edge.reload(config(backend.address, &lines)).unwrap();
+    call(edge.address(), &[], b"x").await;
+    assert_eq!(told(edge, &collector).await.len(), 2);
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Queue ─ a batch, or every second ─► Export ─┬─ taken, some refused ─► counted
-//!                                             ├─ not now ─► again, until GIVE_UP ─► dropped
+//!                                             ├─ not now, not there ─► again, until GIVE_UP ─► dropped
 //!                                             └─ never ─► dropped
 //! drain ─► what waits is sent ─► FLUSH_MAX ─► the rest is dropped
 //! ```
@@ -10,6 +10,8 @@
 //! Source: OTLP 1.10, "OTLP/gRPC".
 
 use std::collections::VecDeque;
+use std::error::Error as _;
+use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -65,6 +67,7 @@ impl Exporters {
             resource: wire::resource(&rules.service),
             queue,
             under_way: 0,
+            trouble: String::new(),
             is_told: false,
             rng: SmallRng::from_rng(&mut rand::rng()),
         };
@@ -114,16 +117,15 @@ struct Exporter {
     resource: Resource,
     /// Spans that are being sent.
     under_way: usize,
+    /// Why they were not taken so far.
+    trouble: String,
     /// Whether the last batch was lost, and that was told.
     is_told: bool,
     rng: SmallRng,
 }
 
-/// Why a batch was not taken.
-struct Lost {
-    cause: &'static str,
-    why: String,
-}
+/// Spans that a collector refused for good.
+struct Refused;
 
 impl Exporter {
     /// Ends when the queue is closed and empty.
@@ -144,16 +146,11 @@ impl Exporter {
     async fn send(&mut self, batch: &VecDeque<Box<Record>>) {
         let spans = batch.iter().map(|record| record.spans()).sum();
         self.under_way = spans;
-        let sent = match tokio::time::timeout(GIVE_UP, self.persist(batch)).await {
-            Ok(sent) => sent,
-            Err(_) => Err(Lost {
-                cause: "unavailable",
-                why: format!("no answer within {GIVE_UP:?}"),
-            }),
-        };
+        "no answer".clone_into(&mut self.trouble);
+        let sent = tokio::time::timeout(GIVE_UP, self.persist(batch)).await;
         self.under_way = 0;
         match sent {
-            Ok(refused) => {
+            Ok(Ok(refused)) => {
                 let refused = refused.min(spans);
                 metrics::counter!("steer_rpc_spans_exported_total").increment((spans - refused) as u64);
                 if refused > 0 {
@@ -161,23 +158,26 @@ impl Exporter {
                 }
                 self.is_told = false;
             }
-            Err(Lost { cause, why }) => {
-                dropped(cause, spans);
-                if !std::mem::replace(&mut self.is_told, true) {
-                    let endpoint = &self.endpoint;
-                    tracing::warn!(
-                        endpoint,
-                        cause,
-                        why,
-                        "spans were not exported; told once until they are"
-                    );
-                }
-            }
+            Ok(Err(Refused)) => self.lost("refused", spans),
+            Err(_) => self.lost("unavailable", spans),
+        }
+    }
+
+    fn lost(&mut self, cause: &'static str, spans: usize) {
+        dropped(cause, spans);
+        if !std::mem::replace(&mut self.is_told, true) {
+            let (endpoint, why) = (&self.endpoint, &self.trouble);
+            tracing::warn!(
+                endpoint,
+                cause,
+                why,
+                "spans were not exported; told once until they are"
+            );
         }
     }
 
     /// Tries until it is taken, or refused for good; how many spans of it were refused.
-    async fn persist(&mut self, batch: &VecDeque<Box<Record>>) -> Result<usize, Lost> {
+    async fn persist(&mut self, batch: &VecDeque<Box<Record>>) -> Result<usize, Refused> {
         let mut retry = 0;
         loop {
             let request = wire::request(&self.resource, batch);
@@ -189,17 +189,27 @@ impl Exporter {
                 }
                 Err(status) => status,
             };
-            if !AGAIN.contains(&status.code()) {
-                let why = status.to_string();
-                return Err(Lost {
-                    cause: "refused",
-                    why,
-                });
+            self.trouble = words(&status);
+            // What has a source is of the connection, and no word of the collector.
+            if !AGAIN.contains(&status.code()) && status.source().is_none() {
+                return Err(Refused);
             }
             tokio::time::sleep(Backoff::DEFAULT.draw(retry, &mut self.rng)).await;
             retry += 1;
         }
     }
+}
+
+/// A status, and what it is from.
+fn words(status: &tonic::Status) -> String {
+    let mut words = status.to_string();
+    let mut source = status.source();
+    while let Some(error) = source {
+        // It is a text alone.
+        _ = write!(words, ": {error}");
+        source = error.source();
+    }
+    words
 }
 
 /// Who is stopped before its end counts what it had.
