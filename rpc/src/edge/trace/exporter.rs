@@ -11,7 +11,6 @@
 
 use std::collections::VecDeque;
 use std::error::Error as _;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -200,13 +199,15 @@ impl Exporter {
     }
 }
 
-/// A status, and what it is from.
+/// A status, and what it is from: each thing once, though several say it.
 fn words(status: &tonic::Status) -> String {
-    let mut words = status.to_string();
+    let mut words = format!("{:?}: {}", status.code(), status.message());
     let mut source = status.source();
     while let Some(error) = source {
-        // It is a text alone.
-        _ = write!(words, ": {error}");
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = words + ": " + &text;
+        }
         source = error.source();
     }
     words
@@ -221,5 +222,21 @@ impl Drop for Exporter {
             let endpoint = &self.endpoint;
             tracing::warn!(endpoint, spans, "spans were not exported before the end");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_a_loss_has_its_cause_once() {
+        let broken = io::Error::other(io::Error::other("the pipe is broken"));
+        let status = tonic::Status::from_error(Box::new(broken));
+        assert_eq!(words(&status), "Unknown: the pipe is broken");
+        assert_eq!(
+            words(&tonic::Status::invalid_argument("no")),
+            "InvalidArgument: no"
+        );
     }
 }
