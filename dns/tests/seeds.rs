@@ -29,7 +29,7 @@ mod dns_ecs;
 #[expect(
     clippy::expect_used,
     unreachable_pub,
-    reason = "shared by the tests of three crates"
+    reason = "shared by the tests of four crates"
 )]
 #[path = "../../fuzz/src/seeds.rs"]
 mod seeds;

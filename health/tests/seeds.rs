@@ -11,7 +11,7 @@ mod gossip_packet;
 #[expect(
     clippy::expect_used,
     unreachable_pub,
-    reason = "shared by the tests of three crates"
+    reason = "shared by the tests of four crates"
 )]
 #[path = "../../fuzz/src/seeds.rs"]
 mod seeds;

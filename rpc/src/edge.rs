@@ -9,7 +9,7 @@
 //! Schema-blind: frames are passed on as they come, unary and streams alike, with their trailers. What a method may be
 //! done to comes from the configuration or from `idempotency_level` in a descriptor set ([`policy`]).
 //!
-//! grpc-web becomes gRPC at the door ([`Origins`]).
+//! grpc-web becomes gRPC at the door ([`Origins`]). Calls are told to a collector of OTLP, where there is one.
 //!
 //! Gap: HTTP/1.1 is not spoken.
 
@@ -29,6 +29,7 @@ mod resets;
 mod server;
 mod shed;
 mod tls;
+mod trace;
 pub(crate) mod web;
 
 pub use admin::recorder;
@@ -38,4 +39,5 @@ pub use members::{NoMembers, View};
 pub use rate::{ClientBy, RateRules};
 pub use server::{Edge, EdgeStatus, NotPrepared, NotReloaded, Observer, Phase, Running};
 pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};
+pub use trace::{InvalidTraceParent, SpanId, TraceId, TraceParent};
 pub use web::Origins;

@@ -37,6 +37,15 @@
 //! header = "x-priority"              # sheddable, sheddable-plus, critical, critical-plus; absent: not asked for
 //! default = "critical"
 //!
+//! [traces]                           # absent: none; what a call brings is passed on
+//! endpoint = "http://127.0.0.1:4317" # a collector: OTLP over gRPC; or "https://.."
+//! roots_file = "roots.pem"           # for https; absent: the roots of the system; read when the configuration is
+//! server_name = "collector.internal" # absent: the host of the endpoint
+//! sample = 0.01                      # the share of calls without a parent that is recorded, 0 to 1; the parent decides for others
+//! per_second = 1_000                 # calls that are recorded at most, whatever their parents say
+//! service = "steer-edge"             # service.name
+//! queue = 4_096                      # spans that wait for the collector; those above it are dropped
+//!
 //! [[pool]]
 //! name = "pay"
 //! backends = ["10.0.0.1:50051", "10.0.0.2:50051"] # or "pool:shop", a pool of the fleet: within `steer run`
@@ -64,6 +73,7 @@ mod backends;
 mod clients;
 mod pool;
 mod tls;
+mod traces;
 mod web;
 
 use std::collections::BTreeSet;
@@ -87,13 +97,14 @@ use crate::fate::{ATTEMPTS_MAX, Hedge, InvalidSemantics, Policy, Semantics};
 use clients::{RawClients, RawPriority, RawRate, check_clients, check_priority, check_rate};
 use pool::{RawConcurrency, RawEject, RawRules, check_rules};
 use tls::{RawBackendTls, RawListenTls, check_listener};
-
+use traces::{RawTraces, check_traces};
 use web::{RawWeb, check_web};
 
 pub use backends::{Backends, FleetPool, InvalidFleetPool};
 pub use clients::ClientRules;
 pub use pool::PoolRules;
 pub use tls::{BackendTls, ClientRoots, Identity, ListenTls};
+pub use traces::{CollectorTls, TraceRules};
 
 /// Threads that serve, at most: each has connections of its own to every backend.
 const WORKERS_MAX: usize = 256;
@@ -119,6 +130,7 @@ struct RawEdge {
     grpc_web: Option<RawWeb>,
     #[serde(default)]
     priority: RawPriority,
+    traces: Option<RawTraces>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,6 +183,8 @@ pub struct EdgeConfig {
     pub grpc_web: Option<Origins>,
     /// Who goes first.
     pub priority: PriorityRules,
+    /// Which calls are recorded, and who is told; absent: none.
+    pub traces: Option<TraceRules>,
 }
 
 /// What is wrong with an edge.
@@ -262,6 +276,7 @@ impl EdgeConfig {
             rate_limit,
             grpc_web,
             priority,
+            traces,
         } = toml::from_str(text)?;
         let (names, pools, pool_rules) = check_pools(pool, folder)?;
         let mut policies = check_methods(method, &names)?;
@@ -284,6 +299,7 @@ impl EdgeConfig {
             rate_limit: rate_limit.map(check_rate).transpose()?,
             grpc_web: grpc_web.as_ref().map(check_web).transpose()?,
             priority: check_priority(priority)?,
+            traces: traces.map(|raw| check_traces(raw, folder)).transpose()?,
         })
     }
 }
@@ -587,6 +603,58 @@ mod tests {
             (
                 format!("{POOL}[tls]\ncertificate_file = \"gone.pem\"\nkey_file = \"b\"\n"),
                 "gone.pem",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"127.0.0.1:4317\"\n"),
+                "[traces]: endpoint is \"127.0.0.1:4317\"; a collector of OTLP over gRPC",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://collector:4318/v1/traces\"\n"),
+                "\"http://collector:4318/v1/traces\"; a collector of OTLP over gRPC is wanted, as in \"http://",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a b\"\n"),
+                "endpoint is \"http://a b\", invalid uri",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a\"\nroots_file = \"b.pem\"\n"),
+                "endpoint is \"http://a\"; with roots_file or server_name one of https",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"https://a\"\nroots_file = \"gone.pem\"\n"),
+                "gone.pem",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"https://a\"\nroots_file = \"Cargo.toml\"\n"),
+                "[traces]: roots_file is \"Cargo.toml\", which has no certificate; PEM",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"https://a\"\nserver_name = \"a b\"\n"),
+                "server_name is \"a b\"; a DNS name or an address",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a\"\nsample = 1.5\n"),
+                "[traces]: sample is 1.5; 0 to 1 are possible",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a\"\nsample = nan\n"),
+                "[traces]: sample is NaN; 0 to 1 are possible",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a\"\nper_second = 0\n"),
+                "[traces]: per_second is 0; at least 1",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a\"\nservice = \"\"\n"),
+                "[traces]: service is \"\"; a name is wanted",
+            ),
+            (
+                format!("{POOL}[traces]\nendpoint = \"http://a\"\nqueue = 3\n"),
+                "[traces]: queue is 3; 16 to 100000 spans",
+            ),
+            (
+                format!("{POOL}[traces]\nsample = 1\n"),
+                "missing field `endpoint`",
             ),
             (
                 format!("descriptor_sets = [\"nowhere.pb\"]\n{POOL}"),

@@ -4,9 +4,9 @@
 //! the client's network is nearest, and so should the backend. Where no endpoint is in service, those that are up and drained are
 //! used, and else all: an answer may fail, none at all does.
 
-use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use steer_health::{Service, Snapshot, Verdict};
 use steer_topology::{At, EndpointId, Fleet, PoolId, SiteId, Subject, distance_km};
@@ -21,6 +21,21 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// Where the edge is; absent in a fleet without sites.
     pub site: Option<SiteId>,
+}
+
+/// The number of the snapshot that backends go by. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Latest(Arc<AtomicU64>);
+
+impl Latest {
+    pub(super) fn set(&self, view: &View) {
+        self.0.store(view.snapshot.number, Ordering::Relaxed);
+    }
+
+    /// Absent: the edge is in no fleet. Snapshots count from 1.
+    pub(super) fn number(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|number| *number > 0)
+    }
 }
 
 /// A pool of the fleet that is not there, or has nobody.
@@ -160,7 +175,7 @@ impl View {
         let Some(least) = ids.iter().map(far).min_by(f64::total_cmp) else {
             return ids;
         };
-        let is_near = |id: &EndpointId| far(id).total_cmp(&least) == Ordering::Equal;
+        let is_near = |id: &EndpointId| far(id).total_cmp(&least).is_eq();
         ids.into_iter().filter(is_near).collect()
     }
 

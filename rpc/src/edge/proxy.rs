@@ -4,6 +4,7 @@ mod admit;
 mod alarm;
 mod answer;
 mod attempt;
+mod trace;
 
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -22,17 +23,21 @@ use rand::rngs::SmallRng;
 
 use super::balance::{Balance, LOAD_HEADER, Reading, parse_load};
 use super::keep::Kept;
+use super::members::Latest;
 use super::meter::{AttemptMeter, CallMeter, Fates, Messages, Meters, Series};
 use super::policy::Policies;
 use super::rate::Rates;
 use super::reply::{Refusal, is_grpc, refuse, status_of, words};
 use super::shed::{Outcome, PriorityRules, Shedder, Slot};
+use super::trace::{CallTrace, Tracer};
 use super::web::{Origins, Web};
 use crate::attempt::{Answered, Event, Teller, Told};
 use crate::fate::{Action, Budget, Call, Code, Deadline, End, Fate, How, News, Report, Why};
 use crate::link::Links;
 
 use alarm::Alarm;
+
+pub(super) use trace::turned_away;
 
 /// What is known of backends that may stand in for each other: the same for all workers.
 #[derive(Debug)]
@@ -72,6 +77,9 @@ pub(super) struct Rules {
     pub(super) policies: Policies,
     /// Pages that may call by grpc-web; absent: it is not spoken.
     pub(super) web: Option<Origins>,
+    /// Absent: nothing is recorded of calls.
+    pub(super) traces: Option<Arc<Tracer>>,
+    pub(super) snapshot: Latest,
 }
 
 /// What the calls of a worker share.
@@ -112,6 +120,8 @@ pub(super) struct Proxy {
     shared: Arc<Shared>,
     pool: Arc<Pool>,
     meter: CallMeter,
+    /// Where it is recorded.
+    trace: Option<CallTrace>,
     slot: Option<Slot>,
     /// Attempts that somebody may have seen, when the last one began.
     previous: u32,
@@ -154,12 +164,20 @@ pub(super) fn begin(
     let now = Instant::now();
     let mut meter = CallMeter::new(shared.series(&head, &pool), now);
     let mut rng = SmallRng::from_rng(&mut rand::rng());
+    let tracer = shared.rules.traces.as_ref();
+    let trace = tracer.and_then(|tracer| {
+        let known = (&*shared.rules, &*pool.group);
+        trace::begin(tracer, known, caller, &mut head, (&mut rng, now))
+    });
     let admitted = admit::admit(&shared.rules, caller, &pool.group, (&head, &rules), &mut rng, now);
     let (deadline, slot) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             shared.fates.count(refusal.fate, refusal.code);
             meter.end(refusal.code);
+            if let Some(trace) = trace {
+                trace::refused(trace, &refusal);
+            }
             refuse(&mut respond, (&head.headers, web.as_ref()), &refusal);
             return None;
         }
@@ -173,6 +191,7 @@ pub(super) fn begin(
         shared,
         pool,
         meter,
+        trace,
         slot,
         previous: 0,
         head: Arc::new(head),
@@ -279,13 +298,19 @@ impl Proxy {
             // A pool has a backend at least; the configuration sees to it.
             return self.report(attempt, Report::of(News::NoConnection));
         };
-        self.count_again(previous);
+        let again = self.count_again(previous);
         let meter = self.meter.attempt(now);
+        let link = self.pool.backends[backend].clone();
+        let parent = self.trace.as_mut().map(|trace| {
+            let server = link.address();
+            trace.attempt((attempt, again), server, &mut self.rng, now)
+        });
         let work = attempt::try_once(
-            self.pool.backends[backend].clone(),
+            link,
             attempt::Outgoing {
                 head: self.head.clone(),
                 previous,
+                parent,
                 deadline: self.deadline,
             },
             (self.kept.clone(), meter.sent.clone()),
@@ -306,10 +331,10 @@ impl Proxy {
     }
 
     /// Why another attempt begins, as in gRFC A6 and A96.
-    fn count_again(&mut self, previous: u32) {
+    fn count_again(&mut self, previous: u32) -> Option<&'static str> {
         let before = std::mem::replace(&mut self.previous, previous);
         if self.attempts.is_empty() {
-            return;
+            return None;
         }
         let kind = if self.attempts.iter().any(|attempt| !attempt.is_over) {
             "hedge"
@@ -319,6 +344,7 @@ impl Proxy {
             "retry"
         };
         metrics::counter!("steer_rpc_retries_total", "kind" => kind).increment(1);
+        Some(kind)
     }
 
     fn cancel(&mut self, attempt: usize) {
@@ -355,6 +381,9 @@ impl Proxy {
                 } else {
                     Report::of(News::Headers)
                 };
+                if let Some(trace) = &mut self.trace {
+                    trace.answering(number, head.status);
+                }
                 if let Some(attempt) = self.attempts.get_mut(number) {
                     attempt.head = Some(answered);
                 }
@@ -396,6 +425,9 @@ impl Proxy {
         if let Some(attempt) = self.attempts.get_mut(number) {
             attempt.is_over = true;
             attempt.meter.end(code);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.over(number, code, Instant::now());
         }
     }
 
@@ -442,6 +474,7 @@ impl Proxy {
                 } else {
                     (code, words(code, end.fate))
                 };
+                self.end_trace(code, end.fate, None);
                 let words = format!("{what} ({}, the call is {})", why.name(), end.fate);
                 let refusal = Refusal {
                     code,
@@ -472,6 +505,8 @@ impl Proxy {
                 self.over(attempt, code);
                 self.meter.end(code);
                 self.report(attempt, report);
+                let fate = self.call.fate(attempt).unwrap_or(Fate::Ambiguous);
+                self.end_trace(code, fate, Some(attempt));
                 is_given_up
             }
         }

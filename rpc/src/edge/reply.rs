@@ -100,7 +100,7 @@ pub(super) fn refuse(
 }
 
 /// What a client of plain HTTP/2 is told.
-fn http_status(code: Code) -> StatusCode {
+pub(super) fn http_status(code: Code) -> StatusCode {
     if code == Code::DeadlineExceeded {
         StatusCode::GATEWAY_TIMEOUT
     } else if code == Code::Internal {

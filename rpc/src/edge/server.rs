@@ -343,9 +343,10 @@ impl Running {
             .send_if_modified(|now| std::mem::replace(now, phase) != phase);
     }
 
-    /// Takes no more connections and no more streams, lets those that are there end, and ends.
+    /// Takes no more connections and no more streams, lets those that are there end, exports the last traces, and ends.
     pub async fn drain(self) {
         self.turn(Phase::Over);
         _ = self.task.await;
+        self.prepared.load_full().flush().await;
     }
 }

@@ -175,6 +175,12 @@ impl Call {
         self.actions.pop_front()
     }
 
+    /// The fate of an attempt; none while it goes on.
+    #[must_use]
+    pub fn fate(&self, attempt: usize) -> Option<Fate> {
+        self.stages.get(attempt)?.fate()
+    }
+
     /// When to call [`Call::on_deadline`]; `None` when there is nothing to wait for.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

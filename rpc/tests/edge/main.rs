@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod collector;
 mod drain;
 mod fate;
 mod grpcio;
@@ -13,5 +14,6 @@ mod reload;
 mod ruby;
 mod shed;
 mod tls;
+mod traces;
 mod web;
 mod window;

@@ -448,7 +448,7 @@ fn backends_follow_the_verdicts_and_the_file_is_read_again() {
         &EDGE.replace("pool:shop", "pool:shpo"),
         [
             "edge.toml:7:12",
-            "there is no pool \"shpo\" in the fleet; there are \"edge\", \"shop\"",
+            "\"pool:shpo\" names no pool of the fleet; there are \"edge\", \"shop\"",
         ],
     );
     refused(

@@ -129,11 +129,11 @@ fn what_is_not_in_the_fleet_is_told_with_what_is() {
     for (pool, told) in [
         (
             "pool:shpo",
-            "there is no pool \"shpo\" in the fleet; there are \"shop\"",
+            "\"pool:shpo\" names no pool of the fleet; there are \"shop\"",
         ),
         (
             "pool:shop@frb",
-            "there is no site \"frb\" in the fleet; there are \"fra\", \"ams\", \"nrt\"",
+            "\"pool:shop@frb\" names no site of the fleet; there are \"fra\", \"ams\", \"nrt\"",
         ),
     ] {
         let error = view.members(&pool.parse().unwrap()).unwrap_err();

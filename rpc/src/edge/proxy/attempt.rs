@@ -9,6 +9,7 @@ use http::{Request, Uri, request};
 use crate::attempt::{self, Teller};
 use crate::edge::keep::Kept;
 use crate::edge::meter::Tally;
+use crate::edge::trace::{TRACEPARENT, TraceParent};
 use crate::fate::Deadline;
 use crate::link::Links;
 
@@ -17,6 +18,8 @@ pub(super) struct Outgoing {
     pub(super) head: Arc<request::Parts>,
     /// Attempts before it that somebody may have seen.
     pub(super) previous: u32,
+    /// The attempt's own span, where it is recorded; else what the call brought goes on.
+    pub(super) parent: Option<TraceParent>,
     pub(super) deadline: Deadline,
 }
 
@@ -24,6 +27,9 @@ impl Outgoing {
     fn request(&self, scheme: Scheme, now: Instant) -> Option<Request<()>> {
         let mut request = attempt::request(&self.head, self.previous);
         *request.uri_mut() = toward(scheme, &self.head.uri);
+        if let Some(parent) = self.parent.and_then(TraceParent::value) {
+            request.headers_mut().insert(TRACEPARENT, parent);
+        }
         attempt::leave(request, self.deadline, now)
     }
 }

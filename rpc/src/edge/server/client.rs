@@ -265,6 +265,7 @@ impl Client {
                 words: "the edge has as many calls as it takes".to_owned(),
                 after: Some(FULL),
             };
+            proxy::turned_away(&live.shared, &self.caller, &request, &refusal);
             return refuse(&mut respond, (request.headers(), None), &refusal);
         };
         let began = Instant::now();

@@ -13,12 +13,13 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::edge::balance::{Balance, Standing};
 use crate::edge::config::{Backends, ClientRules, EdgeConfig, FleetPool, ListenTls, PoolRules};
-use crate::edge::members::{Members, NoMembers, View};
+use crate::edge::members::{Latest, Members, NoMembers, View};
 use crate::edge::meter::{Fates, Meters};
 use crate::edge::proxy::{Group, Pool, Rules, Shared};
 use crate::edge::rate::Rates;
 use crate::edge::shed::Shedder;
 use crate::edge::tls::{self, Current};
+use crate::edge::trace::{Exporters, Tracer};
 use crate::fate::Budget;
 use crate::link::{KeepAlive, Links, Tls};
 
@@ -30,6 +31,8 @@ pub(super) struct Prepared {
     pub(super) clients: Arc<ClientRules>,
     pub(super) tls: Option<Listening>,
     drain: Duration,
+    /// The same for all configurations of an edge.
+    exporters: Arc<Exporters>,
 }
 
 /// The certificate that clients see.
@@ -111,6 +114,19 @@ impl Prepared {
             let known = before.map_or(&[][..], |before| &before.pools);
             Backing::new(backends, rules, (view, known), now)
         });
+        let pools = pools.collect::<Result<_, NotPrepared>>()?;
+        let snapshot = before.map_or_else(Latest::default, |before| before.rules.snapshot.clone());
+        if let Some(view) = view {
+            snapshot.set(view);
+        }
+        let exporters = before.map_or_else(Arc::default, |before| before.exporters.clone());
+        let traces = config.traces.map(|rules| {
+            let same = before.and_then(|before| before.rules.traces.clone());
+            match same.filter(|tracer| *tracer.rules() == rules) {
+                Some(same) => Ok(same),
+                None => Tracer::start(rules, &exporters, now),
+            }
+        });
         Ok(Self {
             rules: Arc::new(Rules {
                 priority: config.priority,
@@ -118,17 +134,21 @@ impl Prepared {
                 stall: config.clients.stall,
                 policies: config.policies,
                 web: config.grpc_web,
+                traces: traces.transpose()?,
+                snapshot,
             }),
-            pools: pools.collect::<Result<_, NotPrepared>>()?,
+            pools,
             clients: Arc::new(config.clients),
             tls: tls.transpose()?,
             drain: config.drain,
+            exporters,
         })
     }
 
     /// Has the backends of pools of the fleet stand as in another snapshot. False: there are others, or a pool is gone, and another
     /// one has to be prepared.
     pub(super) fn follow(&self, view: &View, now: Instant) -> bool {
+        self.rules.snapshot.set(view);
         let mut pools = self.pools.iter();
         pools.all(|backing| match &backing.fleet {
             None => true,
@@ -140,6 +160,14 @@ impl Prepared {
                 Ok(_) | Err(_) => false,
             },
         })
+    }
+
+    /// No call is left: what is not exported yet is, or dropped when that takes too long.
+    pub(super) async fn flush(&self) {
+        if let Some(tracer) = &self.rules.traces {
+            tracer.close();
+        }
+        self.exporters.finish().await;
     }
 
     /// For a worker, that had another one before.

@@ -83,14 +83,18 @@ pub struct PriorityRules {
 impl PriorityRules {
     /// Of one call. What is no priority is the default, and counted.
     pub(in crate::edge) fn of(&self, headers: &HeaderMap) -> Priority {
-        let Some(value) = self.header.as_ref().and_then(|name| headers.get(name)) else {
-            return self.default;
-        };
-        let said = value.to_str().ok().and_then(|text| text.parse().ok());
-        said.unwrap_or_else(|| {
+        self.said(headers).unwrap_or_else(|| {
             metrics::counter!("steer_rpc_priorities_unknown_total").increment(1);
             self.default
         })
+    }
+
+    /// The same, without a count: none for what is no priority.
+    pub(in crate::edge) fn said(&self, headers: &HeaderMap) -> Option<Priority> {
+        let Some(value) = self.header.as_ref().and_then(|name| headers.get(name)) else {
+            return Some(self.default);
+        };
+        value.to_str().ok()?.parse().ok()
     }
 }
 
