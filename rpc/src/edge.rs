@@ -24,6 +24,7 @@ pub mod policy;
 mod proxy;
 pub(crate) mod pump;
 mod rate;
+mod reflection;
 pub(crate) mod reply;
 mod resets;
 mod server;
@@ -37,6 +38,7 @@ pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, Stan
 pub use config::{Backends, EdgeConfig, FleetPool, InvalidEdge};
 pub use members::{NoMembers, View};
 pub use rate::{ClientBy, RateRules};
+pub use reflection::Reflection;
 pub use server::{Edge, EdgeStatus, NotPrepared, NotReloaded, Observer, Phase, Running};
 pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};
 pub use trace::{InvalidTraceParent, SpanId, TraceId, TraceParent};

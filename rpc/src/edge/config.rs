@@ -3,6 +3,7 @@
 //! ```toml
 //! listen = "192.0.2.53:443"
 //! descriptor_sets = ["shop.pb"]
+//! reflection = true                  # the edge tells what is in the descriptor sets (grpc.reflection); default: false
 //! drain_ms = 30_000                  # how long a drain waits for calls to end
 //! admin = "127.0.0.1:9090"           # /metrics; absent: nowhere
 //! workers = 2                        # threads that serve; absent: one for each core
@@ -90,6 +91,7 @@ use serde::Deserialize;
 use super::descriptor;
 use super::policy::{MethodRules, Policies};
 use super::rate::RateRules;
+use super::reflection::Reflection;
 use super::shed::PriorityRules;
 use super::web::Origins;
 use crate::fate::{ATTEMPTS_MAX, Hedge, InvalidSemantics, Policy, Semantics};
@@ -117,6 +119,8 @@ struct RawEdge {
     tls: Option<RawListenTls>,
     #[serde(default)]
     descriptor_sets: Vec<PathBuf>,
+    #[serde(default)]
+    reflection: bool,
     #[serde(default)]
     pool: Vec<RawPool>,
     #[serde(default)]
@@ -169,6 +173,8 @@ pub struct EdgeConfig {
     pub pool_rules: Vec<PoolRules>,
     /// What holds for methods.
     pub policies: Policies,
+    /// Tells clients what services there are; absent: a backend does, or nobody.
+    pub reflection: Option<Reflection>,
     /// How long a drain waits for calls to end. Default 30 s.
     pub drain: Duration,
     /// Where `/metrics` is; absent: nowhere.
@@ -267,6 +273,7 @@ impl EdgeConfig {
             listen,
             tls,
             descriptor_sets,
+            reflection,
             pool,
             method,
             drain_ms,
@@ -280,10 +287,13 @@ impl EdgeConfig {
         } = toml::from_str(text)?;
         let (names, pools, pool_rules) = check_pools(pool, folder)?;
         let mut policies = check_methods(method, &names)?;
+        let mut sets = Vec::new();
         for file in descriptor_sets {
             let file = folder.join(file);
-            let levels = descriptor::levels(&read(&file)?);
+            let set = read(&file)?;
+            let levels = descriptor::levels(&set);
             policies.learn(levels.map_err(|source| InvalidEdge::Descriptor { file, source })?);
+            sets.push(set);
         }
         let tls = tls.map(|tls| check_listener(tls, folder)).transpose()?;
         Ok(Self {
@@ -292,6 +302,7 @@ impl EdgeConfig {
             pools,
             pool_rules,
             policies,
+            reflection: reflection.then(|| check_reflection(&sets)).transpose()?,
             drain: Duration::from_millis(drain_ms.unwrap_or(30_000)),
             admin,
             workers: check_workers(workers)?,
@@ -331,6 +342,18 @@ impl EdgeConfig {
         }
         Ok(())
     }
+}
+
+fn check_reflection(sets: &[Vec<u8>]) -> Result<Reflection, InvalidEdge> {
+    let fault = |what| InvalidEdge::Place {
+        place: "reflection".to_owned(),
+        what,
+    };
+    if sets.is_empty() {
+        let what = "there is nothing to tell; name descriptor_sets, or leave it to the backends";
+        return Err(fault(what.to_owned()));
+    }
+    Reflection::new(sets).map_err(|error| fault(format!("{error}; descriptor sets must fit together")))
 }
 
 fn check_workers(asked: Option<usize>) -> Result<NonZeroUsize, InvalidEdge> {
@@ -527,6 +550,10 @@ mod tests {
             (
                 format!("workers = 0\n{POOL}"),
                 "workers: 0 threads; 1 to 256 are possible",
+            ),
+            (
+                format!("reflection = true\n{POOL}"),
+                "reflection: there is nothing to tell; name descriptor_sets",
             ),
             (
                 format!("[grpc_web]\norigins = [\"https://shop.example/\"]\n{POOL}"),

@@ -27,6 +27,7 @@ use super::members::Latest;
 use super::meter::{AttemptMeter, CallMeter, Fates, Messages, Meters, Series};
 use super::policy::Policies;
 use super::rate::Rates;
+use super::reflection::Reflection;
 use super::reply::{Refusal, is_grpc, refuse, status_of, words};
 use super::shed::{Outcome, PriorityRules, Shedder, Slot};
 use super::trace::{CallTrace, Tracer};
@@ -77,6 +78,8 @@ pub(super) struct Rules {
     pub(super) policies: Policies,
     /// Pages that may call by grpc-web; absent: it is not spoken.
     pub(super) web: Option<Origins>,
+    /// Tells what services there are; absent: the backends do.
+    pub(super) reflection: Option<Reflection>,
     /// Absent: nothing is recorded of calls.
     pub(super) traces: Option<Arc<Tracer>>,
     pub(super) snapshot: Latest,

@@ -10,6 +10,7 @@ mod hostile;
 mod keys;
 mod meter;
 mod peers;
+mod reflection;
 mod reload;
 mod ruby;
 mod shed;

@@ -20,6 +20,7 @@ use super::places::Places;
 use super::worker::Newcomer;
 use crate::edge::config::ClientRules;
 use crate::edge::proxy::{self, Caller};
+use crate::edge::reflection::Reflection;
 use crate::edge::reply::{Refusal, refuse};
 use crate::edge::resets::Resets;
 use crate::edge::tls;
@@ -269,6 +270,16 @@ impl Client {
             return refuse(&mut respond, (request.headers(), None), &refusal);
         };
         let began = Instant::now();
+        let reflection = live.shared.rules.reflection.as_ref();
+        if let Some(reflection) = reflection.filter(|_| Reflection::is_asked(&request)) {
+            let answer = reflection.clone().answer(request, respond);
+            tokio::spawn(async move {
+                let is_given_up = !answer.await;
+                watch.on_end(began.elapsed(), is_given_up);
+                drop(place);
+            });
+            return;
+        }
         match proxy::begin(live.shared.clone(), &self.caller, request, respond) {
             Some(call) => drop(tokio::spawn(async move {
                 let is_given_up = call.run().await;

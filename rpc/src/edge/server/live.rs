@@ -134,6 +134,7 @@ impl Prepared {
                 stall: config.clients.stall,
                 policies: config.policies,
                 web: config.grpc_web,
+                reflection: config.reflection,
                 traces: traces.transpose()?,
                 snapshot,
             }),
