@@ -1,6 +1,6 @@
 //! The edge of `steer run`: its file, and the task that has it follow snapshots, reloads and drains.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ pub(crate) fn needs_restart(
 pub(crate) struct BoundEdge {
     edge: Edge,
     config: Arc<EdgeConfig>,
+    file: PathBuf,
     site: Option<SiteId>,
 }
 
@@ -90,7 +91,8 @@ impl BoundEdge {
     /// Binds the edge of a site, where it has one.
     pub(crate) async fn bind(config: Option<Arc<EdgeConfig>>, view: View) -> Result<Option<Self>, Failure> {
         let place = view.snapshot.fleet.edge.as_ref();
-        let Some(config) = config.filter(|_| place.is_some_and(|place| place.is_at(view.site))) else {
+        let place = place.filter(|place| place.is_at(view.site));
+        let Some((config, place)) = config.zip(place) else {
             return Ok(None);
         };
         let doing = format!("cannot start the edge on {}", config.listen);
@@ -98,6 +100,7 @@ impl BoundEdge {
         Ok(Some(Self {
             edge: edge.map_err(|error| Failure::runtime(&doing, &error))?,
             config,
+            file: place.file.clone(),
             site: view.site,
         }))
     }
@@ -109,7 +112,12 @@ impl BoundEdge {
         announcer: Option<AnnouncerHandle>,
         serving: &Handle,
     ) -> Result<(EdgeHandle, EdgeTask), Failure> {
-        let Self { edge, config, site } = self;
+        let Self {
+            edge,
+            config,
+            file,
+            site,
+        } = self;
         let entered = serving.enter();
         let edge = edge
             .run()
@@ -126,6 +134,7 @@ impl BoundEdge {
         };
         let task = EdgeTask {
             edge,
+            file,
             site,
             cell,
             announcer,
@@ -172,6 +181,8 @@ impl EdgeHandle {
 /// Has an edge follow the fleet.
 pub(crate) struct EdgeTask {
     edge: Running,
+    /// Of its configuration, for the log.
+    file: PathBuf,
     site: Option<SiteId>,
     cell: Arc<SnapshotCell>,
     announcer: Option<AnnouncerHandle>,
@@ -225,7 +236,7 @@ impl EdgeTask {
         let taken = self
             .edge
             .reload_within(EdgeConfig::clone(&config), Some(&self.view()));
-        super::told(Path::new("edge"), taken.map_err(|error| error.to_string()));
+        super::told(&self.file, taken.map_err(|error| error.to_string()));
     }
 
     /// Has clients go, or be welcome again.
