@@ -5,6 +5,7 @@
 mod collector;
 mod drain;
 mod fate;
+mod fleet;
 mod grpcio;
 mod hostile;
 mod keys;
