@@ -77,10 +77,10 @@ fn read(file: &Path) -> Result<(String, EdgeConfig), Faults> {
 
 /// With its place, what is wrong, and what would be right.
 fn fault(file: &Path, text: &str, error: &InvalidEdge) -> Fault {
-    match error {
-        InvalidEdge::Syntax(error) => place(file, text, error.message(), error.span()),
-        other => fault_at(file, text, &other.to_string()),
+    if let InvalidEdge::Syntax(error) = error {
+        return place(file, text, error.message(), error.span());
     }
+    fault_at(file, text, &error.to_string())
 }
 
 /// The same of words that quote a value of the text.

@@ -34,8 +34,7 @@ fn view(endpoints: &[SocketAddr]) -> View {
          [[pool]]\nname = \"shop\"\ncheck = \"c\"\nendpoints = [ {} ]\n",
         endpoints.collect::<Vec<_>>().join(", ")
     );
-    let fleet =
-        Fleet::parse(&text, Path::new("steer.toml"), &Nobody).unwrap_or_else(|faults| panic!("{faults}"));
+    let fleet = Fleet::parse(&text, Path::new("steer.toml"), &Nobody).unwrap();
     let site = fleet.site_named("fra");
     let judge = Judge::new(Arc::new(fleet), Instant::now(), Timestamp::UNIX_EPOCH);
     View {
