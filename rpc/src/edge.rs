@@ -33,7 +33,7 @@ pub(crate) mod web;
 pub use admin::recorder;
 pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, parse_load};
 pub use config::{EdgeConfig, InvalidEdge};
-pub use rate::{ClientBy, RateRules};
+pub use rate::{Alone, ClientBy, ClientId, FleetRules, InvalidTold, Mark, RateRules, Secret, Told};
 pub use server::{Edge, NotReloaded, Running};
 pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};
 pub use web::Origins;

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::admin::Admin;
 use super::config::EdgeConfig;
+use super::rate::Keeper;
 
 use live::{Live, Prepared};
 use places::Places;
@@ -55,6 +56,7 @@ pub struct Running {
     fixed: Fixed,
     prepared: Arc<ArcSwap<Prepared>>,
     live: Vec<Arc<ArcSwap<Live>>>,
+    keeper: Keeper,
     drain: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -144,6 +146,7 @@ impl Edge {
             Worker::start(number, clients)
         };
         let workers = live.iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        let keeper = Keeper::start(prepared.rates());
         let prepared = Arc::new(ArcSwap::from_pointee(prepared));
         let door = Door {
             listener,
@@ -167,6 +170,7 @@ impl Edge {
             fixed,
             prepared,
             live,
+            keeper,
             drain,
             task,
         })
@@ -244,6 +248,7 @@ impl Running {
         for live in &self.live {
             live.store(Arc::new(next.live(Some(&live.load()))));
         }
+        self.keeper.hold(next.rates());
         self.prepared.store(Arc::new(next));
         Ok(())
     }
@@ -252,5 +257,6 @@ impl Running {
     pub async fn drain(self) {
         _ = self.drain.send(true);
         _ = self.task.await;
+        self.keeper.end().await;
     }
 }

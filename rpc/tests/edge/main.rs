@@ -9,6 +9,7 @@ mod hostile;
 mod keys;
 mod meter;
 mod peers;
+mod rates;
 mod reload;
 mod ruby;
 mod shed;

@@ -15,7 +15,7 @@ use crate::edge::balance::Balance;
 use crate::edge::config::{ClientRules, EdgeConfig, ListenTls, PoolRules};
 use crate::edge::meter::{Fates, Meters};
 use crate::edge::proxy::{Group, Pool, Rules, Shared};
-use crate::edge::rate::Rates;
+use crate::edge::rate::{Held, Rates};
 use crate::edge::shed::Shedder;
 use crate::edge::tls::{self, Current};
 use crate::fate::Budget;
@@ -102,6 +102,11 @@ impl Prepared {
             tls: tls.transpose()?,
             drain: config.drain,
         })
+    }
+
+    /// The rates of clients.
+    pub(super) fn rates(&self) -> Held {
+        self.rules.rates.clone()
     }
 
     /// For a worker, that had another one before.
