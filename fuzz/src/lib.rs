@@ -13,4 +13,5 @@ pub mod dns_master_file;
 pub mod dns_message;
 pub mod gossip_merge;
 pub mod gossip_packet;
+pub mod rate_told;
 pub mod trace_parent;

@@ -37,7 +37,7 @@ pub use admin::recorder;
 pub use balance::{Balance, BalanceRules, InvalidLoad, LOAD_HEADER, Reading, Standing, parse_load};
 pub use config::{Backends, EdgeConfig, FleetPool, InvalidEdge};
 pub use members::{NoMembers, View};
-pub use rate::{ClientBy, RateRules};
+pub use rate::{Alone, ClientBy, ClientId, FleetRules, InvalidTold, Mark, RateRules, Secret, Told};
 pub use reflection::Reflection;
 pub use server::{Edge, EdgeStatus, NotPrepared, NotReloaded, Observer, Phase, Running};
 pub use shed::{ConcurrencyRules, InvalidPriority, Priority, PriorityRules};

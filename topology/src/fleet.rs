@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, Name, OutlierRules, Position, Said, Steer, Subject,
+    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, EtcdCluster, Name, OutlierRules, Position, Said,
+    Steer, Subject,
 };
 
 /// Index of a site in [`Fleet::sites`].
@@ -150,25 +151,13 @@ pub enum StorePlace {
 /// An etcd cluster, as `[fleet] store` and `[fleet] etcd` say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EtcdStore {
-    /// `HOST:PORT` of its members, in the order in which they are tried.
-    pub members: Vec<String>,
-    /// Present with `etcds://`: the connections are TLS.
-    pub tls: Option<EtcdTls>,
-    /// The user, and the file with its password.
-    pub user: Option<(String, PathBuf)>,
+    /// Where it is, and who we are there.
+    #[serde(flatten)]
+    pub cluster: EtcdCluster,
     /// What the names of all keys begin with. Ends with `/`. Default `/steer/` and the name of the fleet.
     pub prefix: String,
     /// The file that keeps what was last read, for a start without the cluster.
     pub cache: PathBuf,
-}
-
-/// How a member of the cluster shows who it is, and we.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct EtcdTls {
-    /// PEM; who may sign the members' certificates. Absent: whom the system trusts.
-    pub ca_file: Option<PathBuf>,
-    /// PEM: our certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A point of presence.

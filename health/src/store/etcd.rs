@@ -15,12 +15,16 @@
 //! takes nothing back: what the sites know and it does not is put into it again.
 //!
 //! A site shows that it is there by a key under a lease ([`Presence`]).
+//!
+//! What changes by the second and may be lost is no wish: for that there is the [`Slate`].
 
 mod follow;
 mod link;
 mod names;
 mod proto;
 mod service;
+mod slate;
+mod turns;
 mod writer;
 
 #[cfg(test)]
@@ -28,6 +32,7 @@ mod tests;
 
 pub(crate) use follow::Past;
 pub use service::FleetStore;
+pub use slate::{News, Slate};
 pub(crate) use writer::{WriteError, Writer};
 
 use jiff::Timestamp;

@@ -31,6 +31,19 @@
 //! burst = 200                        # as much as per_second, where it is not said
 //! clients = 10_000                   # that are remembered; the others share one limit
 //!
+//! [rate_limit.fleet]                 # absent: this edge limits for itself; else the edges of a name limit together
+//! store = "etcd://10.0.0.1:2379,10.0.0.2:2379" # or "etcds://..", with TLS
+//! name = "shop"
+//! edge = "fra"                       # for people: a part of the key in etcd
+//! every_ms = 1_000                   # what was admitted is told so often; a rate holds with this lag
+//! alone = "share"                    # while the store is away: the rate divided by the edges that were there; or "full"
+//! secret_file = "rates.secret"       # names of clients are hashed with it; absent: who tries all addresses finds them
+//! ca_file = "etcd-ca.pem"            # with "etcds://": absent: whom the system trusts
+//! cert_file = "fra.pem"              # what the edge shows to etcd; absent: nothing
+//! key_file = "fra.key"
+//! user = "edges"                     # of etcd; absent: none
+//! password_file = "etcd.password"
+//!
 //! [grpc_web]                         # absent: not spoken
 //! origins = ["https://shop.example"] # pages that may call; "*": all; absent: those of the edge's own origin
 //!
@@ -72,6 +85,7 @@
 
 mod backends;
 mod clients;
+mod fleet;
 mod pool;
 mod tls;
 mod traces;
@@ -307,7 +321,7 @@ impl EdgeConfig {
             admin,
             workers: check_workers(workers)?,
             clients: check_clients(&clients)?,
-            rate_limit: rate_limit.map(check_rate).transpose()?,
+            rate_limit: rate_limit.map(|raw| check_rate(raw, folder)).transpose()?,
             grpc_web: grpc_web.as_ref().map(check_web).transpose()?,
             priority: check_priority(priority)?,
             traces: traces.map(|raw| check_traces(raw, folder)).transpose()?,

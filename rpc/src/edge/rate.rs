@@ -1,28 +1,58 @@
-//! Rate limits per client: GCRA by the crate `governor`, for a bounded number of clients. Sans-IO: `now` is told.
+//! Rate limits per client: GCRA, for a bounded number of clients. Sans-IO: `now` is told.
+//!
+//! ```text
+//! call ─► who ─► id ─► bucket ─► goes on, or RESOURCE_EXHAUSTED
+//!                        ▲ │
+//!   what others admitted │ │ what this edge admitted
+//!                      fleet ◄─► keeper: a task, the store
+//! ```
 //!
 //! Who is one client too many shares one bucket with all others of these: a flood of new names costs neither memory nor the
 //! names that are known.
+//!
+//! With [`FleetRules`] the buckets of all edges are one, with a lag: each edge charges to its own what the others say that they
+//! admitted. No call waits for that. With `n` edges, a lag `L` from a call to its charge at all others (an interval, and the
+//! way through the store) and the slack `W` of two intervals, the fleet admits of a client in any time `T` that starts with
+//! nothing used
+//!
+//! ```text
+//! at most  per_second × T  +  n × burst  +  per_second × ((n - 1) × L + max(W, L + an interval))
+//! ```
+//!
+//! and in the long run `per_second`. An edge that hears nothing for five intervals goes on alone ([`Alone`]).
+
+mod bucket;
+mod fleet;
+mod keeper;
+mod told;
+mod who;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, Reference as _};
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use http::HeaderMap;
 use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+
+use bucket::{Bucket, Pace, Standing, WINDOW, nanos};
+use who::{Ids, host};
+
+pub use fleet::{Alone, FleetRules};
+pub(super) use keeper::{Held, Keeper};
+pub(super) use told::EVERY;
+pub use told::{InvalidTold, Told};
+pub(super) use who::Who;
+pub use who::{ClientId, Mark, Secret};
 
 /// A longer name of a client is not remembered.
 const NAME_MAX: usize = 256;
 
 /// Those who have all of their burst again are forgotten this often at most.
 const FORGET_EVERY: Duration = Duration::from_secs(1);
+
+/// The buckets' clock when the edge began, so that there is a time before it.
+const BEGAN: u64 = 1 << 50;
 
 /// What a client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,8 +63,10 @@ pub struct RateRules {
     pub per_second: NonZeroU32,
     /// Calls at once.
     pub burst: NonZeroU32,
-    /// Clients that are remembered. Default 10,000.
+    /// Clients that are remembered, and as many again that only other edges have seen. Default 10,000.
     pub clients: usize,
+    /// The edges that keep the rate together; absent: this one for itself.
+    pub fleet: Option<FleetRules>,
 }
 
 /// Who is one client.
@@ -48,54 +80,46 @@ pub enum ClientBy {
     Header(HeaderName),
 }
 
-/// The time that is told.
-#[derive(Debug, Clone)]
-struct Told(Arc<AtomicU64>);
-
-impl Clock for Told {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.load(Ordering::Relaxed).into()
-    }
-}
-
-type Bucket = RateLimiter<NotKeyed, InMemoryState, Told, NoOpMiddleware<Nanos>>;
-
 /// All clients.
 #[derive(Debug)]
 pub(super) struct Rates {
     rules: RateRules,
+    pace: Pace,
+    ids: Ids,
     began: Instant,
-    clock: Told,
-    clients: HashMap<Who, Client>,
+    /// The clients that called here. Each has a bucket.
+    named: HashMap<Box<[u8]>, ClientId>,
+    at: HashMap<IpAddr, ClientId>,
+    /// Of these, and of those that called at other edges.
+    buckets: HashMap<ClientId, Bucket>,
     /// Of all that are too many.
     rest: Bucket,
     forgot: Instant,
 }
 
-/// One client: a name that somebody vouches for, or where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Who {
-    Named(String),
-    At(IpAddr),
+/// Calls that another edge admitted.
+#[derive(Debug, Clone, Copy)]
+struct Charge {
+    calls: u32,
+    /// How long ago the interval began in which it did.
+    age: Duration,
 }
 
-#[derive(Debug)]
-struct Client {
-    bucket: Bucket,
-    last: Instant,
-}
+/// What an edge admitted in the last intervals, and how many clients there was no room to tell of.
+type Closed = (Vec<(ClientId, [u32; WINDOW])>, usize);
 
 impl Rates {
     pub(super) fn new(rules: RateRules, now: Instant) -> Self {
-        let clock = Told(Arc::default());
+        let fleet = rules.fleet.as_ref();
         Self {
-            rest: bucket(&rules, &clock),
+            pace: Pace::new(rules.per_second, rules.burst, fleet.map(|fleet| fleet.every)),
+            ids: Ids::new(fleet.and_then(|fleet| fleet.secret)),
             rules,
             began: now,
-            clock,
-            clients: HashMap::new(),
+            named: HashMap::new(),
+            at: HashMap::new(),
+            buckets: HashMap::new(),
+            rest: Bucket::default(),
             forgot: now,
         }
     }
@@ -105,174 +129,140 @@ impl Rates {
     }
 
     /// Whether a client may call now; else after how long.
-    pub(super) fn check(&mut self, client: Who, now: Instant) -> Result<(), Duration> {
-        let told = now.saturating_duration_since(self.began).as_nanos();
-        self.clock
-            .0
-            .store(u64::try_from(told).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if let Some(known) = self.clients.get_mut(&client) {
-            known.last = now;
-            return ask(&known.bucket, &self.clock);
+    pub(super) fn check(&mut self, client: Who<'_>, now: Instant) -> Result<(), Duration> {
+        let at = self.clock(now);
+        let known = match client {
+            Who::Named(name) => self.named.get(name),
+            Who::At(address) => self.at.get(&address),
+        };
+        if let Some(bucket) = known.and_then(|id| self.buckets.get_mut(id)) {
+            return bucket.take(at, &self.pace).map_err(Duration::from_nanos);
         }
-        if self.has_room(&client, now) {
-            let fresh = Client {
-                bucket: bucket(&self.rules, &self.clock),
-                last: now,
-            };
-            let fresh = self.clients.entry(client).or_insert(fresh);
-            return ask(&fresh.bucket, &self.clock);
-        }
-        metrics::counter!("steer_rpc_rate_clients_beyond_total").increment(1);
-        ask(&self.rest, &self.clock)
-    }
-
-    /// For one who is not known.
-    fn has_room(&mut self, client: &Who, now: Instant) -> bool {
-        if matches!(client, Who::Named(name) if name.len() > NAME_MAX) {
-            return false;
-        }
-        if self.clients.len() < self.rules.clients {
-            return true;
-        }
-        if now.saturating_duration_since(self.forgot) >= FORGET_EVERY {
-            self.forgot = now;
-            let full = Duration::from_secs_f64(
-                f64::from(self.rules.burst.get()) / f64::from(self.rules.per_second.get()),
-            );
-            self.clients
-                .retain(|_, client| now.saturating_duration_since(client.last) < full);
-        }
-        self.clients.len() < self.rules.clients
+        let bucket = if self.has_room(client, now) {
+            let id = self.meet(client);
+            self.buckets.entry(id).or_default() // another edge may have told of it
+        } else {
+            metrics::counter!("steer_rpc_rate_clients_beyond_total").increment(1);
+            &mut self.rest
+        };
+        bucket.take(at, &self.pace).map_err(Duration::from_nanos)
     }
 
     /// Who calls.
-    pub(super) fn client_of(&self, headers: &HeaderMap, tls: Option<&str>, address: IpAddr) -> Who {
+    pub(super) fn client_of<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        tls: Option<&'a str>,
+        address: IpAddr,
+    ) -> Who<'a> {
         let named = match &self.rules.by {
             ClientBy::Address => None,
-            ClientBy::Tls => tls.map(str::to_owned),
-            ClientBy::Header(name) => headers
-                .get(name)
-                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            ClientBy::Tls => tls.map(str::as_bytes),
+            ClientBy::Header(name) => headers.get(name).map(HeaderValue::as_bytes),
         };
         named.map_or_else(|| Who::At(host(address)), Who::Named)
     }
-}
 
-fn bucket(rules: &RateRules, clock: &Told) -> Bucket {
-    let quota = Quota::per_second(rules.per_second).allow_burst(rules.burst);
-    RateLimiter::direct_with_clock(quota, clock.clone())
-}
+    /// Remembers one who is not known.
+    fn meet(&mut self, client: Who<'_>) -> ClientId {
+        let id = self.ids.of(client);
+        match client {
+            Who::Named(name) => self.named.insert(name.into(), id),
+            Who::At(address) => self.at.insert(address, id),
+        };
+        id
+    }
 
-fn ask(bucket: &Bucket, clock: &Told) -> Result<(), Duration> {
-    bucket.check().map_err(|not_until| {
-        let at = not_until.earliest_possible();
-        at.duration_since(clock.now()).into()
-    })
-}
-
-/// What one host has: an IPv4 address, or 64 bits of an IPv6 address.
-fn host(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+    /// For one who is not known.
+    fn has_room(&mut self, client: Who<'_>, now: Instant) -> bool {
+        if matches!(client, Who::Named(name) if name.len() > NAME_MAX) {
+            return false;
         }
+        if self.here() >= self.rules.clients {
+            self.forget(now);
+        }
+        self.here() < self.rules.clients
+    }
+
+    /// Clients that called here.
+    fn here(&self) -> usize {
+        self.named.len() + self.at.len()
+    }
+
+    /// Forgets those that have all of their burst again, unless it just did.
+    fn forget(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.forgot) < FORGET_EVERY {
+            return;
+        }
+        self.forgot = now;
+        let at = self.clock(now);
+        self.buckets.retain(|_, bucket| !bucket.is_idle(at, &self.pace));
+        self.named.retain(|_, id| self.buckets.contains_key(id));
+        self.at.retain(|_, id| self.buckets.contains_key(id));
+    }
+
+    /// Another edge admitted calls of a client, which may never have called here.
+    fn charge(&mut self, client: ClientId, Charge { calls, age }: Charge, now: Instant) {
+        let at = self.clock(now);
+        let bucket = if client == ClientId::REST {
+            &mut self.rest
+        } else if self.buckets.contains_key(&client) || self.has_room_elsewhere(now) {
+            self.buckets.entry(client).or_default()
+        } else {
+            metrics::counter!("steer_rpc_rate_fleet_beyond_total").increment(1);
+            return;
+        };
+        bucket.charge(calls, nanos(age), at, &self.pace);
+    }
+
+    /// For one who has called at other edges only: they take nobody's place here.
+    fn has_room_elsewhere(&mut self, now: Instant) -> bool {
+        let is_full = |rates: &Self| rates.buckets.len().saturating_sub(rates.here()) >= rates.rules.clients;
+        if is_full(self) {
+            self.forget(now);
+        }
+        !is_full(self)
+    }
+
+    /// Closes an interval: what was admitted lately, of the clients with most of it.
+    fn close(&mut self) -> Closed {
+        let buckets = self.buckets.iter_mut().map(|(id, bucket)| (*id, bucket));
+        let all = buckets.chain([(ClientId::REST, &mut self.rest)]);
+        let busy = all.filter_map(|(id, bucket)| {
+            let calls = bucket.close();
+            let sum: u64 = calls.iter().copied().map(u64::from).sum();
+            (sum > 0).then_some((sum, id, calls))
+        });
+        let mut busy: Vec<_> = busy.collect();
+        let mut left_out = 0;
+        if busy.len() > told::TOLD_MAX {
+            busy.select_nth_unstable_by_key(told::TOLD_MAX, |&(sum, id, _)| (std::cmp::Reverse(sum), id));
+            left_out = busy[told::TOLD_MAX..]
+                .iter()
+                .filter(|(_, _, calls)| calls[0] > 0)
+                .count();
+            busy.truncate(told::TOLD_MAX);
+        }
+        (
+            busy.into_iter().map(|(_, id, calls)| (id, calls)).collect(),
+            left_out,
+        )
+    }
+
+    /// Another standing to the other edges.
+    fn stand(&mut self, standing: Standing) {
+        self.pace.stand(standing);
+    }
+
+    fn mark(&self) -> Mark {
+        self.ids.mark()
+    }
+
+    /// The buckets' clock.
+    fn clock(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.began)).saturating_add(BEGAN)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rates(clients: usize, now: Instant) -> Rates {
-        let rules = RateRules {
-            by: ClientBy::Tls,
-            per_second: NonZeroU32::new(10).unwrap(),
-            burst: NonZeroU32::new(5).unwrap(),
-            clients,
-        };
-        Rates::new(rules, now)
-    }
-
-    fn named(name: &str) -> Who {
-        Who::Named(name.to_owned())
-    }
-
-    /// Calls until one is refused; how many were not, and the wait.
-    fn exhaust(rates: &mut Rates, client: &str, now: Instant) -> (usize, Duration) {
-        for count in 0..1000 {
-            if let Err(wait) = rates.check(named(client), now) {
-                return (count, wait);
-            }
-        }
-        panic!("there is no limit for {client}");
-    }
-
-    #[test]
-    fn a_client_has_its_burst_and_then_its_rate_and_the_others_have_theirs() {
-        let mut now = Instant::now();
-        let mut rates = rates(100, now);
-        let (burst, wait) = exhaust(&mut rates, "a", now);
-        assert_eq!((burst, wait), (5, Duration::from_millis(100)));
-        assert_eq!(exhaust(&mut rates, "b", now).0, 5);
-        now += wait;
-        assert_eq!(
-            exhaust(&mut rates, "a", now).0,
-            1,
-            "after the time that it was told"
-        );
-        now += Duration::from_secs(10);
-        assert_eq!(
-            exhaust(&mut rates, "a", now).0,
-            5,
-            "no more than the burst is saved up"
-        );
-    }
-
-    #[test]
-    fn a_flood_of_names_is_remembered_as_one_client_and_moves_out_nobody() {
-        let mut now = Instant::now();
-        let mut rates = rates(3, now);
-        for client in ["a", "b", "c"] {
-            exhaust(&mut rates, client, now);
-        }
-        let passed = (0..10_000).filter(|name| rates.check(named(&name.to_string()), now).is_ok());
-        assert_eq!(passed.count(), 5, "all of them together");
-        assert_eq!(rates.clients.len(), 3);
-        assert!(
-            rates.check(named("a"), now).is_err(),
-            "who was remembered still is"
-        );
-        // They have their burst again after half a second, and are forgotten when room is needed.
-        now += FORGET_EVERY;
-        assert_eq!(exhaust(&mut rates, "new", now).0, 5);
-        assert_eq!(rates.clients.len(), 1);
-    }
-
-    #[test]
-    fn a_name_that_is_too_long_is_not_remembered() {
-        let now = Instant::now();
-        let mut rates = rates(3, now);
-        rates.check(named(&"x".repeat(NAME_MAX + 1)), now).unwrap();
-        assert_eq!(rates.clients.len(), 0);
-    }
-
-    #[test]
-    fn a_client_is_its_name_or_else_its_address_or_its_network() {
-        let mut rates = rates(3, Instant::now());
-        let at = |address: &str| Who::At(address.parse().unwrap());
-        let v4 = "192.0.2.7".parse().unwrap();
-        let v6 = "2001:db8:1:2:3:4:5:6".parse().unwrap();
-        let mapped = "::ffff:192.0.2.7".parse().unwrap();
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-key"), "k".parse().unwrap())]);
-        let none = HeaderMap::new();
-        assert_eq!(rates.client_of(&headers, Some("shop"), v4), named("shop"));
-        assert_eq!(rates.client_of(&headers, None, v4), at("192.0.2.7"));
-        rates.rules.by = ClientBy::Header(HeaderName::from_static("x-key"));
-        assert_eq!(rates.client_of(&headers, Some("shop"), v4), named("k"));
-        assert_eq!(rates.client_of(&none, Some("shop"), mapped), at("192.0.2.7"));
-        rates.rules.by = ClientBy::Address;
-        assert_eq!(rates.client_of(&headers, Some("shop"), v6), at("2001:db8:1:2::"));
-    }
-}
+mod tests;

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use super::admin::Admin;
 use super::config::EdgeConfig;
 use super::members::View;
+use super::rate::Keeper;
 
 use live::{Live, Prepared};
 use places::Places;
@@ -55,6 +56,7 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     observer: Observer,
     config: ArcSwap<EdgeConfig>,
+    keeper: Keeper,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -169,6 +171,7 @@ impl Edge {
             Worker::start(number, clients)
         };
         let workers = live.iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        let keeper = Keeper::start(prepared.rates());
         let prepared = Arc::new(ArcSwap::from_pointee(prepared));
         let connections = Places::default();
         let door = Door {
@@ -201,6 +204,7 @@ impl Edge {
             },
             phase,
             config: ArcSwap::from_pointee(config),
+            keeper,
             task,
         })
     }
@@ -320,6 +324,7 @@ impl Running {
         for live in &self.live {
             live.store(Arc::new(next.live(Some(&live.load()))));
         }
+        self.keeper.hold(next.rates());
         self.prepared.store(Arc::new(next));
         self.config.store(Arc::new(config));
         Ok(())
@@ -348,5 +353,6 @@ impl Running {
         self.turn(Phase::Over);
         _ = self.task.await;
         self.prepared.load_full().flush().await;
+        self.keeper.end().await;
     }
 }

@@ -11,6 +11,7 @@ mod hostile;
 mod keys;
 mod meter;
 mod peers;
+mod rates;
 mod reflection;
 mod reload;
 mod ruby;

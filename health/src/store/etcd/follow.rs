@@ -1,4 +1,4 @@
-//! What is known of the cluster, and when to ask again. Sans-IO.
+//! What is known of the cluster. Sans-IO.
 //!
 //! ```text
 //!           ┌────────── ended, compacted ◄──────────┐
@@ -9,18 +9,11 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use rand::RngExt;
-use rand::rngs::StdRng;
 
 use super::Presence;
 use super::names::{Name, Names};
 use super::proto::{Event, KeyValue, event::EventType};
 use crate::store::{StoredWish, WishKey, Wishes};
-
-/// The first wait after a failure, and the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// Most keys that are shown as unreadable.
 const UNREADABLE_MAX: usize = 16;
@@ -44,9 +37,6 @@ pub(super) struct Follower {
     revisions: BTreeMap<WishKey, i64>,
     sites: BTreeMap<String, Presence>,
     unreadable: BTreeMap<String, String>,
-    /// Failures in a row.
-    failures: u32,
-    random: StdRng,
 }
 
 /// A cluster was read that does not know what it should.
@@ -60,7 +50,7 @@ pub(super) struct Forgot {
 
 impl Follower {
     /// `past` and `wishes`: as they were kept over a restart.
-    pub(super) fn new(names: Names, past: Option<Past>, wishes: Wishes, random: StdRng) -> Self {
+    pub(super) fn new(names: Names, past: Option<Past>, wishes: Wishes) -> Self {
         Self {
             names,
             past,
@@ -68,8 +58,6 @@ impl Follower {
             revisions: BTreeMap::new(),
             sites: BTreeMap::new(),
             unreadable: BTreeMap::new(),
-            failures: 0,
-            random,
         }
     }
 
@@ -140,21 +128,6 @@ impl Follower {
             past.revision = past.revision.max(revision);
         }
         self.wishes != before
-    }
-
-    /// A try failed, or a watch ended: how long to wait.
-    pub(super) fn on_failure(&mut self) -> Duration {
-        let (first, longest) = BACK_OFF;
-        let doubled = first.saturating_mul(1 << self.failures.min(16));
-        self.failures = self.failures.saturating_add(1);
-        // Between half and all of it, so that sites which lost the cluster together do not come back together.
-        let wait = doubled.min(longest);
-        wait.mul_f64(self.random.random_range(0.5..=1.0))
-    }
-
-    /// All was read and the watch stands.
-    pub(super) fn on_success(&mut self) {
-        self.failures = 0;
     }
 
     fn take(&mut self, key: &KeyValue, known: &Wishes) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::stream;
-use steer_topology::{EtcdStore, EtcdTls};
+use steer_topology::{EtcdCluster, EtcdTls};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status, Streaming};
@@ -40,7 +40,7 @@ const PASSWORD_MAX: usize = 1024;
 /// Who we are, and whom we trust. Read anew for each connection: files change.
 #[derive(Debug, Clone)]
 pub(super) struct Access {
-    store: EtcdStore,
+    cluster: EtcdCluster,
 }
 
 /// A connection to a member.
@@ -59,12 +59,12 @@ pub(super) struct LinkError {
 }
 
 impl Access {
-    pub(super) fn new(store: EtcdStore) -> Self {
-        Self { store }
+    pub(super) fn new(cluster: EtcdCluster) -> Self {
+        Self { cluster }
     }
 
     pub(super) fn members(&self) -> &[String] {
-        &self.store.members
+        &self.cluster.members
     }
 
     /// Connects to a member and says who we are.
@@ -73,7 +73,11 @@ impl Access {
             why: format!("{member}: {why}"),
             is_in_doubt: false,
         };
-        let scheme = if self.store.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.cluster.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{member}"))
             .map_err(|error| failed(error.to_string()))?
             .connect_timeout(CONNECT_LIMIT)
@@ -81,7 +85,7 @@ impl Access {
             .keep_alive_timeout(PING.1)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let endpoint = match &self.store.tls {
+        let endpoint = match &self.cluster.tls {
             None => endpoint,
             Some(tls) => endpoint
                 .tls_config(tls_config(tls).map_err(failed)?)
@@ -94,7 +98,7 @@ impl Access {
             Err(_elapsed) => return Err(failed(format!("no connection within {CONNECT_LIMIT:?}"))),
         };
         let mut link = Link { channel, token: None };
-        if let Some((user, password_file)) = &self.store.user {
+        if let Some((user, password_file)) = &self.cluster.user {
             let password = password(password_file).map_err(failed)?;
             link.token = Some(
                 link.authenticate(user, password)
@@ -189,8 +193,8 @@ impl Link {
         Ok(Watch { told, _asks: asks })
     }
 
-    /// Puts a key that goes when its lease is over. Returns the lease.
-    pub(super) async fn lease(&self, key: Vec<u8>, value: Vec<u8>, seconds: i64) -> Result<i64, LinkError> {
+    /// A lease: keys that are put under it go when it is over.
+    pub(super) async fn grant(&self, seconds: i64) -> Result<i64, LinkError> {
         let grant = self.request(LeaseGrantRequest { ttl: seconds, id: 0 });
         let mut client = LeaseClient::new(self.channel.clone());
         let lease = answer(client.lease_grant(grant)).await?.into_inner();
@@ -200,19 +204,19 @@ impl Link {
                 is_in_doubt: false,
             });
         }
+        Ok(lease.id)
+    }
+
+    /// Puts a key under a lease.
+    pub(super) async fn put(&self, key: Vec<u8>, value: Vec<u8>, lease: i64) -> Result<(), LinkError> {
         let put = RequestOp {
-            request: Some(request_op::Request::RequestPut(PutRequest {
-                key,
-                value,
-                lease: lease.id,
-            })),
+            request: Some(request_op::Request::RequestPut(PutRequest { key, value, lease })),
         };
-        self.transact(TxnRequest {
+        let done = self.transact(TxnRequest {
             success: vec![put],
             ..TxnRequest::default()
-        })
-        .await?;
-        Ok(lease.id)
+        });
+        done.await.map(drop)
     }
 
     /// Renews a lease; false when it was over.
@@ -232,6 +236,16 @@ impl Link {
         let mut client = LeaseClient::new(self.channel.clone());
         answer(client.lease_revoke(request)).await.map(drop)
     }
+}
+
+/// Why a watch tells nothing more after this message.
+pub(super) fn is_over(message: &WatchResponse) -> Option<String> {
+    if message.compact_revision != 0 {
+        let upto = message.compact_revision;
+        return Some(format!("the history was compacted up to revision {upto}"));
+    }
+    let ended = || format!("the watch was ended: {}", message.cancel_reason);
+    message.canceled.then(ended)
 }
 
 /// A watch that stands, or is about to.

@@ -73,7 +73,7 @@ impl Names {
 }
 
 /// All keys that begin with `prefix`, as etcd wants it: up to the same with its last octet one higher.
-fn range(prefix: String) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn range(prefix: String) -> (Vec<u8>, Vec<u8>) {
     let first = prefix.into_bytes();
     let mut end = first.clone();
     // It ends with a slash, which is not the highest octet.

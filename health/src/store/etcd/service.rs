@@ -15,9 +15,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::{Follower, Past};
-use super::link::{Access, Link};
+use super::link::{Access, Link, LinkError, is_over};
 use super::names::Names;
 use super::proto::{KeyValue, WatchResponse};
+use super::turns::Turns;
 use super::writer::{addition, removal};
 use super::{FleetKeeping, Lost, Presence, Writer};
 use crate::judge::Judge;
@@ -56,10 +57,7 @@ pub struct FleetStore {
     /// What we show of ourselves; absent where we run as no site.
     me: Option<Presence>,
     lease: Arc<AtomicI64>,
-    /// The member to be tried next, counted on without end.
-    turn: usize,
-    /// Members that were of no use since one was.
-    tries: usize,
+    turns: Turns,
     /// Whose connection was good last.
     link: Option<Link>,
     /// Who tells us.
@@ -110,9 +108,9 @@ impl FleetStore {
             })
         })?;
         let names = Names::new(&store.prefix);
-        let follower = Follower::new(names.clone(), past, wishes, StdRng::seed_from_u64(seed));
+        let follower = Follower::new(names.clone(), past, wishes);
         let mut opened = Self {
-            access: Access::new(store.clone()),
+            access: Access::new(store.cluster.clone()),
             names,
             follower,
             cache: Cache {
@@ -122,8 +120,7 @@ impl FleetStore {
             writer: Arc::new(Writer::new(store.clone())),
             me,
             lease: Arc::default(),
-            turn: 0,
-            tries: 0,
+            turns: Turns::new(StdRng::seed_from_u64(seed)),
             link: None,
             member: None,
             reached: None,
@@ -152,7 +149,7 @@ impl FleetStore {
                     Ok(_) => return,
                     Err(error) => why = error,
                 }
-                let wait = self.wait();
+                let wait = self.turns.on_failure(self.access.members());
                 tokio::time::sleep(wait).await;
             }
         };
@@ -165,7 +162,7 @@ impl FleetStore {
             return Ok(());
         }
         Err(StoreError {
-            place: PathBuf::from(format!("etcd://{}", store.members.join(","))),
+            place: PathBuf::from(format!("etcd://{}", store.cluster.members.join(","))),
             what: format!("no member answers within {limit:?} ({why})"),
             remedy: "start the cluster first: without it nobody knows what is drained, \
                      and the file of `[fleet] etcd` never saw it",
@@ -209,7 +206,7 @@ impl FleetStore {
                 if self.member.take().is_some() {
                     self.reached = Some(Timestamp::now());
                 }
-                let wait = self.wait();
+                let wait = self.turns.on_failure(self.access.members());
                 if wait > Duration::ZERO {
                     self.is_lost(why);
                 }
@@ -234,21 +231,9 @@ impl FleetStore {
         }
     }
 
-    /// How long to wait before the next member is tried: none until each had its turn.
-    fn wait(&mut self) -> Duration {
-        self.turn = self.turn.wrapping_add(1);
-        self.tries = self.tries.saturating_add(1);
-        if self.tries.is_multiple_of(self.access.members().len().max(1)) {
-            self.follower.on_failure()
-        } else {
-            Duration::ZERO
-        }
-    }
-
     /// Connects to the member whose turn it is, and reads all.
     async fn read(&mut self) -> Result<(Link, Past), String> {
-        let members = self.access.members();
-        let member = members[self.turn % members.len().max(1)].clone();
+        let member = self.turns.member(self.access.members()).to_owned();
         let link = self.access.open(&member).await.map_err(|error| error.why)?;
         let read = link.read(self.names.all()).await;
         let (past, keys) = read.map_err(|error| format!("{member}: {}", error.why))?;
@@ -343,14 +328,8 @@ impl FleetStore {
 
     /// Returns whether the wishes are others now, or why the watch is over.
     fn on_message(&mut self, message: &WatchResponse) -> Result<bool, String> {
-        if message.compact_revision != 0 {
-            return Err(format!(
-                "the history was compacted up to revision {}",
-                message.compact_revision
-            ));
-        }
-        if message.canceled {
-            return Err(format!("the watch was ended: {}", message.cancel_reason));
+        if let Some(why) = is_over(message) {
+            return Err(why);
         }
         self.reached = Some(Timestamp::now());
         if message.created {
@@ -455,8 +434,7 @@ impl FleetStore {
     }
 
     fn works(&mut self) {
-        self.follower.on_success();
-        self.tries = 0;
+        self.turns.on_success();
         if self.lost.take().is_some() {
             tracing::info!(member = self.member, "the store of the fleet works again");
         }
@@ -498,7 +476,7 @@ async fn hold_lease(link: Link, me: Option<(Vec<u8>, Presence)>, held: Arc<Atomi
     };
     loop {
         let lease = match held.load(Ordering::Relaxed) {
-            0 => match link.lease(key.clone(), value.clone(), LEASE).await {
+            0 => match show(&link, &key, &value).await {
                 Ok(lease) => lease,
                 Err(error) => return error.why,
             },
@@ -511,4 +489,10 @@ async fn hold_lease(link: Link, me: Option<(Vec<u8>, Presence)>, held: Arc<Atomi
             Err(error) => return error.why,
         }
     }
+}
+
+async fn show(link: &Link, key: &[u8], value: &[u8]) -> Result<i64, LinkError> {
+    let lease = link.grant(LEASE).await?;
+    link.put(key.to_vec(), value.to_vec(), lease).await?;
+    Ok(lease)
 }

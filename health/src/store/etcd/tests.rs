@@ -2,11 +2,12 @@
 
 mod cluster;
 mod sites;
+mod slates;
 
 use std::path::Path;
 use std::time::Duration;
 
-use steer_topology::{EtcdStore, EtcdTls};
+use steer_topology::{EtcdCluster, EtcdStore, EtcdTls};
 
 use super::service::FleetStore;
 use super::writer::{WriteError, Writer};
@@ -14,12 +15,19 @@ use crate::store::tests::{Subject, battery};
 use crate::store::{Edit, StoredDrain, StoredWish, WishKey, Wishes};
 use cluster::Cluster;
 
-/// The members of a cluster, with a cache in a folder.
-fn place(members: &[String], folder: &Path) -> EtcdStore {
-    EtcdStore {
+/// A cluster that asks nobody who he is.
+fn reach(members: &[String]) -> EtcdCluster {
+    EtcdCluster {
         members: members.to_vec(),
         tls: None,
         user: None,
+    }
+}
+
+/// The members of a cluster, with a cache in a folder.
+fn place(members: &[String], folder: &Path) -> EtcdStore {
+    EtcdStore {
+        cluster: reach(members),
         prefix: "/steer/test/".to_owned(),
         cache: folder.join("cache.redb"),
     }
@@ -120,7 +128,7 @@ fn a_user_is_asked_for_the_password_and_a_wrong_one_is_said() {
         "{nobody:?}"
     );
 
-    store.user = Some(("root".to_owned(), password.clone()));
+    store.cluster.user = Some(("root".to_owned(), password.clone()));
     let mut fresh = Fresh::new(store);
     fresh.write(&[Edit::Put(drain("fra"))]);
     assert_eq!(fresh.wishes().len(), 1);
@@ -144,10 +152,13 @@ fn with_tls_each_side_shows_who_it_is() {
         return;
     };
     let with = |ca: &Path, client: Option<()>| EtcdStore {
-        tls: Some(EtcdTls {
-            ca_file: Some(ca.to_owned()),
-            client: client.map(|()| (keys.client_cert.clone(), keys.client_key.clone())),
-        }),
+        cluster: EtcdCluster {
+            tls: Some(EtcdTls {
+                ca_file: Some(ca.to_owned()),
+                client: client.map(|()| (keys.client_cert.clone(), keys.client_key.clone())),
+            }),
+            ..reach(&cluster.members())
+        },
         ..place(&cluster.members(), folder.path())
     };
     let mut fresh = Fresh::new(with(&keys.ca, Some(())));
@@ -190,7 +201,7 @@ async fn a_start_without_the_cluster_needs_a_cache_that_saw_it() {
     }
     let Some(cluster) = Cluster::start(1) else { return };
     let alive = EtcdStore {
-        members: cluster.members(),
+        cluster: reach(&cluster.members()),
         ..store.clone()
     };
     Writer::new(alive.clone())

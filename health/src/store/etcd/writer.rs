@@ -39,7 +39,7 @@ impl Writer {
     pub(super) fn new(store: EtcdStore) -> Self {
         let names = Names::new(&store.prefix);
         Self {
-            access: Access::new(store),
+            access: Access::new(store.cluster),
             names,
         }
     }

@@ -1,12 +1,14 @@
 //! `[clients]`, `[rate_limit]`, `[priority]`: what clients may do, and who goes first.
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use http::header::HeaderName;
 use serde::Deserialize;
 
 use super::InvalidEdge;
+use super::fleet::{RawFleet, check_fleet};
 use crate::edge::rate::{ClientBy, RateRules};
 use crate::edge::shed::{InvalidPriority, PriorityRules};
 
@@ -71,6 +73,7 @@ pub(super) struct RawRate {
     per_second: u32,
     burst: Option<u32>,
     clients: Option<usize>,
+    fleet: Option<RawFleet>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,13 +134,14 @@ pub(super) fn check_clients(raw: &RawClients) -> Result<ClientRules, InvalidEdge
     Ok(rules)
 }
 
-pub(super) fn check_rate(raw: RawRate) -> Result<RateRules, InvalidEdge> {
+pub(super) fn check_rate(raw: RawRate, folder: &Path) -> Result<RateRules, InvalidEdge> {
     const PLACE: &str = "[rate_limit]";
     let RawRate {
         client,
         per_second,
         burst,
         clients,
+        fleet,
     } = raw;
     let positive = |name: &str, value: u32| {
         NonZeroU32::new(value).ok_or_else(|| wrong(PLACE, format!("{name} is 0; at least 1 is wanted")))
@@ -159,6 +163,7 @@ pub(super) fn check_rate(raw: RawRate) -> Result<RateRules, InvalidEdge> {
         per_second: positive("per_second", per_second)?,
         burst: positive("burst", burst.unwrap_or(per_second))?,
         clients: clients.unwrap_or(10_000),
+        fleet: fleet.map(|fleet| check_fleet(fleet, folder)).transpose()?,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::edge::config::{Backends, ClientRules, EdgeConfig, FleetPool, ListenTl
 use crate::edge::members::{Latest, Members, NoMembers, View};
 use crate::edge::meter::{Fates, Meters};
 use crate::edge::proxy::{Group, Pool, Rules, Shared};
-use crate::edge::rate::Rates;
+use crate::edge::rate::{Held, Rates};
 use crate::edge::shed::Shedder;
 use crate::edge::tls::{self, Current};
 use crate::edge::trace::{Exporters, Tracer};
@@ -169,6 +169,11 @@ impl Prepared {
             tracer.close();
         }
         self.exporters.finish().await;
+    }
+
+    /// The rates of clients.
+    pub(super) fn rates(&self) -> Held {
+        self.rules.rates.clone()
     }
 
     /// For a worker, that had another one before.

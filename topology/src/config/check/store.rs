@@ -6,13 +6,7 @@ use super::context::Context;
 use crate::config::raw::{Maybe, RawEtcd};
 use crate::config::read::Field;
 use crate::config::sink::Reported;
-use crate::{EtcdStore, EtcdTls, StorePlace};
-
-/// Where etcd listens for its clients when it is not told otherwise.
-const DEFAULT_PORT: u16 = 2379;
-
-/// As many as anybody runs in one cluster, and some.
-const MEMBERS_MAX: usize = 15;
+use crate::{EtcdCluster, EtcdStore, EtcdTls, EtcdUrl, InvalidEtcdUrl, StorePlace};
 
 const REMEDY: &str = "write \"embedded:\" and the path of a file, for example \"embedded:state/steer.redb\", or \
                       \"etcd://\" and the members of a cluster, for example \"etcd://10.0.0.1:2379,10.0.0.2:2379\"";
@@ -41,27 +35,18 @@ pub(super) fn place(
     if let Some(path) = text.strip_prefix("embedded:").filter(|path| !path.is_empty()) {
         return alone(span).map(|()| Some(StorePlace::Embedded(cx.path(path))));
     }
-    let (list, is_tls) = match (text.strip_prefix("etcd://"), text.strip_prefix("etcds://")) {
-        (Some(list), _) => (list, false),
-        (None, Some(list)) => (list, true),
-        (None, None) => {
-            return Err(cx
-                .sink
-                .fault(store.span(), format!("`store` is {text:?}"), REMEDY));
-        }
-    };
-    let members: Result<Vec<_>, _> = list.split(',').map(member).collect();
-    let members = match members {
-        Ok(members) if members.len() <= MEMBERS_MAX => members,
-        Ok(members) => {
-            let message = format!("`store` names {} members", members.len());
-            return Err(cx
-                .sink
-                .fault(store.span(), message, "write at most 15; a cluster has 3 or 5"));
-        }
+    let EtcdUrl { members, is_tls } = match EtcdUrl::parse(text) {
+        Ok(url) => url,
         Err(wrong) => {
-            let message = format!("`store` has {wrong:?} among its members");
-            return Err(cx.sink.fault(store.span(), message, REMEDY));
+            let (message, remedy) = match wrong {
+                InvalidEtcdUrl::Scheme => (format!("`store` is {text:?}"), REMEDY),
+                InvalidEtcdUrl::Member(wrong) => (format!("`store` has {wrong:?} among its members"), REMEDY),
+                InvalidEtcdUrl::TooMany(count) => (
+                    format!("`store` names {count} members"),
+                    "write at most 15; a cluster has 3 or 5",
+                ),
+            };
+            return Err(cx.sink.fault(store.span(), message, remedy));
         }
     };
     let Some(raw) = etcd else {
@@ -72,30 +57,6 @@ pub(super) fn place(
         ));
     };
     cluster(cx, raw, members, is_tls, fleet).map(|etcd| Some(StorePlace::Etcd(Box::new(etcd))))
-}
-
-/// `HOST:PORT` or `HOST`, or what is wrong.
-fn member(text: &str) -> Result<String, &str> {
-    let is_bare_v6 = text.starts_with('[') && text.ends_with(']');
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !is_bare_v6 => (host, port.parse::<u16>().map_err(|_| text)?),
-        Some(_) | None => (text, DEFAULT_PORT),
-    };
-    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = match inner {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            !host.is_empty()
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
-        }
-    };
-    if is_host && port != 0 {
-        Ok(format!("{host}:{port}"))
-    } else {
-        Err(text)
-    }
 }
 
 fn cluster(
@@ -163,36 +124,12 @@ fn cluster(
         );
     }
     Ok(EtcdStore {
-        members,
-        tls: is_tls.then_some(EtcdTls { ca_file, client }),
-        user,
+        cluster: EtcdCluster {
+            members,
+            tls: is_tls.then_some(EtcdTls { ca_file, client }),
+            user,
+        },
         prefix,
         cache,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::member;
-
-    #[test]
-    fn a_member_has_a_host_and_etcds_port_unless_it_says_another() {
-        let rows = [
-            ("10.0.0.1", Ok("10.0.0.1:2379")),
-            ("10.0.0.1:1", Ok("10.0.0.1:1")),
-            ("etcd-1.example", Ok("etcd-1.example:2379")),
-            ("[2001:db8::1]", Ok("[2001:db8::1]:2379")),
-            ("[2001:db8::1]:7", Ok("[2001:db8::1]:7")),
-            ("2001:db8::1", Err("2001:db8::1")),
-            ("", Err("")),
-            (":2379", Err(":2379")),
-            ("host:", Err("host:")),
-            ("host:0", Err("host:0")),
-            ("user@host", Err("user@host")),
-            ("host:1/path", Err("host:1/path")),
-        ];
-        for (text, want) in rows {
-            assert_eq!(member(text), want.map(str::to_owned), "{text}");
-        }
-    }
 }

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use rand::SeedableRng;
 
 use super::*;
 use crate::store::StoredDrain;
@@ -12,7 +11,7 @@ const PAST: Past = Past {
 fn follower(past: Option<Past>, wishes: &[&str]) -> Follower {
     let wishes = wishes.iter().map(|target| drain(target, ""));
     let wishes = wishes.map(|wish| (wish.key(), wish)).collect();
-    Follower::new(Names::new("/s/"), past, wishes, StdRng::seed_from_u64(1))
+    Follower::new(Names::new("/s/"), past, wishes)
 }
 
 fn drain(target: &str, reason: &str) -> StoredWish {
@@ -108,19 +107,6 @@ fn what_cannot_be_read_leaves_what_was_known_and_is_shown() {
     follower.on_events(14, &[event(EventType::Put, elsewhere)]);
     assert!(follower.unreadable()[0].contains("something else than its key says"));
     assert_eq!(targets(&follower), ["fra"]);
-}
-
-#[test]
-fn the_waits_grow_to_a_bound_and_begin_anew_after_a_success() {
-    let mut follower = follower(None, &[]);
-    let waits: Vec<_> = (0..40).map(|_| follower.on_failure()).collect();
-    for (nth, wait) in waits.iter().enumerate() {
-        let most = (BACK_OFF.0 * 2_u32.pow(nth.min(10) as u32)).min(BACK_OFF.1);
-        assert!(*wait >= most / 2 && *wait <= most, "{nth}: {wait:?}");
-    }
-    assert_ne!(waits[20], waits[21], "sites must not come back in step");
-    follower.on_success();
-    assert!(follower.on_failure() <= BACK_OFF.0);
 }
 
 proptest! {

@@ -175,10 +175,18 @@ impl Cluster {
         done.is_ok_and(|done| done.status.success())
     }
 
-    /// Turns users on, with `root` as the only one; false with a reason printed where nothing can do that.
-    pub(super) fn has_users(&self, password: &str) -> bool {
+    /// Whether there is the program for [`Self::control`]; says why not.
+    pub(super) fn has_control(&self) -> bool {
         if !Path::new(ETCDCTL).exists() {
             eprintln!("skip: needs {ETCDCTL} (Debian package etcd-client)");
+            return false;
+        }
+        true
+    }
+
+    /// Turns users on, with `root` as the only one; false with a reason printed where nothing can do that.
+    pub(super) fn has_users(&self, password: &str) -> bool {
+        if !self.has_control() {
             return false;
         }
         assert!(self.control(&["user", "add", &format!("root:{password}")]));
