@@ -94,6 +94,7 @@ impl FleetBuilder {
             admin: None,
             store: None,
             latency: None,
+            notify: Vec::new(),
         })
     }
 

@@ -13,6 +13,7 @@ mod health;
 mod kinds;
 mod names;
 mod nest;
+mod notify;
 mod peer;
 mod policy;
 mod said;
@@ -51,6 +52,7 @@ pub(super) fn fleet(
         anycast,
         bgp,
         admin,
+        notify,
     } = raw;
     let mut cx = Context::new(
         sink,
@@ -116,6 +118,7 @@ pub(super) fn fleet(
     let reach = bgp.as_ref().ok().and_then(Option::as_ref).map(|(_, bgp)| bgp);
     let anycast = anycast::anycast(&cx, &places, reach, anycast);
     let admin = sites::admin(&cx, admin);
+    let notify = notify::channels(&cx, notify);
 
     if let Some(Some(span)) = missing_bgp {
         sink.conflict(
@@ -169,5 +172,6 @@ pub(super) fn fleet(
         bgp: bgp?.map(|(_, bgp)| bgp),
         admin: admin?,
         store,
+        notify: notify?,
     })
 }

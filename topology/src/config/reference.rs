@@ -7,6 +7,7 @@ mod dns;
 mod dns_server;
 pub mod filters;
 mod fleet;
+mod notify;
 mod peer;
 mod policy;
 mod pool;
@@ -20,6 +21,7 @@ pub(super) use check::{CHECK, PHI, WINDOW};
 pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use fleet::{ADMIN, ETCD, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
+pub(super) use notify::{EMAIL, NOTIFY, WEBHOOK};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 pub(super) use pool::{DAMPING, ENDPOINT, OUTLIER, POOL};
 
@@ -146,11 +148,17 @@ pub(super) static FILE: Section = Section {
             "{ listen = \"127.0.0.1:8053\" }",
             "Metrics and status.",
         ),
+        table(
+            "notify",
+            "list of tables",
+            "[{ name = \"noc\" }]",
+            "Who is told what happens.",
+        ),
     ],
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 31] = [
+static SECTIONS: [&Section; 34] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -182,6 +190,9 @@ static SECTIONS: [&Section; 31] = [
     &BFD,
     &BMP,
     &ADMIN,
+    &NOTIFY,
+    &WEBHOOK,
+    &EMAIL,
 ];
 
 const HEAD: &str = "\
@@ -282,6 +293,8 @@ mod tests {
             "[[check]] phi" => "[[check]]\n[check.phi]\n".to_owned(),
             "[[pool]] damping" => "[[pool]]\n[pool.damping]\n".to_owned(),
             "[[pool]] outlier" => "[[pool]]\n[pool.outlier]\n".to_owned(),
+            "[[notify]] webhook" => "[[notify]]\n[notify.webhook]\n".to_owned(),
+            "[[notify]] email" => "[[notify]]\n[notify.email]\n".to_owned(),
             "[dns] rrl" => "[dns.rrl]\n".to_owned(),
             "[dns] tls" => "[dns.tls]\n".to_owned(),
             "[[anycast]] to" => "[[anycast]]\n[[anycast.to]]\n".to_owned(),
