@@ -40,6 +40,7 @@ pub mod checks;
 pub mod damping;
 pub mod detect;
 mod driver;
+pub mod events;
 pub mod evidence;
 pub mod gossip;
 pub mod guard;
