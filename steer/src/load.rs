@@ -12,6 +12,7 @@ use steer_health::gossip::rollout::Digest;
 use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, Latency, SiteId};
 
 use crate::exit::Failure;
+use crate::notify;
 use crate::resolve::SystemResolver;
 
 /// A checked configuration with all its files read.
@@ -45,7 +46,8 @@ impl Loaded {
         let sources = sources(&fleet);
         // Geography costs a second or so of start-up and is read only where a chain needs it.
         let geography = Geography::of_fleet(&fleet);
-        let rest = both(geography, both(open_latency(&fleet), gossip_keys(&fleet)));
+        let latency = both(open_latency(&fleet), notify::check(&fleet)).map(|(latency, ())| latency);
+        let rest = both(geography, both(latency, gossip_keys(&fleet)));
         let (zones, (geography, (latency, keys))) = both(zones, rest)?;
         Ok(Self {
             config: config.to_owned(),
@@ -69,7 +71,8 @@ impl Loaded {
         // Geography is large, and depends on nothing but its files and on what sites and chains ask of it.
         let is_same_ground = sources == self.sources
             && (&fleet.sites, &fleet.steers) == (&self.fleet.sites, &self.fleet.steers);
-        let (zones, keys) = both(zones, gossip_keys(&fleet))?;
+        let keys = both(gossip_keys(&fleet), notify::check(&fleet)).map(|(keys, ())| keys);
+        let (zones, keys) = both(zones, keys)?;
         let (geography, classes) = if is_same_ground {
             (self.geography.clone(), Arc::clone(&self.classes))
         } else {

@@ -28,10 +28,11 @@ use steer_rpc::outbox::spool::Limits;
 use steer_topology::{Fleet, SiteId, StorePlace};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use ask::run;
+pub(crate) use ask::{channel_table, run};
 pub(crate) use channels::Live;
 pub(crate) use payload::Payload;
 pub(crate) use sink::check;
+pub(crate) use teller::teller_site;
 
 use teller::Teller;
 

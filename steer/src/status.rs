@@ -16,11 +16,12 @@ use steer_topology::Prefix;
 use crate::admin::Admin;
 use crate::admin::drains::{DrainView, DrainsView, KeptView};
 use crate::admin::forces::ForceView;
+use crate::admin::notify::ChannelView;
 use crate::cli::{StatusArgs, StatusPart};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
-use crate::{routes, runtimes, table};
+use crate::{notify, routes, runtimes, table};
 
 use gossip::GossipRows;
 use observers::ObserverRows;
@@ -55,6 +56,8 @@ pub(crate) struct Status {
     endpoints: Vec<EndpointRow>,
     /// Members and votes, where this site gossips.
     gossip: Option<GossipRows>,
+    /// Who is told what happens: `[[notify]]`.
+    notify: Vec<ChannelView>,
     /// One speaker per site of this process.
     bgp: Vec<SpeakerRow>,
 }
@@ -177,6 +180,7 @@ impl Status {
             drains_kept: drains.kept,
             store: admin.operator.keeping().fleet.map(StoreRow::new),
             endpoints: endpoints.collect(),
+            notify: ChannelView::all(&admin.notifier),
             gossip: admin.gossip.as_ref().map(|gossip| GossipRows::of(gossip, fleet)),
             bgp: speakers
                 .map(|((site, speaker), observers)| SpeakerRow {
@@ -204,6 +208,7 @@ impl Status {
             store,
             endpoints,
             gossip,
+            notify,
             bgp,
             snapshot_at,
         } = self;
@@ -246,6 +251,10 @@ impl Status {
         }
         if let Some(gossip) = gossip {
             text.push_str(&gossip.render(color, width));
+        }
+        if !notify.is_empty() {
+            let channels = notify::channel_table(notify, color);
+            text.push_str(&format!("\n{}\n", table::text(channels, width)));
         }
         for speaker in bgp {
             text.push_str(&format!(

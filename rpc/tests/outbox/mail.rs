@@ -1,8 +1,6 @@
 //! A real mail server: aiosmtpd of Debian.
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,72 +11,10 @@ use steer_topology::{MailTls, Mailing};
 use tempfile::TempDir;
 
 use crate::bed::{Bed, Came, PATIENCE};
+use crate::smtp::{Server, free_port, is_missing, mailing};
 
-const AIOSMTPD: &str = "/usr/lib/python3/dist-packages/aiosmtpd/__init__.py";
 const USER: &str = "steer";
 const PASSWORD: &str = "correct horse";
-
-/// A server at work, and what it has taken.
-struct Server {
-    child: Child,
-    taken: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(drop)) {
-            eprintln!("the mail server of a test: {error}");
-        }
-    }
-}
-
-impl Server {
-    fn start(port: u16, rest: &[&str], taken: Arc<Mutex<Vec<Value>>>) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outbox/smtp_server.py");
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(script)
-            .arg(port.to_string())
-            .args(rest)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        let kept = Arc::clone(&taken);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                kept.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self { child, taken }
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-fn is_missing(what: &str) -> bool {
-    let missing = !Path::new(AIOSMTPD).exists();
-    if missing {
-        println!("skip: {what}: aiosmtpd is not installed (Debian package python3-aiosmtpd)");
-    }
-    missing
-}
-
-fn mailing(port: u16) -> Mailing {
-    Mailing {
-        host: "127.0.0.1".to_owned(),
-        port,
-        tls: MailTls::None,
-        ca_file: None,
-        user: None,
-        from: "steer@example.com".to_owned(),
-        to: vec!["noc@example.com".to_owned()],
-    }
-}
 
 /// The partition is the subject and the payload the text.
 fn compose() -> Compose {

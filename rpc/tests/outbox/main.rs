@@ -16,4 +16,5 @@ mod nats;
 #[expect(dead_code, reason = "other tests crash and restart it")]
 #[path = "../support/postgres.rs"]
 mod postgres;
+mod smtp;
 mod webhook;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -174,7 +175,8 @@ proptest! {
                     };
                     let Look::Tell(waiting) = look else { panic!("{look:?}") };
                     prop_assert_eq!((waiting.number, waiting.tries), (number, tries));
-                    prop_assert_eq!(&waiting.letter.payload[..], format!("{says} {}", waiting.letter.id).as_bytes());
+                    let text = format!("{says} {}", waiting.letter.id);
+                    prop_assert_eq!(&waiting.letter.payload[..], text.as_bytes());
                     let (after, counted) = (hour / 2, tries + 1);
                     let next = match step {
                         Step::Told(_) => Next::Told,
