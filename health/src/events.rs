@@ -151,23 +151,18 @@ impl Event {
         }
     }
 
-    /// Whether anybody is to be told. That something is well when it is first looked at is remembered and not told, and nor
-    /// is the end of what was well in a configuration that has it no more.
+    /// Whether anybody is to be told. That something is well when it is first looked at is remembered and not told; nor is it
+    /// told that the configuration has no more what was well, or withdrawn.
     #[must_use]
     pub fn is_news(&self) -> bool {
-        let was_well = match &self.from {
-            None => true,
-            Some(Fact::Verdict { verdict, .. }) => *verdict != Verdict::Down,
-            Some(Fact::Guard { .. } | Fact::Drain(_) | Fact::Force(_) | Fact::Route { .. }) => false,
-        };
-        let is_well = match &self.to {
-            None => true,
-            Some(Fact::Verdict { verdict, .. }) => *verdict != Verdict::Down,
-            Some(Fact::Route { state, .. }) => *state == RouteState::Announced,
-            Some(Fact::Guard { .. } | Fact::Drain(_) | Fact::Force(_)) => false,
-        };
-        let is_first_or_last = self.from.is_none() || self.to.is_none();
-        !(is_first_or_last && was_well && is_well)
+        match (&self.from, &self.to) {
+            (None, Some(Fact::Verdict { verdict, .. })) | (Some(Fact::Verdict { verdict, .. }), None) => {
+                *verdict == Verdict::Down
+            }
+            (None, Some(Fact::Route { state, .. })) => *state != RouteState::Announced,
+            (Some(Fact::Route { state, .. }), None) => *state != RouteState::Withdrawn,
+            (None | Some(_), _) => true,
+        }
     }
 
     /// What was, in a word.

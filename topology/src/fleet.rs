@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, Name, Notify, OutlierRules, Position, Said, Steer, Subject,
+    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, Name, Notify, OutlierRules, Position, Said, Steer,
+    Subject,
 };
 
 /// Index of a site in [`Fleet::sites`].

@@ -42,13 +42,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All, in order.
-    pub const ALL: [Self; 5] = [
-        Self::Verdict,
-        Self::Guard,
-        Self::Drain,
-        Self::Force,
-        Self::Route,
-    ];
+    pub const ALL: [Self; 5] = [Self::Verdict, Self::Guard, Self::Drain, Self::Force, Self::Route];
 
     /// The word that the file, payloads and metrics use.
     #[must_use]

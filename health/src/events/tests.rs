@@ -72,7 +72,12 @@ impl Bench {
         let changes = verdicts.iter().map(|(id, verdict)| Change {
             endpoint: EndpointId(*id),
             verdict: *verdict,
-            cause: if *verdict == Down { "status 503" } else { "status 200" }.to_owned(),
+            cause: if *verdict == Down {
+                "status 503"
+            } else {
+                "status 200"
+            }
+            .to_owned(),
         });
         let (now, at) = (self.now, self.at());
         self.judge().on_verdicts(changes, now, at)
@@ -121,7 +126,9 @@ fn nothing_is_told_before_the_first_round_and_then_what_is_down() {
     assert_eq!(bench.tell(next), []);
     let next = bench.verdicts(&[(2, Up)]);
     let events = bench.tell(next);
-    let [down, ..] = &events[..] else { panic!("{events:?}") };
+    let [down, ..] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert_eq!(
         (down.from_word(), down.to_word(), down.cause()),
         ("unknown", "down", Some("status 503"))

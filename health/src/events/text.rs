@@ -13,7 +13,12 @@ impl fmt::Display for Event {
             Some(Fact::Guard { .. }) => write!(f, "{}", self.at_place("kept in service by the guard"))?,
             Some(Fact::Drain(drain)) => {
                 let again = if what == What::Changed { " anew" } else { "" };
-                write!(f, "{name} drained{again} by {}, {}", drain.author, until(drain.until))?;
+                write!(
+                    f,
+                    "{name} drained{again} by {}, {}",
+                    drain.author,
+                    until(drain.until)
+                )?;
             }
             Some(Fact::Force(force)) => {
                 let again = if what == What::Changed { " anew" } else { "" };
@@ -24,7 +29,11 @@ impl fmt::Display for Event {
             None => match what {
                 What::Released => {
                     let now = self.to_word();
-                    write!(f, "{}", self.at_place(&format!("no longer kept by the guard: {now}")))?;
+                    write!(
+                        f,
+                        "{}",
+                        self.at_place(&format!("no longer kept by the guard: {now}"))
+                    )?;
                 }
                 What::Ended | What::Expired => {
                     let was = match &self.from {
@@ -82,5 +91,8 @@ impl What {
 }
 
 fn until(until: Option<jiff::Timestamp>) -> String {
-    until.map_or_else(|| "until it is ended".to_owned(), |until| format!("until {until:.0}"))
+    until.map_or_else(
+        || "until it is ended".to_owned(),
+        |until| format!("until {until:.0}"),
+    )
 }

@@ -20,14 +20,15 @@ impl Journal {
 
     /// Nobody is waited for: who has no room misses this one, which is counted, and finds what it changed by the next one.
     pub(super) fn note(&self, snapshot: &Arc<Snapshot>) {
-        self.readers().retain(|reader| match reader.try_send(Arc::clone(snapshot)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                metrics::counter!("steer_health_journal_missed_total").increment(1);
-                true
-            }
-            Err(TrySendError::Closed(_)) => false,
-        });
+        self.readers()
+            .retain(|reader| match reader.try_send(Arc::clone(snapshot)) {
+                Ok(()) => true,
+                Err(TrySendError::Full(_)) => {
+                    metrics::counter!("steer_health_journal_missed_total").increment(1);
+                    true
+                }
+                Err(TrySendError::Closed(_)) => false,
+            });
     }
 
     fn readers(&self) -> MutexGuard<'_, Vec<mpsc::Sender<Arc<Snapshot>>>> {

@@ -150,7 +150,8 @@ impl<S: Sink> Channel<S> {
             Next::Again { .. } => "again",
             Next::Dead { .. } => "dead",
         };
-        metrics::counter!("steer_notify_letters_total", "channel" => channel.clone(), "what" => what).increment(1);
+        metrics::counter!("steer_notify_letters_total", "channel" => channel.clone(), "what" => what)
+            .increment(1);
     }
 
     fn standing(&self) -> MutexGuard<'_, Standing> {

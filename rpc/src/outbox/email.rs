@@ -129,7 +129,9 @@ impl Email {
     }
 
     fn tls(&self) -> Result<Option<TlsParameters>, String> {
-        let Mailing { host, tls, ca_file, .. } = &self.mailing;
+        let Mailing {
+            host, tls, ca_file, ..
+        } = &self.mailing;
         if *tls == MailTls::None {
             return Ok(None);
         }
@@ -150,14 +152,19 @@ impl Email {
     /// A connection on which a mail may be begun.
     async fn connect(&self) -> Result<AsyncSmtpConnection, String> {
         let Mailing {
-            host, port, tls, user, ..
+            host,
+            port,
+            tls,
+            user,
+            ..
         } = &self.mailing;
         let words = |error: lettre::transport::smtp::Error| chain(&error);
         let hello = ClientId::default();
         let parameters = self.tls()?;
         let implicit = parameters.clone().filter(|_| *tls == MailTls::Implicit);
         let server = (host.as_str(), *port);
-        let connected = AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT), &hello, implicit, None).await;
+        let connected =
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT), &hello, implicit, None).await;
         let mut connection = connected.map_err(words)?;
         if let Some(parameters) = parameters.filter(|_| *tls == MailTls::Starttls) {
             connection.starttls(parameters, &hello).await.map_err(words)?;
@@ -194,7 +201,10 @@ impl Email {
         for to in &self.to {
             builder = builder.to(Mailbox::new(None, to.clone()));
         }
-        builder.body(body).map_err(|error| error.to_string())
+        // Its end of data begins with an end of line.
+        builder
+            .body(body.trim_end().to_owned())
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -130,7 +130,9 @@ impl Spool {
         }
         let name = &self.inner.name;
         self.with(|open| open.append(name, posts, told))?;
-        self.inner.grown.send_modify(|count| *count = count.wrapping_add(1));
+        self.inner
+            .grown
+            .send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
 
@@ -188,7 +190,9 @@ impl Spool {
     pub fn resend(&self, channel: &str, ids: Option<&[String]>) -> Result<usize, StoreError> {
         let name = &self.inner.name;
         let count = self.with(|open| open.resend(name, channel, ids))?;
-        self.inner.grown.send_modify(|count| *count = count.wrapping_add(1));
+        self.inner
+            .grown
+            .send_modify(|count| *count = count.wrapping_add(1));
         Ok(count)
     }
 

@@ -109,12 +109,17 @@ impl Strict {
     fn new(tls: MailTls) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let [certificate, key, password] = ["cert.pem", "key.pem", "password"].map(|name| folder.path().join(name));
+        let [certificate, key, password] =
+            ["cert.pem", "key.pem", "password"].map(|name| folder.path().join(name));
         std::fs::write(&certificate, own.cert.pem()).unwrap();
         std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
         std::fs::write(&password, format!("{PASSWORD}\n")).unwrap();
         let (port, text) = (free_port(), |path: &PathBuf| path.display().to_string());
-        let mode = if tls == MailTls::Implicit { "implicit" } else { "starttls" };
+        let mode = if tls == MailTls::Implicit {
+            "implicit"
+        } else {
+            "starttls"
+        };
         let args = [mode, &text(&certificate), &text(&key), USER, PASSWORD];
         Self {
             server: Server::start(port, &args, Arc::default()),
@@ -160,7 +165,10 @@ async fn a_mail_is_what_people_read_and_known_by_its_id_when_it_is_told_again() 
     let email = Email::new(mailing, compose()).unwrap();
     let subject = "[steer example] fra: b\u{fc}cher down\r\nBcc: x@example.com";
     for _ in 0..2 {
-        email.tell(&letter(subject, "l\u{ed}nea 1\nline 2\n")).await.unwrap();
+        email
+            .tell(&letter(subject, "l\u{ed}nea 1\nline 2\n"))
+            .await
+            .unwrap();
     }
     let taken = taken(&server, 2).await;
     assert_eq!(taken[0], taken[1]);
@@ -170,9 +178,12 @@ async fn a_mail_is_what_people_read_and_known_by_its_id_when_it_is_told_again() 
         mail["subject"], "[steer example] fra: b\u{fc}cher down  Bcc: x@example.com",
         "nothing makes a header of its own"
     );
-    assert_eq!(mail["body"], "l\u{ed}nea 1\nline 2\n");
+    assert_eq!(mail["body"], "l\u{ed}nea 1\r\nline 2\r\n");
     assert_eq!(mail["from"], "steer@example.com");
-    assert_eq!(mail["to"], serde_json::json!(["noc@example.com", "oncall@example.com"]));
+    assert_eq!(
+        mail["to"],
+        serde_json::json!(["noc@example.com", "oncall@example.com"])
+    );
     assert_eq!(mail["automatic"], "auto-generated");
 }
 
@@ -185,7 +196,11 @@ async fn mail_goes_over_tls_with_a_password_and_to_nobody_else() {
         let strict = Strict::new(tls);
         told(&strict.mailing).await.unwrap();
         let mail = taken(&strict.server, 1).await.remove(0);
-        assert_eq!((&mail["tls"], &mail["user"]), (&true.into(), &USER.into()), "{tls:?}");
+        assert_eq!(
+            (&mail["tls"], &mail["user"]),
+            (&true.into(), &USER.into()),
+            "{tls:?}"
+        );
 
         // What is wrong with us or with the way costs the mail no try.
         let wrong = strict.folder.path().join("wrong");
@@ -222,16 +237,25 @@ async fn an_answer_says_whether_the_mail_is_refused_or_failed_or_nobody_was_ther
         return;
     }
     let port = free_port();
-    assert!(matches!(told(&mailing(port)).await, Err(SinkError::Away(_))), "nobody listens");
+    assert!(
+        matches!(told(&mailing(port)).await, Err(SinkError::Away(_))),
+        "nobody listens"
+    );
     let server = Server::start(port, &["none"], Arc::default());
     let to = |local: &str| Mailing {
         to: vec![format!("{local}@example.com")],
         ..mailing(port)
     };
     let refused = told(&to("refuse")).await.unwrap_err();
-    assert!(matches!(&refused, SinkError::Refused(why) if why.contains("no such user")), "{refused}");
+    assert!(
+        matches!(&refused, SinkError::Refused(why) if why.contains("no such user")),
+        "{refused}"
+    );
     let failed = told(&to("busy")).await.unwrap_err();
-    assert!(matches!(&failed, SinkError::Failed(why) if why.contains("not now")), "{failed}");
+    assert!(
+        matches!(&failed, SinkError::Failed(why) if why.contains("not now")),
+        "{failed}"
+    );
     let closing = told(&to("closing")).await.unwrap_err();
     assert!(matches!(closing, SinkError::Away(_)), "{closing}");
     let clear = Mailing {
@@ -257,7 +281,10 @@ fn what_cannot_be_used_is_named_and_no_secret_is_shown() {
         ca_file: Some(file.clone()),
         ..mailing(1)
     });
-    assert!(no_root.contains("ca.pem") && no_root.contains("PEM is wanted"), "{no_root}");
+    assert!(
+        no_root.contains("ca.pem") && no_root.contains("PEM is wanted"),
+        "{no_root}"
+    );
     assert!(!no_root.contains("hush"), "{no_root}");
     let no_password = with(Mailing {
         user: Some((USER.to_owned(), folder.path().join("none"))),

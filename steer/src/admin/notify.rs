@@ -104,7 +104,9 @@ impl DeadView {
         Self {
             id: letter.id,
             channel: channel.to_owned(),
-            subject: said.as_ref().map_or(letter.partition, |said| said.subject.clone()),
+            subject: said
+                .as_ref()
+                .map_or(letter.partition, |said| said.subject.clone()),
             text: said.map(|said| said.text).unwrap_or_default(),
             tries,
             died: timestamp(died),
@@ -160,7 +162,13 @@ pub(super) async fn test(State(admin): State<Admin>, Path(channel): Path<String>
         site.as_deref().unwrap_or("steer"),
         rand::random::<u64>()
     );
-    let payload = Payload::test(&id, &snapshot.fleet.name, site.as_deref(), &channel, snapshot.number);
+    let payload = Payload::test(
+        &id,
+        &snapshot.fleet.name,
+        site.as_deref(),
+        &channel,
+        snapshot.number,
+    );
     let letter = Letter {
         id: id.clone(),
         subject: "steer.test".to_owned(),
@@ -207,7 +215,10 @@ pub(super) async fn resend(
     let (name, ids) = (channel.clone(), request.ids);
     let wanted = ids.clone();
     let ids = (!ids.is_empty()).then_some(ids);
-    match spool.blocking(move |spool| spool.resend(&name, ids.as_deref())).await {
+    match spool
+        .blocking(move |spool| spool.resend(&name, ids.as_deref()))
+        .await
+    {
         Ok(0) if !wanted.is_empty() => {
             let error = format!(
                 "{channel} has no dead letter {}; `steer notify list` shows them",
@@ -233,7 +244,10 @@ fn no_channel(admin: &Admin, channel: &str) -> Response {
         [] => "the configuration has no [[notify]]".to_owned(),
         [..] => format!("there are {}", names.join(", ")),
     };
-    failed(StatusCode::NOT_FOUND, format!("no channel is called {channel:?}; {known}"))
+    failed(
+        StatusCode::NOT_FOUND,
+        format!("no channel is called {channel:?}; {known}"),
+    )
 }
 
 fn unavailable(error: &StoreError) -> Response {

@@ -33,7 +33,9 @@ pub(crate) fn run(command: &NotifyCommand) -> Result<(), Failure> {
             } => {
                 let path = ["v1", "notify", channel, "resend"];
                 let client = AdminClient::new(admin.admin)?;
-                let done = client.post(&path, &[], &serde_json::json!({ "ids": ids })).await?;
+                let done = client
+                    .post(&path, &[], &serde_json::json!({ "ids": ids }))
+                    .await?;
                 told(*json, &done, |Resent { channel, resent }: &Resent| match resent {
                     0 => format!("{channel} has no dead letters"),
                     1 => format!("1 letter waits for {channel} again"),
@@ -55,7 +57,9 @@ fn list(view: &NotifyView) -> String {
         text.push_str(&format!("\n\n{}", table::text(dead_table(dead, color), None)));
     }
     if !kept {
-        text.push_str("\n\nwhat waits ends with the process: [fleet] store is not written, or its file cannot be used");
+        text.push_str(
+            "\n\nwhat waits ends with the process: [fleet] store is not written, or its file cannot be used",
+        );
     }
     text
 }
@@ -68,7 +72,9 @@ pub(crate) fn channel_table(channels: &[ChannelView], color: bool) -> Table {
     );
     for channel in channels {
         let note = match (&channel.trouble, channel.tells) {
-            (Some(why), _) if channel.away => Cell::new(format!("nobody takes letters: {why}")).fg(Color::Red),
+            (Some(why), _) if channel.away => {
+                Cell::new(format!("nobody takes letters: {why}")).fg(Color::Red)
+            }
             (Some(why), _) => Cell::new(format!("failed: {why}")).fg(Color::Yellow),
             (None, true) => Cell::new(""),
             (None, false) => Cell::new("other sites tell"),
@@ -91,7 +97,10 @@ pub(crate) fn channel_table(channels: &[ChannelView], color: bool) -> Table {
 }
 
 fn dead_table(dead: &[DeadView], color: bool) -> Table {
-    let mut table = table::new(&["dead letter", "channel", "since", "tries", "text", "why"], color);
+    let mut table = table::new(
+        &["dead letter", "channel", "since", "tries", "text", "why"],
+        color,
+    );
     for letter in dead {
         table.add_row([
             Cell::new(&letter.id),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use steer_health::events::Event;
 use steer_rpc::fate::Backoff;
-use steer_rpc::outbox::{Channel, Rate, Rules, Sink, SinkError, Letter, Spool, Standing};
+use steer_rpc::outbox::{Channel, Letter, Rate, Rules, Sink, SinkError, Spool, Standing};
 use steer_topology::{Fleet, Notify, SiteId};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
@@ -66,7 +66,10 @@ impl Live {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Tells something past all that waits.
@@ -92,7 +95,9 @@ pub(super) async fn follow(
     for config in &fleet.notify {
         let here = |site: &Option<SiteId>| site.is_some_and(|site| config.sites.contains(&site));
         let tells = config.sites.is_empty() || sites.iter().any(here);
-        let same = before.iter().find(|live| live.config == *config && live.tells == tells);
+        let same = before
+            .iter()
+            .find(|live| live.config == *config && live.tells == tells);
         if let Some(same) = same {
             live.push(same.clone());
             continue;
@@ -109,7 +114,10 @@ pub(super) async fn follow(
         Ok(forgotten) => {
             for (channel, counts) in forgotten {
                 let (waiting, dead) = (counts.waiting, counts.dead);
-                warn!(channel, waiting, dead, "the file has no such [[notify]] any more: what was for it is dropped");
+                warn!(
+                    channel,
+                    waiting, dead, "the file has no such [[notify]] any more: what was for it is dropped"
+                );
             }
         }
         Err(error) => error!(%error, "channels that are gone"),

@@ -125,7 +125,11 @@ mod tests {
             ..down()
         };
         let body = compose(&letter(&drain)).unwrap().body;
-        for part in ["by:      ana\n", "until:   it is ended\n", "what:    drain begun\n"] {
+        for part in [
+            "by:      ana\n",
+            "until:   it is ended\n",
+            "what:    drain begun\n",
+        ] {
             assert!(body.contains(part), "{body}");
         }
     }

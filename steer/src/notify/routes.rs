@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use steer_anycast::announcer::{AnnouncerHandle, PrefixStatus, State};
+use steer_anycast::announcer::{AnnouncerHandle, PrefixStatus, State, Why};
 use steer_health::Holds;
 use steer_health::events::{Moment, RoutePicture, RouteState};
 use steer_topology::{Fleet, SiteId};
@@ -14,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// So many are few.
 const FEW: u32 = 1_000;
 
-/// When to look again after `count` pictures were taken: a thousandth of the time at most goes into it.
+/// When to look again after `count` pictures were taken: little of its time goes into it.
 pub(super) fn next_look(count: usize) -> Duration {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     LOOK_EVERY.saturating_mul(count.div_ceil(FEW).max(1))
@@ -70,6 +70,13 @@ fn stands(status: &PrefixStatus) -> Option<(RouteState, Option<String>)> {
 
 fn not_announced(status: &PrefixStatus) -> Option<(RouteState, Option<String>)> {
     let reason = status.reason.clone();
+    // An orderly end is no news, and the next start is none.
+    if reason
+        .as_ref()
+        .is_some_and(|reason| *reason == Why::Stopping.to_string())
+    {
+        return None;
+    }
     let held = status.flaps.as_ref().and_then(|flaps| flaps.held_until);
     if let Some(until) = held {
         let reason = reason.unwrap_or_else(|| "flap budget spent".to_owned());
@@ -79,7 +86,9 @@ fn not_announced(status: &PrefixStatus) -> Option<(RouteState, Option<String>)> 
         return None;
     }
     let failing = status.conditions.iter().filter(|one| one.holds == Holds::No);
-    let failing: Vec<_> = failing.map(|one| format!("{} does not hold", one.condition)).collect();
+    let failing: Vec<_> = failing
+        .map(|one| format!("{} does not hold", one.condition))
+        .collect();
     let why = match (reason, failing.as_slice()) {
         (reason, []) => reason,
         (Some(reason), [..]) => Some(format!("{reason}: {}", failing.join(", "))),

@@ -95,14 +95,25 @@ fn fault(channel: &Notify) -> Option<Fault> {
         NotifyTo::Webhook { url, secret_file } => {
             let error = Webhook::new(&url.0, secret_file, HOOK_WAIT).err()?;
             let message = format!("[[notify]] {name}: {error}");
-            Some(Fault::of_file(secret_file, message, "correct `webhook` of it, or the file"))
+            Some(Fault::of_file(
+                secret_file,
+                message,
+                "correct `webhook` of it, or the file",
+            ))
         }
         NotifyTo::Email(mailing) => {
             let error = Email::new((**mailing).clone(), Arc::new(compose)).err()?;
-            let file = mailing.ca_file.as_ref().or(mailing.user.as_ref().map(|(_, file)| file));
+            let file = mailing
+                .ca_file
+                .as_ref()
+                .or(mailing.user.as_ref().map(|(_, file)| file));
             let message = format!("[[notify]] {name}: {error}");
             let place = file.cloned().unwrap_or_default();
-            Some(Fault::of_file(&place, message, "correct `email` of it, or the file"))
+            Some(Fault::of_file(
+                &place,
+                message,
+                "correct `email` of it, or the file",
+            ))
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use steer_health::events::{Event, Fact, Facts, Key, Moment, apply, events, route_events};
 use steer_health::Snapshot;
+use steer_health::events::{Event, Fact, Facts, Key, Moment, apply, events, route_events};
 use steer_rpc::key::StoreError;
 use steer_rpc::outbox::Spool;
 use steer_rpc::outbox::spool::{Post, Told};
@@ -134,7 +134,11 @@ impl Teller {
 
     /// Starts and ends channels after another configuration.
     async fn follow(&mut self, snapshot: &Snapshot) {
-        if self.fleet.as_ref().is_some_and(|fleet| Arc::ptr_eq(fleet, &snapshot.fleet)) {
+        if self
+            .fleet
+            .as_ref()
+            .is_some_and(|fleet| Arc::ptr_eq(fleet, &snapshot.fleet))
+        {
             return;
         }
         let before = self.notifier.channels();

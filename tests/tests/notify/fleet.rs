@@ -94,7 +94,10 @@ listen = "{admin}"
     pub(crate) fn start(&self) -> Steer {
         let mut steer = Steer::start(self.folder.path(), &["run", "--site", "fra"]);
         steer.until("the first round of checks", |steer| {
-            steer.log().contains("first round of checks is over").then_some(())
+            steer
+                .log()
+                .contains("first round of checks is over")
+                .then_some(())
         });
         steer
     }

@@ -83,10 +83,15 @@ impl Hook {
 }
 
 fn take(stream: TcpStream, came: &Mutex<Vec<Came>>, answer: &Mutex<Answer>) {
-    let Some((headers, body)) = read(&stream) else { return };
+    let Some((headers, body)) = read(&stream) else {
+        return;
+    };
     let header = |name: &str| {
         let found = headers.iter().find(|(key, _)| key == name);
-        found.unwrap_or_else(|| panic!("no {name} in {headers:?}")).1.clone()
+        found
+            .unwrap_or_else(|| panic!("no {name} in {headers:?}"))
+            .1
+            .clone()
     };
     let (id, at) = (header("webhook-id"), header("webhook-timestamp").parse().unwrap());
     assert!(

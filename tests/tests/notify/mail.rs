@@ -28,7 +28,15 @@ impl Drop for Server {
 impl Server {
     fn start(address: SocketAddr) -> Self {
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-u", "-m", "aiosmtpd", "-n", "-c", "aiosmtpd.handlers.Debugging", "stdout"])
+            .args([
+                "-u",
+                "-m",
+                "aiosmtpd",
+                "-n",
+                "-c",
+                "aiosmtpd.handlers.Debugging",
+                "stdout",
+            ])
             .args(["-l", &address.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -50,7 +58,10 @@ impl Server {
 #[test]
 fn an_outage_is_a_mail_that_says_it_in_its_subject() {
     if !Path::new(AIOSMTPD).exists() {
-        skip("mail", "aiosmtpd is not installed (Debian package python3-aiosmtpd)");
+        skip(
+            "mail",
+            "aiosmtpd is not installed (Debian package python3-aiosmtpd)",
+        );
         return;
     }
     let address = free_port();
@@ -64,7 +75,10 @@ fn an_outage_is_a_mail_that_says_it_in_its_subject() {
     fleet.down(0);
     let mail = steer.until("the mail", |_| {
         let printed = server.printed.lock().unwrap().clone();
-        printed.iter().any(|line| line.contains("END MESSAGE")).then_some(printed)
+        printed
+            .iter()
+            .any(|line| line.contains("END MESSAGE"))
+            .then_some(printed)
     });
     let has = |start: &str| mail.iter().find(|line| line.starts_with(start)).cloned();
     let subject = has("Subject: ").unwrap_or_else(|| panic!("{mail:#?}"));

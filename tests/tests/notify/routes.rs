@@ -36,7 +36,10 @@ fn a_prefix_is_told_when_it_is_withdrawn_announced_and_drained_and_a_restart_is_
     ];
     fleet.until_told(&mut steer, &told);
     let event = fleet.hook.taken().pop().unwrap().event;
-    assert_eq!(event["cause"], "its conditions fail: pool:web@local does not hold");
+    assert_eq!(
+        event["cause"],
+        "its conditions fail: pool:web@local does not hold"
+    );
     fleet.up(0);
     told.push(format!("verdict changed {web}: down -> up"));
     told.push(format!("route announced {ROUTE}: withdrawn -> announced"));

@@ -323,10 +323,8 @@ fn channels_load_with_every_key_and_every_default() {
     let [incidents, noc, relay] = &load("fleet.toml").unwrap().notify[..] else {
         panic!("three channels");
     };
-    assert!(
-        matches!(&incidents.to, NotifyTo::Webhook { url, secret_file }
-        if url.0.ends_with("token=t") && *secret_file == folder("valid").join("cookie.secret"))
-    );
+    assert!(matches!(&incidents.to, NotifyTo::Webhook { url, secret_file }
+        if url.0.ends_with("token=t") && *secret_file == folder("valid").join("cookie.secret")));
     assert!(
         !format!("{incidents:?}").contains("token"),
         "a URL is shown nowhere"

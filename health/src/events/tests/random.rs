@@ -71,9 +71,15 @@ fn facts(snapshot: &Snapshot) -> Facts {
 
 /// Without words, and without what nobody knows.
 fn stripped(facts: &Facts) -> Vec<(Key, String)> {
-    let known = facts
-        .iter()
-        .filter(|(_, fact)| !matches!(fact, Fact::Verdict { verdict: Verdict::Unknown, .. }));
+    let known = facts.iter().filter(|(_, fact)| {
+        !matches!(
+            fact,
+            Fact::Verdict {
+                verdict: Verdict::Unknown,
+                ..
+            }
+        )
+    });
     let plain = known.map(|(key, fact)| match fact {
         Fact::Verdict { verdict, .. } => (key.clone(), verdict.as_str().to_owned()),
         Fact::Guard { .. } => (key.clone(), "held".to_owned()),

@@ -32,15 +32,23 @@ fn a_route_is_told_by_where_it_stands_and_one_on_its_way_stays_as_it_was() {
         look(&[picture(Some((Held, "flap budget spent")))]),
         ["192.0.2.53/32@fra held back (flap budget spent)"]
     );
-    assert_eq!(look(&[picture(Some((Announced, "")))]), ["192.0.2.53/32@fra announced"]);
+    assert_eq!(
+        look(&[picture(Some((Announced, "")))]),
+        ["192.0.2.53/32@fra announced"]
+    );
     assert_eq!(
         look(&[picture(Some((Draining, "step 1 of 2: prepend 3")))]),
         ["192.0.2.53/32@fra steps down (step 1 of 2: prepend 3)"]
     );
-    assert_eq!(look(&[picture(Some((Draining, "step 2 of 2: wait 3s")))]), [""; 0]);
+    assert_eq!(
+        look(&[picture(Some((Draining, "step 2 of 2: wait 3s")))]),
+        [""; 0]
+    );
     assert_eq!(
         look(&[]),
         ["192.0.2.53/32@fra withdrawn (the configuration does not have it any more)"]
     );
+    look(&[picture(Some((Withdrawn, "its conditions fail")))]);
+    assert_eq!(look(&[]), [""; 0], "it was withdrawn already");
     assert!(told.is_empty());
 }

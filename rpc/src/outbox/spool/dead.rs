@@ -28,11 +28,19 @@ impl Open {
         let (subject, partition, _, payload) = row.value();
         let mut dead = writing.open_table(DEAD)?;
         let why: String = why.chars().take(WHY_MAX).collect();
-        let died = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let died = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let died = u64::try_from(died.as_millis()).unwrap_or(u64::MAX);
-        dead.insert((channel, number), (subject, partition, tries, payload, died, why.as_str()))?;
+        dead.insert(
+            (channel, number),
+            (subject, partition, tries, payload, died, why.as_str()),
+        )?;
         if self.dead.get(channel).copied().unwrap_or_default() >= self.limits.dead {
-            let oldest = dead.range((channel, 0)..=(channel, u64::MAX))?.next().transpose()?;
+            let oldest = dead
+                .range((channel, 0)..=(channel, u64::MAX))?
+                .next()
+                .transpose()?;
             if let Some(oldest) = oldest.map(|(at, _)| at.value().1) {
                 dead.remove((channel, oldest))?;
                 count_letters(channel, "dropped", 1);
@@ -41,7 +49,12 @@ impl Open {
         Ok(())
     }
 
-    pub(super) fn dead(&self, name: &str, channel: &str, at_most: usize) -> Result<Vec<DeadLetter>, redb::Error> {
+    pub(super) fn dead(
+        &self,
+        name: &str,
+        channel: &str,
+        at_most: usize,
+    ) -> Result<Vec<DeadLetter>, redb::Error> {
         let reading = self.database.begin_read()?;
         let table = reading.open_table(DEAD)?;
         let mut letters = Vec::new();
@@ -79,7 +92,12 @@ impl Open {
             let (mut rows, mut dead) = (writing.open_table(ROWS)?, writing.open_table(DEAD)?);
             for DeadLetter { number, letter, .. } in &letters {
                 let at = (channel, *number);
-                let row = (letter.subject.as_str(), letter.partition.as_str(), 0, &letter.payload[..]);
+                let row = (
+                    letter.subject.as_str(),
+                    letter.partition.as_str(),
+                    0,
+                    &letter.payload[..],
+                );
                 dead.remove(at)?;
                 rows.insert(at, row)?;
             }

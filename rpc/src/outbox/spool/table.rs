@@ -45,9 +45,8 @@ pub(super) struct Open {
 impl Open {
     pub(super) fn new(file: Option<&Path>, limits: Limits) -> Result<Self, StoreError> {
         let name = || file.map_or_else(|| "memory".to_owned(), |file| file.display().to_string());
-        let unavailable = |error: &dyn std::fmt::Display| {
-            StoreError::Unavailable(format!("{}: {error}", name()))
-        };
+        let unavailable =
+            |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("{}: {error}", name()));
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let database = match file {
@@ -70,7 +69,9 @@ impl Open {
         let (next, random) = {
             let mut meta = writing.open_table(META)?;
             let next = meta.get("next")?.map_or(1, |next| next.value());
-            let random = meta.get("random")?.map_or_else(rand::random, |random| random.value());
+            let random = meta
+                .get("random")?
+                .map_or_else(rand::random, |random| random.value());
             meta.insert("random", random)?;
             for row in writing.open_table(ROWS)?.iter()? {
                 let (at, row) = row?;
@@ -168,7 +169,10 @@ impl Open {
             let waiting = self.queues.get(channel).map_or(0, Queue::len);
             let excess = (waiting + count).saturating_sub(self.limits.rows);
             for _ in 0..excess {
-                let oldest = rows.range((channel, 0)..=(channel, u64::MAX))?.next().transpose()?;
+                let oldest = rows
+                    .range((channel, 0)..=(channel, u64::MAX))?
+                    .next()
+                    .transpose()?;
                 let Some(number) = oldest.map(|(at, _)| at.value().1) else {
                     break;
                 };
@@ -208,7 +212,10 @@ impl Open {
     }
 
     pub(super) fn look(&mut self, name: &str, channel: &str, now: Instant) -> Result<Look, redb::Error> {
-        let turn = self.queues.get_mut(channel).map_or(Turn::Empty, |queue| queue.turn(now));
+        let turn = self
+            .queues
+            .get_mut(channel)
+            .map_or(Turn::Empty, |queue| queue.turn(now));
         let number = match turn {
             Turn::Row(number) => number,
             Turn::Later(due) => return Ok(Look::Later(due)),
@@ -267,7 +274,9 @@ impl Open {
 
     pub(super) fn all_counts(&self) -> BTreeMap<String, Counts> {
         let known = self.queues.keys().chain(self.dead.keys());
-        known.map(|channel| (channel.clone(), self.counts(channel))).collect()
+        known
+            .map(|channel| (channel.clone(), self.counts(channel)))
+            .collect()
     }
 
     fn counts(&self, channel: &str) -> Counts {

@@ -241,27 +241,39 @@ fn an_id_is_the_same_each_time_and_no_other_files() {
 fn a_channel_that_is_away_holds_up_only_itself_and_loses_nothing_by_it() {
     let bed = Bed::new();
     let (spool, now) = (bed.spool(), Instant::now());
-    spool.append(vec![post(1, 0, &CHANNELS), post(2, 1, &CHANNELS)], &[]).unwrap();
+    spool
+        .append(vec![post(1, 0, &CHANNELS), post(2, 1, &CHANNELS)], &[])
+        .unwrap();
     let after = Duration::from_secs(10);
     let again = Next::Again { after, tries: 0 };
     spool.settle("mail", 1, again, true, "refused", now).unwrap();
     assert_eq!(spool.look("mail", now).unwrap(), Look::Later(now + after));
     assert_eq!(drained(spool, "hook", now).len(), 2);
     let told = drained(spool, "mail", now + after);
-    assert_eq!(told.iter().map(|waiting| waiting.tries).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(
+        told.iter().map(|waiting| waiting.tries).collect::<Vec<_>>(),
+        [0, 0]
+    );
 }
 
 #[test]
 fn dead_letters_are_sent_again_one_by_one_or_all_and_with_their_ids() {
     let bed = Bed::new();
     let (spool, now) = (bed.spool(), Instant::now());
-    spool.append(vec![post(1, 0, &["mail"]), post(2, 1, &["mail"])], &[]).unwrap();
+    spool
+        .append(vec![post(1, 0, &["mail"]), post(2, 1, &["mail"])], &[])
+        .unwrap();
     for number in 1..=2 {
         let dead = Next::Dead { tries: 3 };
-        spool.settle("mail", number, dead, false, "550 no such user", now).unwrap();
+        spool
+            .settle("mail", number, dead, false, "550 no such user", now)
+            .unwrap();
     }
     let dead = spool.dead("mail", 9).unwrap();
-    assert_eq!((dead.len(), dead[1].why.as_str(), dead[1].tries), (2, "550 no such user", 3));
+    assert_eq!(
+        (dead.len(), dead[1].why.as_str(), dead[1].tries),
+        (2, "550 no such user", 3)
+    );
     let id = dead[1].letter.id.clone();
     assert_eq!(spool.resend("mail", Some(&["fra-0-9".to_owned()])).unwrap(), 0);
     assert_eq!(spool.resend("mail", Some(std::slice::from_ref(&id))).unwrap(), 1);
@@ -286,6 +298,8 @@ fn what_is_for_a_channel_that_is_not_there_any_more_is_forgotten() {
 #[test]
 fn a_file_that_another_process_has_open_is_named() {
     let bed = Bed::new();
-    let error = Spool::open(Some(&bed.file), "fra", LIMITS).unwrap_err().to_string();
+    let error = Spool::open(Some(&bed.file), "fra", LIMITS)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("spool.0"), "{error}");
 }

@@ -165,8 +165,8 @@ fn mailing(cx: &Context<'_, '_>, raw: RawEmail<'_>) -> Result<Mailing, Reported>
     let server = server.and_then(|written| self::server(cx.sink, &written, port));
     let ca_file = ca_file.and_then(|file| file.map(|file| cx.file("ca_file", &file)).transpose());
     let user = user.map(|user| user.map(|user| (*user.get_ref()).to_owned()));
-    let password = password_file
-        .and_then(|file| file.map(|file| cx.file("password_file", &file)).transpose());
+    let password =
+        password_file.and_then(|file| file.map(|file| cx.file("password_file", &file)).transpose());
     let from = from.and_then(|from| address(cx.sink, "from", &from));
     let to = to.and_then(|to| recipients(cx.sink, &to));
     let (tls, ca_file) = (tls?, ca_file?);
@@ -256,9 +256,9 @@ fn address(sink: &Sink<'_>, key: &str, written: &Spanned<&str>) -> Result<String
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
         domain.chars().all(fits) && domain.parse::<Name>().is_ok() && !domain.ends_with('.')
     };
-    let is_address = text
-        .split_once('@')
-        .is_some_and(|(local, domain)| local.len() <= 64 && local.split('.').all(is_atom) && is_domain(domain));
+    let is_address = text.split_once('@').is_some_and(|(local, domain)| {
+        local.len() <= 64 && local.split('.').all(is_atom) && is_domain(domain)
+    });
     if is_address {
         return Ok(text.to_owned());
     }
