@@ -21,6 +21,7 @@ mod row;
 mod table;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
-use bytes::Bytes;
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use super::queue::{Queue, Turn};
-use super::{Counts, Limits, Look, Post, Told, Waiting};
+use super::queue::Queue;
+use super::{Counts, Limits, Post, Told};
 use crate::key::StoreError;
-use crate::outbox::{Letter, Next};
 
 /// A channel and a number.
 pub(super) type At = (&'static str, u64);
@@ -211,67 +208,6 @@ impl Open {
         Ok(forgotten.collect())
     }
 
-    pub(super) fn look(&mut self, name: &str, channel: &str, now: Instant) -> Result<Look, redb::Error> {
-        let turn = self
-            .queues
-            .get_mut(channel)
-            .map_or(Turn::Empty, |queue| queue.turn(now));
-        let number = match turn {
-            Turn::Row(number) => number,
-            Turn::Later(due) => return Ok(Look::Later(due)),
-            Turn::Empty => return Ok(Look::Empty),
-        };
-        let reading = self.database.begin_read()?;
-        let row = reading.open_table(ROWS)?.get((channel, number))?;
-        let Some(row) = row else { return Ok(Look::Empty) };
-        let (subject, partition, tries, payload) = row.value();
-        Ok(Look::Tell(Waiting {
-            number,
-            letter: Letter {
-                id: self.id(name, number),
-                subject: subject.to_owned(),
-                partition: partition.to_owned(),
-                payload: Bytes::copy_from_slice(payload),
-            },
-            tries,
-        }))
-    }
-
-    pub(super) fn settle(
-        &mut self,
-        channel: &str,
-        number: u64,
-        next: Next,
-        is_away: bool,
-        why: &str,
-        now: Instant,
-    ) -> Result<(), redb::Error> {
-        let writing = self.database.begin_write()?;
-        match next {
-            Next::Told => {
-                writing.open_table(ROWS)?.remove((channel, number))?;
-            }
-            // Nothing of it is to be remembered.
-            Next::Again { .. } if is_away => {}
-            Next::Again { tries, .. } => count_try(&writing, channel, number, tries)?,
-            Next::Dead { tries } => self.bury(&writing, channel, number, tries, why)?,
-        }
-        writing.commit()?;
-        let Some(queue) = self.queues.get_mut(channel) else {
-            return Ok(());
-        };
-        match next {
-            Next::Told => queue.remove(number),
-            Next::Again { after, .. } => queue.again(number, now + after, is_away),
-            Next::Dead { .. } => {
-                queue.remove(number);
-                let dead = self.dead.entry(channel.to_owned()).or_default();
-                *dead = (*dead + 1).min(self.limits.dead);
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn all_counts(&self) -> BTreeMap<String, Counts> {
         let known = self.queues.keys().chain(self.dead.keys());
         known
@@ -285,21 +221,6 @@ impl Open {
             dead: self.dead.get(channel).copied().unwrap_or_default(),
         }
     }
-}
-
-fn count_try(writing: &WriteTransaction, channel: &str, number: u64, tries: u32) -> Result<(), redb::Error> {
-    let mut rows = writing.open_table(ROWS)?;
-    let Some(row) = rows.remove((channel, number))? else {
-        return Ok(());
-    };
-    let (subject, partition, payload) = {
-        let (subject, partition, _, payload) = row.value();
-        (subject.to_owned(), partition.to_owned(), payload.to_vec())
-    };
-    drop(row);
-    let row = (subject.as_str(), partition.as_str(), tries, payload.as_slice());
-    rows.insert((channel, number), row)?;
-    Ok(())
 }
 
 pub(super) fn count_letters(channel: &str, what: &'static str, count: usize) {
