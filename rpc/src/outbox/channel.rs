@@ -11,7 +11,7 @@ use super::spool::{Look, Spool, Waiting};
 use super::{Letter, Next, Rules, Sink, SinkError, next};
 use crate::key::StoreError;
 
-/// After a failure of the spool it is looked at again after this long.
+/// After a failure of the spool it is tried again after this long.
 const SPOOL_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a channel is.
@@ -65,14 +65,7 @@ impl<S: Sink> Channel<S> {
         loop {
             // Marked before the look, so that nothing that comes in between is missed.
             grown.borrow_and_update();
-            let pause = match self.turn(&mut bucket, &mut rng).await {
-                Ok(pause) => pause,
-                Err(error) => {
-                    metrics::counter!("steer_notify_spool_errors_total").increment(1);
-                    tracing::warn!(channel = self.name, %error, "what is to be told");
-                    Some(SPOOL_PAUSE)
-                }
-            };
+            let pause = self.turn(&mut bucket, &mut rng).await;
             let more = async {
                 // The sender lives as long as the spool, which is ours.
                 if grown.changed().await.is_err() {
@@ -87,16 +80,13 @@ impl<S: Sink> Channel<S> {
     }
 
     /// One turn: how long nothing is to be done, or until something comes in.
-    async fn turn(&self, bucket: &mut Bucket, rng: &mut SmallRng) -> Result<Option<Duration>, StoreError> {
+    async fn turn(&self, bucket: &mut Bucket, rng: &mut SmallRng) -> Option<Duration> {
         let name = self.name.clone();
-        let look = self
-            .spool
-            .blocking(move |spool| spool.look(&name, Instant::now()))
-            .await?;
+        let look = self.at_last(move |spool| spool.look(&name, Instant::now())).await;
         let waiting = match look {
             Look::Tell(waiting) => waiting,
-            Look::Later(due) => return Ok(Some(due.saturating_duration_since(Instant::now()))),
-            Look::Empty => return Ok(None),
+            Look::Later(due) => return Some(due.saturating_duration_since(Instant::now())),
+            Look::Empty => return None,
         };
         tokio::time::sleep(bucket.take(Instant::now())).await;
         let outcome = tell(&self.sink, &waiting.letter, self.rules.batch_time).await;
@@ -105,13 +95,32 @@ impl<S: Sink> Channel<S> {
         let is_away = matches!(outcome, Err(SinkError::Away(_)));
         let why = outcome.err().map(|error| error.words().to_owned());
         let (name, number) = (self.name.clone(), waiting.number);
-        self.spool
-            .blocking(move |spool| {
-                let why = why.as_deref().unwrap_or_default();
-                spool.settle(&name, number, next, is_away, why, Instant::now())
-            })
-            .await?;
-        Ok(Some(Duration::ZERO))
+        self.at_last(move |spool| {
+            let why = why.as_deref().unwrap_or_default();
+            spool.settle(&name, number, next, is_away, why, Instant::now())
+        })
+        .await;
+        Some(Duration::ZERO)
+    }
+
+    /// Does something of the spool until it succeeds: a full disk must not have a letter told again and again.
+    async fn at_last<T: Send + 'static>(
+        &self,
+        what: impl Fn(&Spool) -> Result<T, StoreError> + Clone + Send + 'static,
+    ) -> T {
+        let mut is_said = false;
+        loop {
+            match self.spool.blocking(what.clone()).await {
+                Ok(done) => return done,
+                Err(error) => {
+                    metrics::counter!("steer_notify_spool_errors_total").increment(1);
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(channel = self.name, %error, "nothing can be told");
+                    }
+                }
+            }
+            tokio::time::sleep(SPOOL_PAUSE).await;
+        }
     }
 
     /// Counts and logs it; that somebody is away is logged once.
