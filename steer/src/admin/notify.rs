@@ -238,8 +238,17 @@ fn find(admin: &Admin, channel: &str) -> Result<Live, Box<Response>> {
 }
 
 fn no_channel(admin: &Admin, channel: &str) -> Response {
-    let channels = admin.notifier.channels();
-    let names: Vec<_> = channels.iter().map(|live| live.config.name.as_str()).collect();
+    let snapshot = admin.cell.load();
+    let names: Vec<_> = snapshot
+        .fleet
+        .notify
+        .iter()
+        .map(|one| one.name.as_str())
+        .collect();
+    if names.contains(&channel) {
+        let error = format!("{channel} is only being started; ask again in a moment");
+        return failed(StatusCode::SERVICE_UNAVAILABLE, error);
+    }
     let known = match names.as_slice() {
         [] => "the configuration has no [[notify]]".to_owned(),
         [..] => format!("there are {}", names.join(", ")),

@@ -15,7 +15,7 @@ const HOOK_WAIT: Duration = Duration::from_secs(10);
 
 /// The sink of a channel. What it needs is read when it is used first, and again where it has changed.
 pub(crate) enum Outlet {
-    Webhook(Hook),
+    Webhook(Box<Hook>),
     Email(Box<Email>),
     /// Its files were right when the configuration was checked, and are not any more.
     Broken(String),
@@ -34,11 +34,11 @@ type Stamp = Option<(u64, SystemTime)>;
 impl Outlet {
     pub(super) fn new(to: &NotifyTo) -> Self {
         match to {
-            NotifyTo::Webhook { url, secret_file } => Self::Webhook(Hook {
+            NotifyTo::Webhook { url, secret_file } => Self::Webhook(Box::new(Hook {
                 url: url.clone(),
                 secret_file: secret_file.clone(),
                 current: Mutex::default(),
-            }),
+            })),
             NotifyTo::Email(mailing) => match Email::new((**mailing).clone(), Arc::new(compose)) {
                 Ok(email) => Self::Email(Box::new(email)),
                 Err(error) => Self::Broken(error.to_string()),

@@ -90,7 +90,7 @@ listen = "{admin}"
         fs::write(self.file(), text).unwrap();
     }
 
-    /// Until the first round of checks is over and all is well.
+    /// Until the first round of checks is over and the channels run.
     pub(crate) fn start(&self) -> Steer {
         let mut steer = Steer::start(self.folder.path(), &["run", "--site", "fra"]);
         steer.until("the first round of checks", |steer| {
@@ -98,6 +98,11 @@ listen = "{admin}"
                 .log()
                 .contains("first round of checks is over")
                 .then_some(())
+        });
+        let channels = self.text().matches("[[notify]]").count();
+        steer.until("the channels", |_| {
+            let list = self.admin.json(&["notify", "list"]);
+            (list["channels"].as_array().unwrap().len() == channels).then_some(())
         });
         steer
     }

@@ -44,7 +44,7 @@ impl Hook {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (came, answer) = (Arc::clone(&came), Arc::clone(&answer));
-                std::thread::spawn(move || take(stream, &came, &answer));
+                std::thread::spawn(move || take(&stream, &came, &answer));
             }
         });
         hook
@@ -82,8 +82,8 @@ impl Hook {
     }
 }
 
-fn take(stream: TcpStream, came: &Mutex<Vec<Came>>, answer: &Mutex<Answer>) {
-    let Some((headers, body)) = read(&stream) else {
+fn take(stream: &TcpStream, came: &Mutex<Vec<Came>>, answer: &Mutex<Answer>) {
+    let Some((headers, body)) = read(stream) else {
         return;
     };
     let header = |name: &str| {
@@ -107,7 +107,8 @@ fn take(stream: TcpStream, came: &Mutex<Vec<Came>>, answer: &Mutex<Answer>) {
         Answer::Status(status) => {
             let answer = format!("HTTP/1.1 {status} so\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             // Whoever asked may be gone.
-            let _ = (&stream).write_all(answer.as_bytes());
+            let mut stream = stream;
+            let _ = stream.write_all(answer.as_bytes());
         }
         Answer::Silence => std::thread::sleep(Duration::from_secs(60)),
     }
