@@ -17,4 +17,5 @@ mod nats;
 #[path = "../support/postgres.rs"]
 mod postgres;
 mod smtp;
+mod spool;
 mod webhook;
