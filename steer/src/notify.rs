@@ -19,6 +19,7 @@ mod teller;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use steer_anycast::announcer::AnnouncerHandle;
@@ -107,8 +108,8 @@ async fn open(fleet: &Fleet, name: &str) -> Spool {
         });
         match opened.await {
             Ok(Ok(spool)) => return spool,
-            // Memory alone does not fail, and the runtime ends.
-            Ok(Err(_)) | Err(_) => tokio::task::yield_now().await,
+            // Memory alone does not fail: the runtime ends.
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use steer_rpc::outbox::{Email, Letter, Sink, SinkError, Webhook};
-use steer_topology::{Fault, Faults, Fleet, HookUrl, Notify, NotifyTo};
+use steer_topology::{Fault, Faults, Fleet, HookUrl, Mailing, Notify, NotifyTo};
 
 use super::mail::compose;
 
@@ -17,8 +17,8 @@ const HOOK_WAIT: Duration = Duration::from_secs(10);
 pub(crate) enum Outlet {
     Webhook(Box<Hook>),
     Email(Box<Email>),
-    /// Its files were right when the configuration was checked, and are not any more.
-    Broken(String),
+    /// Its files were right when the configuration was checked, and were not any more; it is tried again with each letter.
+    Unready(Box<Mailing>),
 }
 
 /// A webhook whose secret may change.
@@ -41,7 +41,7 @@ impl Outlet {
             })),
             NotifyTo::Email(mailing) => match Email::new((**mailing).clone(), Arc::new(compose)) {
                 Ok(email) => Self::Email(Box::new(email)),
-                Err(error) => Self::Broken(error.to_string()),
+                Err(_) => Self::Unready(mailing.clone()),
             },
         }
     }
@@ -55,7 +55,10 @@ impl Sink for Outlet {
                 Err(why) => Err(SinkError::Away(why)),
             },
             Self::Email(email) => email.tell(letter).await,
-            Self::Broken(why) => Err(SinkError::Away(why.clone())),
+            Self::Unready(mailing) => match Email::new((**mailing).clone(), Arc::new(compose)) {
+                Ok(email) => email.tell(letter).await,
+                Err(error) => Err(SinkError::Away(error.to_string())),
+            },
         }
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct Teller {
     fleet: Option<Arc<Fleet>>,
     /// Something could not be appended; it is tried again then.
     retry_at: Option<Instant>,
-    look_at: Instant,
+    /// When to look at the routes; absent where there are none.
+    look_at: Option<Instant>,
 }
 
 impl Teller {
@@ -44,12 +45,12 @@ impl Teller {
         Self {
             notifier,
             spool,
+            look_at: (!sources.announcers.is_empty()).then(Instant::now),
             sources,
             told: Facts::new(),
             before: None,
             fleet: None,
             retry_at: None,
-            look_at: Instant::now(),
         }
     }
 
@@ -77,7 +78,7 @@ impl Teller {
                         self.on_snapshot(snapshot).await;
                     }
                 }
-                () = tokio::time::sleep_until(self.look_at) => self.look_at_routes().await,
+                () = until(self.look_at) => self.look_at_routes().await,
                 () = until(self.retry_at) => self.on_snapshot(self.sources.cell.load()).await,
             }
         }
@@ -112,7 +113,7 @@ impl Teller {
             .iter()
             .any(|live| live.tells && live.config.events.contains(&EventKind::Route));
         // Nothing is announced before that, whatever was before the start.
-        let is_time = snapshot.settled && wanted && !self.sources.announcers.is_empty();
+        let is_time = snapshot.settled && wanted;
         let Sources {
             announcers, sites, ..
         } = &self.sources;
@@ -121,7 +122,7 @@ impl Teller {
             false => None,
         };
         let count = pictures.as_ref().map_or(0, Vec::len);
-        self.look_at = Instant::now() + next_look(count);
+        self.look_at = Some(Instant::now() + next_look(count));
         if let Some(pictures) = pictures {
             let moment = Moment {
                 snapshot: snapshot.number,
