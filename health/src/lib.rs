@@ -25,6 +25,7 @@
 //! - A drain ([`Judge::drain`]) stands above the verdicts and is counted by the guard like a failure; so is a verdict
 //!   that an operator forces ([`Judge::force`]), which stands above the checks and below a drain.
 //! - A reload keeps all of it ([`Judge::reload`]).
+//! - What happened is not told where it happens, but found by comparing snapshots with what was told ([`events`]).
 //! - Where the sites gossip ([`gossip`]), the verdict on an endpoint of another site is that of all sites together, and the
 //!   own check is one vote; an endpoint of the own site is judged by the own check alone.
 //!
@@ -40,6 +41,7 @@ pub mod checks;
 pub mod damping;
 pub mod detect;
 mod driver;
+pub mod events;
 pub mod evidence;
 pub mod gossip;
 pub mod guard;

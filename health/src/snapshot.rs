@@ -1,5 +1,6 @@
 //! The one truth: an immutable, numbered picture of the fleet and its verdicts.
 
+mod journal;
 mod states;
 mod trail;
 
@@ -7,20 +8,21 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use steer_topology::{At, EndpointId, Fleet, InService, SiteId, Subject};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::evidence::Evidence;
 use crate::load::Load;
 use crate::operator::{Drain, Force, Target};
 use crate::pulse::Pulse;
+use journal::Journal;
 
 pub use states::States;
 pub use trail::Trail;
 
 /// What the checks say of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Not enough outcomes yet. Never acted upon as down.
@@ -291,6 +293,7 @@ pub struct SnapshotCell {
     /// For who must not wait for the others; its lock orders the publishers.
     first: watch::Sender<u64>,
     others: watch::Sender<u64>,
+    journal: Arc<Journal>,
     /// What was seen last, of the fleet that is probed now.
     evidence: ArcSwap<Evidence>,
     pulse: Pulse,
@@ -302,7 +305,8 @@ pub struct SnapshotCell {
 #[must_use = "most subscribers are told when this is dropped"]
 pub struct Published {
     others: watch::Sender<u64>,
-    number: u64,
+    journal: Arc<Journal>,
+    snapshot: Arc<Snapshot>,
     is_newest: bool,
 }
 
@@ -316,7 +320,11 @@ impl Published {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        self.others.send_if_modified(|number| raise(number, self.number));
+        let newest = self.snapshot.number;
+        self.others.send_if_modified(|number| raise(number, newest));
+        if self.is_newest {
+            self.journal.note(&self.snapshot);
+        }
     }
 }
 
@@ -338,6 +346,7 @@ impl SnapshotCell {
             current: ArcSwap::from_pointee(first),
             first: first_told,
             others,
+            journal: Arc::default(),
             pulse: Pulse::default(),
         }
     }
@@ -378,13 +387,14 @@ impl SnapshotCell {
         let is_newest = self.first.send_if_modified(|current| {
             let newer = raise(current, number);
             if newer {
-                self.current.store(next);
+                self.current.store(Arc::clone(&next));
             }
             newer
         });
         Published {
             others: self.others.clone(),
-            number,
+            journal: Arc::clone(&self.journal),
+            snapshot: next,
             is_newest,
         }
     }
@@ -399,6 +409,14 @@ impl SnapshotCell {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.others.subscribe()
+    }
+
+    /// Every snapshot from now on, also those that are not the newest any more; it gets each after all subscribers. Whoever
+    /// is so many behind misses some, which is counted (`steer_health_journal_missed_total`). Two publishers may cross: who
+    /// reads passes over a number that is not higher than the last.
+    #[must_use]
+    pub fn journal(&self, capacity: usize) -> mpsc::Receiver<Arc<Snapshot>> {
+        self.journal.read(capacity)
     }
 }
 
@@ -571,6 +589,29 @@ mod tests {
         told(false, true);
         drop(older);
         told(false, false);
+    }
+
+    #[test]
+    fn a_journal_has_every_snapshot_after_all_subscribers_were_told_and_never_holds_anybody_up() {
+        let cell = SnapshotCell::new(snapshot(1));
+        let mut other = cell.subscribe();
+        let mut journal = cell.journal(2);
+        let published = cell.publish(Arc::new(snapshot(2)));
+        assert!(journal.try_recv().is_err(), "who is first is first");
+        drop(published);
+        assert!(other.has_changed().unwrap());
+        other.mark_unchanged();
+        for number in 3..=5 {
+            drop(cell.publish(Arc::new(snapshot(number))));
+        }
+        drop(cell.publish(Arc::new(snapshot(4)))); // refused, and so never there
+        let numbers = std::iter::from_fn(|| journal.try_recv().ok()).map(|snapshot| snapshot.number);
+        assert_eq!(numbers.collect::<Vec<_>>(), [2, 3], "there was room for two");
+        drop(cell.publish(Arc::new(snapshot(6))));
+        assert_eq!(journal.try_recv().unwrap().number, 6, "and there is again");
+        drop(journal);
+        drop(cell.publish(Arc::new(snapshot(7))));
+        assert_eq!(cell.load().number, 7);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl FleetBuilder {
             admin: None,
             store: None,
             latency: None,
+            notify: Vec::new(),
         })
     }
 

@@ -15,7 +15,12 @@
 //!   holds up its partition, and no other.
 //! - Who is not there costs no row a try. A row that is refused, or has failed as often as it may, is kept in
 //!   `steer_outbox_dead` with the reason, and its partition goes on.
+//!
+//! A process without a database has a [`Spool`] in the place of PostgreSQL, and a [`Channel`] in that of the relay: the same
+//! holds, and [`next`] decides for both.
 
+mod channel;
+mod email;
 mod inbox;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -24,8 +29,11 @@ mod rate;
 mod relay;
 mod rules;
 mod sink;
+pub mod spool;
 mod webhook;
 
+pub use channel::{Channel, Standing};
+pub use email::{Compose, Email, InvalidEmail, Mail};
 pub use inbox::{INBOX_SCHEMA, Inbox};
 #[cfg(feature = "kafka")]
 pub use kafka::{InvalidKafka, Kafka};
@@ -34,4 +42,5 @@ pub use rate::Rate;
 pub use relay::{InvalidRelay, OUTBOX_SCHEMA, Relay, Turn, make_tables};
 pub use rules::{Next, Rules, next};
 pub use sink::{Letter, Sink, SinkError};
+pub use spool::Spool;
 pub use webhook::{InvalidWebhook, Webhook, verify};

@@ -16,6 +16,9 @@
 //! | `PUT /v1/reports/ENDPOINT?state=up&reason=TEXT` | what somebody else saw of an endpoint under a check of kind `external`; 409 is another kind |
 //! | `POST /v1/reload` | reads everything again, `{allow_withdraw: [..], now: false}`; 400 with every fault, and then nothing has changed |
 //! | `POST /v1/mrt` | all that is sent and received in `{for}`, as MRT, when it is over |
+//! | `GET /v1/notify` | the channels of `[[notify]]`, what waits for them, and their dead letters |
+//! | `POST /v1/notify/CHANNEL/test` | sends a test letter and says what came of it; 502 is what the receiver said |
+//! | `POST /v1/notify/CHANNEL/resend` | sends dead letters again: `{ids: [..]}`, or all; 404 where there is none of them |
 //! | `GET /v1/routes` | what becomes of each prefix, and what each session has of it |
 //! | `PUT /v1/routes/PREFIX?lease=30s&owner=NAME` | a lease on a prefix, or another term of it; 409 is somebody else's |
 //! | `DELETE /v1/routes/PREFIX?owner=NAME` | gives a lease back |
@@ -35,6 +38,7 @@ pub(crate) mod flaps;
 pub(crate) mod forces;
 pub(crate) mod loads;
 pub(crate) mod mrt;
+pub(crate) mod notify;
 pub(crate) mod reports;
 pub(crate) mod routes;
 
@@ -61,6 +65,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::notify::Notifier;
 use crate::reload::Reloader;
 use crate::status::Status;
 
@@ -85,6 +90,7 @@ pub(crate) struct Admin {
     pub(crate) taps: Arc<[Arc<Tap>]>,
     /// By site, like the speakers.
     pub(crate) announcers: Arc<[AnnouncerHandle]>,
+    pub(crate) notifier: Notifier,
     pub(crate) stop: CancellationToken,
 }
 
@@ -123,6 +129,9 @@ pub(crate) async fn serve(listener: TcpListener, admin: Admin, metrics: Promethe
         .route("/v1/reports/{*target}", put(reports::report))
         .route("/v1/flaps/{*target}", post(flaps::clear))
         .route("/v1/reload", post(reload))
+        .route("/v1/notify", get(notify::list))
+        .route("/v1/notify/{channel}/test", post(notify::test))
+        .route("/v1/notify/{channel}/resend", post(notify::resend))
         .route("/v1/mrt", post(mrt::dump))
         .route("/v1/routes", get(routes::list))
         .route(

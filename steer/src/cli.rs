@@ -1,5 +1,6 @@
 //! The command line. Shapes only; each command lives in its own module.
 
+mod notify;
 mod shop;
 mod watch;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use steer_labs::Runtime;
 use steer_topology::{Name, Prefix};
 
+pub(crate) use notify::NotifyCommand;
 pub(crate) use shop::{ShopCommand, ShopLoadArgs, ShopServeArgs, ShopVerdictArgs};
 pub(crate) use watch::{DumpArgs, MonitorArgs};
 
@@ -69,6 +71,9 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Read the configuration and the zones of a running steer again, without a lost query. SIGHUP does the same.
     Reload(ReloadArgs),
+    /// Show who is told what happens (`[[notify]]`), test a channel, and send again what was not taken.
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Listen to routes and print them as they come and go; follow how our own changes spread.
     Monitor(MonitorArgs),
     /// Record all that a running steer sends to its peers and hears from them, as MRT.

@@ -14,6 +14,7 @@ use steer_topology::{Classes, Fault, Faults, Filter, Fleet, Geography, Latency, 
 
 use crate::edge;
 use crate::exit::Failure;
+use crate::notify;
 use crate::resolve::SystemResolver;
 
 /// A checked configuration with all its files read.
@@ -49,9 +50,12 @@ impl Loaded {
         let sources = sources(&fleet);
         // Geography costs a second or so of start-up and is read only where a chain needs it.
         let geography = Geography::of_fleet(&fleet);
-        let secrets = both(gossip_keys(&fleet), edge::load(&fleet));
+        let secrets = both(
+            gossip_keys(&fleet),
+            both(edge::load(&fleet), notify::check(&fleet)),
+        );
         let rest = both(geography, both(open_latency(&fleet), secrets));
-        let (zones, (geography, (latency, (keys, edge)))) = both(zones, rest)?;
+        let (zones, (geography, (latency, (keys, (edge, ()))))) = both(zones, rest)?;
         Ok(Self {
             config: config.to_owned(),
             digest,
@@ -75,8 +79,11 @@ impl Loaded {
         // Geography is large, and depends on nothing but its files and on what sites and chains ask of it.
         let is_same_ground = sources == self.sources
             && (&fleet.sites, &fleet.steers) == (&self.fleet.sites, &self.fleet.steers);
-        let rest = both(gossip_keys(&fleet), edge::load(&fleet));
-        let (zones, (keys, edge)) = both(zones, rest)?;
+        let rest = both(
+            gossip_keys(&fleet),
+            both(edge::load(&fleet), notify::check(&fleet)),
+        );
+        let (zones, (keys, (edge, ()))) = both(zones, rest)?;
         let (geography, classes) = if is_same_ground {
             (self.geography.clone(), Arc::clone(&self.classes))
         } else {

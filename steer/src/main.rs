@@ -25,6 +25,7 @@ mod load;
 mod logging;
 mod moment;
 mod monitor;
+mod notify;
 mod paths;
 mod quickstart;
 mod reload;
@@ -71,6 +72,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Unforce(args) => force::unforce(&args),
         Command::Load(args) => site_load::tell(&args),
         Command::Reload(args) => reload::ask(&args),
+        Command::Notify(command) => notify::run(&command),
         Command::Monitor(args) => monitor::run(&args),
         Command::Dump(args) => dump::dump(&args),
         Command::Announce(args) => routes::announce(&args),

@@ -27,6 +27,7 @@ use crate::edge::{BoundEdge, EdgeHandle};
 use crate::exit::Failure;
 use crate::load::Loaded;
 use crate::logging;
+use crate::notify::{Notifier, Sources};
 use crate::paths::Paths;
 use crate::reload::{self, Compiler, Reloader, Reloading};
 use crate::runtimes::Runtimes;
@@ -204,6 +205,13 @@ impl Bound {
         }
         let keeping = wishes.run(operator.clone(), Arc::clone(&cell), stop.clone());
         tasks.spawn_on(keeping, &serving);
+        let notifier = Notifier::default();
+        let told_of = Sources {
+            cell: Arc::clone(&cell),
+            sites: Arc::clone(&sites),
+            announcers: announcers.clone(),
+        };
+        tasks.spawn_on(notifier.clone().run(told_of, stop.clone()), &serving);
         if let Some((listener, metrics)) = admin.zip(metrics) {
             let admin = Admin {
                 sites: Arc::clone(&sites),
@@ -217,6 +225,7 @@ impl Bound {
                 observers: observers.into(),
                 taps: taps.into(),
                 announcers: announcers.into(),
+                notifier,
                 stop: stop.clone(),
             };
             tasks.spawn_on(admin::serve(listener, admin, metrics), &serving);

@@ -17,11 +17,12 @@ use steer_topology::Prefix;
 use crate::admin::Admin;
 use crate::admin::drains::{DrainView, DrainsView, KeptView};
 use crate::admin::forces::ForceView;
+use crate::admin::notify::ChannelView;
 use crate::cli::{StatusArgs, StatusPart};
 use crate::client::AdminClient;
 use crate::exit::Failure;
 use crate::moment::{self, ago};
-use crate::{routes, runtimes, table};
+use crate::{notify, routes, runtimes, table};
 
 use gossip::GossipRows;
 use observers::ObserverRows;
@@ -58,6 +59,8 @@ pub(crate) struct Status {
     gossip: Option<GossipRows>,
     /// Where this site has an edge.
     edge: Option<EdgeRow>,
+    /// Who is told what happens: `[[notify]]`.
+    notify: Vec<ChannelView>,
     /// One speaker per site of this process.
     bgp: Vec<SpeakerRow>,
 }
@@ -219,6 +222,7 @@ impl Status {
             drains_kept: drains.kept,
             store: admin.operator.keeping().fleet.map(StoreRow::new),
             endpoints: endpoints.collect(),
+            notify: ChannelView::all(&admin.notifier),
             gossip: admin.gossip.as_ref().map(|gossip| GossipRows::of(gossip, fleet)),
             edge: admin.edge.as_ref().map(EdgeRow::of),
             bgp: speakers
@@ -248,6 +252,7 @@ impl Status {
             endpoints,
             gossip,
             edge,
+            notify,
             bgp,
             snapshot_at,
         } = self;
@@ -293,6 +298,10 @@ impl Status {
         }
         if let Some(edge) = edge {
             text.push_str(&edge.render());
+        }
+        if !notify.is_empty() {
+            let channels = notify::channel_table(notify, color);
+            text.push_str(&format!("\n{}\n", table::text(channels, width)));
         }
         for speaker in bgp {
             text.push_str(&format!(

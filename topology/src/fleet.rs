@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::{
-    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, EtcdCluster, Name, OutlierRules, Position, Said,
-    Steer, Subject,
+    Anycast, Bgp, Check, CountryCode, DampingRules, Dns, EtcdCluster, Name, Notify, OutlierRules, Position,
+    Said, Steer, Subject,
 };
 
 /// Index of a site in [`Fleet::sites`].
@@ -67,6 +67,8 @@ pub struct Fleet {
     pub admin: Option<Admin>,
     /// `[fleet] store`: what keeps drains and other wishes of the operator; absent: they end with the process.
     pub store: Option<StorePlace>,
+    /// `[[notify]]`: who is told what happens.
+    pub notify: Vec<Notify>,
 }
 
 /// Where the geography comes from. All files are MMDB, in the nested GeoIP2 or the flat schema.

@@ -48,6 +48,10 @@ const NEEDED: &[Needed] = &[
         "/usr/lib/python3/dist-packages/grpc/__init__.py",
         "python3-grpcio",
     ),
+    needed(
+        "/usr/lib/python3/dist-packages/aiosmtpd/__init__.py",
+        "python3-aiosmtpd",
+    ),
     needed("/usr/sbin/ip", "iproute2"),
     needed("/usr/sbin/nft", "nftables"),
     needed("/usr/bin/etcd", "etcd-server"),

@@ -29,6 +29,9 @@ pub struct PrefixStatus {
     pub snapshot: u64,
     /// Why it is not announced, or not yet withdrawn; absent when nothing is out of the ordinary.
     pub reason: Option<String>,
+    /// Whether it is on its way up or not decided yet: what it was before the start may still be what it will be.
+    #[serde(skip)]
+    pub is_undecided: bool,
     /// When the clock alone will change that.
     pub held_until: Option<Timestamp>,
     /// All conditions together.
@@ -95,6 +98,7 @@ impl PrefixStatus {
             since: route.since,
             snapshot: route.decision.by,
             reason: reason(route),
+            is_undecided: is_undecided(route),
             held_until: held_until(route, moment),
             holds: route.steady.value(),
             conditions: facts.map_or_else(Vec::new, |facts| facts.explain(&config.while_up)),
@@ -127,6 +131,24 @@ fn reason(route: &Route) -> Option<String> {
         (_, Some(wait)) => Some(wait.to_string()),
         (_, None) => route.why.map(|why| why.to_string()),
     }
+}
+
+fn is_undecided(route: &Route) -> bool {
+    let waits = match route.wait {
+        Some(Wait::Unknown | Wait::HoldDown(_) | Wait::Rise(_) | Wait::Streams) => true,
+        Some(Wait::Fall(_) | Wait::Flaps(_)) | None => false,
+    };
+    let is_coming = match route.state {
+        State::Binding | State::Bound => true,
+        State::Withdrawn
+        | State::BindFailed
+        | State::Announced
+        | State::Withdrawing
+        | State::Lingering
+        | State::Unbinding
+        | State::UnbindFailed => false,
+    };
+    waits || is_coming
 }
 
 fn held_until(route: &Route, moment: Moment) -> Option<Timestamp> {

@@ -1,11 +1,11 @@
-//! How many rows a channel tells in a second: a bucket of tokens. Sans-IO.
+//! How many rows a channel tells in a second or a minute: a bucket of tokens. Sans-IO.
 
 use std::time::{Duration, Instant};
 
 /// A rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    per_second: u32,
+    interval: Duration,
     burst: u32,
 }
 
@@ -13,15 +13,21 @@ impl Rate {
     /// So many a second, evenly, and a tenth of that at once.
     #[must_use]
     pub const fn per_second(rows: u32) -> Self {
-        let rows = if rows == 0 { 1 } else { rows };
-        Self {
-            per_second: rows,
-            burst: if rows < 10 { 1 } else { rows / 10 },
-        }
+        Self::within(rows, 1)
     }
 
-    const fn interval(self) -> Duration {
-        Duration::from_nanos(1_000_000_000 / self.per_second as u64)
+    /// So many a minute, evenly, and a tenth of that at once.
+    #[must_use]
+    pub const fn per_minute(rows: u32) -> Self {
+        Self::within(rows, 60)
+    }
+
+    const fn within(rows: u32, seconds: u64) -> Self {
+        let rows = if rows == 0 { 1 } else { rows };
+        Self {
+            interval: Duration::from_nanos(seconds * 1_000_000_000 / rows as u64),
+            burst: if rows < 10 { 1 } else { rows / 10 },
+        }
     }
 }
 
@@ -39,9 +45,9 @@ impl Bucket {
 
     /// Takes the place of one row: how long it has to wait. Who does not wait has the place all the same.
     pub(super) fn take(&mut self, now: Instant) -> Duration {
-        let slack = self.rate.interval() * (self.rate.burst - 1);
+        let slack = self.rate.interval * (self.rate.burst - 1);
         let at = self.due.max(now);
-        self.due = at + self.rate.interval();
+        self.due = at + self.rate.interval;
         at.saturating_duration_since(now).saturating_sub(slack)
     }
 }
@@ -70,6 +76,14 @@ mod tests {
             passed += 1;
         }
         assert!((500..=511).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn a_rate_may_be_by_the_minute() {
+        let now = Instant::now();
+        let mut bucket = Bucket::new(Rate::per_minute(20), now);
+        let waits: Vec<_> = (0..4).map(|_| bucket.take(now).as_secs()).collect();
+        assert_eq!(waits, [0, 0, 3, 6]);
     }
 
     #[test]

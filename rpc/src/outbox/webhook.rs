@@ -26,6 +26,7 @@ pub struct Webhook {
     client: Client,
     url: Url,
     key: Key,
+    content_type: &'static str,
 }
 
 impl fmt::Debug for Webhook {
@@ -83,7 +84,14 @@ impl Webhook {
             client,
             url,
             key: read_secret(secret_file)?,
+            content_type: "application/octet-stream",
         })
+    }
+
+    /// What its rows are, such as `application/json`.
+    #[must_use]
+    pub fn content_type(self, content_type: &'static str) -> Self {
+        Self { content_type, ..self }
     }
 
     async fn post(&self, letter: &Letter, at: u64) -> Result<(), SinkError> {
@@ -99,7 +107,7 @@ impl Webhook {
             .header("idempotency-key", &letter.id)
             .header("steer-subject", &letter.subject)
             .header("steer-partition", &letter.partition)
-            .header("content-type", "application/octet-stream")
+            .header("content-type", self.content_type)
             .body(letter.payload.clone());
         let response = request.send().await.map_err(|error| lost(&error.without_url()))?;
         let status = response.status();

@@ -7,6 +7,7 @@ use steer_rpc::outbox::{Rate, Rules, SinkError};
 use crate::bed::{Base, Bed, Poisoned, check, rules};
 #[cfg(feature = "kafka")]
 use crate::kafka::InKafka;
+use crate::mail::ByMail;
 use crate::nats::InJetStream;
 use crate::webhook::AtWebhook;
 
@@ -26,6 +27,14 @@ macro_rules! battery {
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $rule() {
                     super::$rule::<super::AtWebhook>(stringify!($rule)).await;
+                }
+            )*
+        }
+        mod by_mail {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    super::$rule::<super::ByMail>(stringify!($rule)).await;
                 }
             )*
         }

@@ -14,6 +14,7 @@ mod health;
 mod kinds;
 mod names;
 mod nest;
+mod notify;
 mod peer;
 mod policy;
 mod said;
@@ -53,6 +54,7 @@ pub(super) fn fleet(
         bgp,
         edge,
         admin,
+        notify,
     } = raw;
     let mut cx = Context::new(
         sink,
@@ -119,6 +121,7 @@ pub(super) fn fleet(
     let anycast = anycast::anycast(&cx, &places, reach, anycast);
     let edge = edge::edge(&cx, edge);
     let admin = sites::admin(&cx, admin);
+    let notify = notify::channels(&cx, notify);
 
     if let Some(Some(span)) = missing_bgp {
         sink.conflict(
@@ -173,5 +176,6 @@ pub(super) fn fleet(
         edge: edge?,
         admin: admin?,
         store,
+        notify: notify?,
     })
 }

@@ -1,5 +1,7 @@
 //! The shape of `steer.toml` as it is written: types are right, nothing else is known yet.
 
+mod notify;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use toml::de::DeTable;
 use super::read::{DurationOrAuto, Field, List, Map, Number, OneOrMany, Reader, TextOrInt};
 use super::reference as section;
 use super::sink::{Reported, Sink};
+
+pub(super) use notify::{RawEmail, RawNotify, RawWebhook};
 
 /// A key that must be there.
 pub(super) type Needed<T> = Result<Spanned<T>, Reported>;
@@ -28,6 +32,7 @@ pub(super) struct RawFile<'d> {
     pub(super) bgp: Maybe<RawBgp<'d>>,
     pub(super) edge: Maybe<RawEdge<'d>>,
     pub(super) admin: Maybe<RawAdmin<'d>>,
+    pub(super) notify: List<RawNotify<'d>>,
 }
 
 #[derive(Debug)]
@@ -445,6 +450,7 @@ impl<'d> RawFile<'d> {
             admin: file.table("admin", &section::ADMIN, |table| RawAdmin {
                 listen: table.get("listen"),
             }),
+            notify: file.tables("notify", &section::NOTIFY, RawNotify::read),
         }
     }
 }

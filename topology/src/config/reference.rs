@@ -8,6 +8,7 @@ mod dns_server;
 mod edge;
 pub mod filters;
 mod fleet;
+mod notify;
 mod peer;
 mod policy;
 mod pool;
@@ -22,6 +23,7 @@ pub(super) use dns::{STEER, ZONE};
 pub(super) use dns_server::{DNS, RRL, TLS};
 pub(super) use edge::EDGE;
 pub(super) use fleet::{ADMIN, ETCD, FLEET, GEO, GOSSIP, GUARD, OVERFLOW, SITE};
+pub(super) use notify::{EMAIL, NOTIFY, WEBHOOK};
 pub(super) use peer::{BFD, GRACEFUL_RESTART, PEER, TCP_AO};
 pub(super) use pool::{DAMPING, ENDPOINT, OUTLIER, POOL};
 
@@ -154,11 +156,17 @@ pub(super) static FILE: Section = Section {
             "{ listen = \"127.0.0.1:8053\" }",
             "Metrics and status.",
         ),
+        table(
+            "notify",
+            "list of tables",
+            "[{ name = \"noc\" }]",
+            "Who is told what happens.",
+        ),
     ],
 };
 
 /// All tables, in the order of the page.
-static SECTIONS: [&Section; 32] = [
+static SECTIONS: [&Section; 35] = [
     &FLEET,
     &GEO,
     &GUARD,
@@ -191,6 +199,9 @@ static SECTIONS: [&Section; 32] = [
     &BMP,
     &EDGE,
     &ADMIN,
+    &NOTIFY,
+    &WEBHOOK,
+    &EMAIL,
 ];
 
 const HEAD: &str = "\
@@ -291,6 +302,8 @@ mod tests {
             "[[check]] phi" => "[[check]]\n[check.phi]\n".to_owned(),
             "[[pool]] damping" => "[[pool]]\n[pool.damping]\n".to_owned(),
             "[[pool]] outlier" => "[[pool]]\n[pool.outlier]\n".to_owned(),
+            "[[notify]] webhook" => "[[notify]]\n[notify.webhook]\n".to_owned(),
+            "[[notify]] email" => "[[notify]]\n[notify.email]\n".to_owned(),
             "[dns] rrl" => "[dns.rrl]\n".to_owned(),
             "[dns] tls" => "[dns.tls]\n".to_owned(),
             "[[anycast]] to" => "[[anycast]]\n[[anycast.to]]\n".to_owned(),

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use steer_topology::{
     AllDown, At, Bias, BodyRule, CheckId, CheckKind, Combine, Condition, CookieUse, DetectorRules, Dns,
-    DnsCheck, EndpointId, Feeds, Filter, Fleet, GrpcCheck, InService, PhiModel, PoolId, Prefix, Rrl, SiteId,
-    Subject, Target, TlsRules, Ttl, UnknownSite, WindowRules, report,
+    DnsCheck, EndpointId, EventKind, Feeds, Filter, Fleet, GrpcCheck, InService, MailTls, NotifyTo, PhiModel,
+    PoolId, Prefix, Rrl, SiteId, Subject, Target, TlsRules, Ttl, UnknownSite, WindowRules, report,
 };
 use support::{Hosts, folder, load, parse};
 
@@ -316,6 +316,40 @@ fn a_whole_fleet_loads_with_every_reference_resolved_and_every_default_filled_in
         fleet.router_id(Some(SiteId(1))),
         Some(Ipv4Addr::new(192, 0, 2, 99))
     );
+}
+
+#[test]
+fn channels_load_with_every_key_and_every_default() {
+    let [incidents, noc, relay] = &load("fleet.toml").unwrap().notify[..] else {
+        panic!("three channels");
+    };
+    assert!(matches!(&incidents.to, NotifyTo::Webhook { url, secret_file }
+        if url.0.ends_with("token=t") && *secret_file == folder("valid").join("cookie.secret")));
+    assert!(
+        !format!("{incidents:?}").contains("token"),
+        "a URL is shown nowhere"
+    );
+    assert_eq!(incidents.events, EventKind::ALL);
+    assert_eq!(
+        (incidents.per_minute, incidents.tries, incidents.sites.len()),
+        (60, 60, 0)
+    );
+    let NotifyTo::Email(mailing) = &noc.to else {
+        panic!("{noc:?}")
+    };
+    assert_eq!(
+        (mailing.host.as_str(), mailing.port, mailing.tls),
+        ("mail.example", 2525, MailTls::Implicit)
+    );
+    assert_eq!(mailing.user.as_ref().unwrap().0, "steer");
+    assert_eq!(mailing.to, ["noc@example.com", "oncall@example.com"]);
+    assert_eq!(noc.events, [EventKind::Verdict, EventKind::Route]);
+    assert_eq!(noc.sites, [SiteId(0), SiteId(1)]);
+    assert_eq!((noc.per_minute, noc.tries), (20, 3));
+    let NotifyTo::Email(mailing) = &relay.to else {
+        panic!("{relay:?}")
+    };
+    assert_eq!((mailing.host.as_str(), mailing.port), ("2001:db8::25", 25));
 }
 
 #[test]
