@@ -2,12 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::DeadLetter;
 use super::table::{DEAD, Open, ROWS, count_letters};
-use crate::outbox::Letter;
 
 /// Octets of a reason that are kept.
 const WHY_MAX: usize = 500;
@@ -64,12 +62,7 @@ impl Open {
             let number = at.value().1;
             letters.push(DeadLetter {
                 number,
-                letter: Letter {
-                    id: self.id(name, number),
-                    subject: subject.to_owned(),
-                    partition: partition.to_owned(),
-                    payload: Bytes::copy_from_slice(payload),
-                },
+                letter: self.letter(name, number, (subject, partition, payload)),
                 tries,
                 died: Duration::from_millis(died),
                 why: why.to_owned(),

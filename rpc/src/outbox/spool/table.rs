@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use bytes::Bytes;
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use super::queue::Queue;
 use super::{Counts, Limits, Post, Told};
 use crate::key::StoreError;
+use crate::outbox::Letter;
 
 /// A channel and a number.
 pub(super) type At = (&'static str, u64);
@@ -96,6 +98,21 @@ impl Open {
 
     pub(super) fn id(&self, name: &str, number: u64) -> String {
         format!("{name}-{:016x}-{number}", self.random)
+    }
+
+    /// Subject, partition and payload of a row, as they are told.
+    pub(super) fn letter(
+        &self,
+        name: &str,
+        number: u64,
+        (subject, partition, payload): (&str, &str, &[u8]),
+    ) -> Letter {
+        Letter {
+            id: self.id(name, number),
+            subject: subject.to_owned(),
+            partition: partition.to_owned(),
+            payload: Bytes::copy_from_slice(payload),
+        }
     }
 
     pub(super) fn told(&self) -> Result<BTreeMap<String, Vec<u8>>, redb::Error> {

@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use redb::{ReadableDatabase, WriteTransaction};
 
 use super::queue::Turn;
 use super::table::{Open, ROWS};
 use super::{Look, Waiting};
-use crate::outbox::{Letter, Next};
+use crate::outbox::Next;
 
 impl Open {
     pub(super) fn look(&mut self, name: &str, channel: &str, now: Instant) -> Result<Look, redb::Error> {
@@ -27,12 +26,7 @@ impl Open {
         let (subject, partition, tries, payload) = row.value();
         Ok(Look::Tell(Waiting {
             number,
-            letter: Letter {
-                id: self.id(name, number),
-                subject: subject.to_owned(),
-                partition: partition.to_owned(),
-                payload: Bytes::copy_from_slice(payload),
-            },
+            letter: self.letter(name, number, (subject, partition, payload)),
             tries,
         }))
     }

@@ -171,16 +171,12 @@ fn mailing(cx: &Context<'_, '_>, raw: RawEmail<'_>) -> Result<Mailing, Reported>
     let to = to.and_then(|to| recipients(cx.sink, &to));
     let (tls, ca_file) = (tls?, ca_file?);
     let conflict = |message, remedy| Err(cx.sink.conflict(span.clone(), message, remedy));
-    let user = match (user?, password?) {
-        (Some(user), Some(password)) => Some((user, password)),
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
-            return conflict(
-                "`user` and `password_file` belong together, and one is missing",
-                "write both or none",
-            );
-        }
-    };
+    let user = values::both_or_none(
+        cx.sink,
+        span.clone(),
+        ["user", "password_file"],
+        (user?, password?),
+    )?;
     if tls == MailTls::None && user.is_some() {
         return conflict(
             "`user` with `tls = \"none\"`: the password would go over the network as it is",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::context::Context;
+use super::values;
 use crate::config::raw::{Maybe, RawEtcd};
 use crate::config::read::Field;
 use crate::config::sink::Reported;
@@ -97,26 +98,13 @@ fn cluster(
     let password = file("password_file", password_file);
     let (cache, prefix, ca_file) = (cache?, prefix?, ca_file?);
     let conflict = |message, remedy| Err(cx.sink.conflict(span.clone(), message, remedy));
-    let client = match (cert?, key?) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
-            return conflict(
-                "`cert_file` and `key_file` belong together, and one is missing",
-                "write both or none",
-            );
-        }
-    };
-    let user = match (user?, password?) {
-        (Some(user), Some(password)) => Some((user, password)),
-        (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
-            return conflict(
-                "`user` and `password_file` belong together, and one is missing",
-                "write both or none",
-            );
-        }
-    };
+    let client = values::both_or_none(cx.sink, span.clone(), ["cert_file", "key_file"], (cert?, key?))?;
+    let user = values::both_or_none(
+        cx.sink,
+        span.clone(),
+        ["user", "password_file"],
+        (user?, password?),
+    )?;
     if !is_tls && (ca_file.is_some() || client.is_some()) {
         return conflict(
             "certificates, and a `store` without TLS",

@@ -83,6 +83,25 @@ pub(super) fn word<T: Copy>(
     })
 }
 
+/// Two keys that stand together or not at all.
+pub(super) fn both_or_none<A, B>(
+    sink: &Sink<'_>,
+    span: Range<usize>,
+    keys: [&str; 2],
+    values: (Option<A>, Option<B>),
+) -> Result<Option<(A, B)>, Reported> {
+    let [one, other] = keys;
+    match values {
+        (Some(one), Some(other)) => Ok(Some((one, other))),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err(sink.conflict(
+            span,
+            format!("`{one}` and `{other}` belong together, and one is missing"),
+            "write both or none",
+        )),
+    }
+}
+
 /// True or false, or the default.
 pub(super) fn flag(field: Field<bool>, default: bool) -> Result<bool, Reported> {
     Ok(field?.map_or(default, |written| *written.get_ref()))
