@@ -356,11 +356,13 @@ impl Reloading {
         if let Some((gossip, keys)) = self.gossip.as_ref().zip(next.keys.as_ref()) {
             gossip.renew(&next.fleet, keys);
         }
-        if let Some((handle, edge)) = self.edge.as_ref().zip(next.edge.as_ref()) {
-            handle.renew(edge);
-        }
+        let edge = next.edge.clone();
         self.current.store(Arc::new(next));
         publish();
+        // It may ask for what the new fleet alone has.
+        if let Some((handle, edge)) = self.edge.as_ref().zip(edge) {
+            handle.renew(edge);
+        }
         self.compiled.until(generation).await;
         done
     }

@@ -150,8 +150,8 @@ impl BoundEdge {
 
 impl EdgeHandle {
     /// Another configuration, which was checked.
-    pub(crate) fn renew(&self, config: &Arc<EdgeConfig>) {
-        self.config.send_replace(Arc::clone(config));
+    pub(crate) fn renew(&self, config: Arc<EdgeConfig>) {
+        self.config.send_replace(config);
     }
 
     /// Tells clients to go and takes no new ones; comes back when none is left, or soon.

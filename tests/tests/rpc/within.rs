@@ -455,8 +455,19 @@ fn backends_follow_the_verdicts_and_the_file_is_read_again() {
         &EDGE.replace("50051", "50053"),
         ["`listen` of the file of `[edge]`", "needs a restart"],
     );
-    fs::write(&file, EDGE.replace("pool:shop", "pool:shop@nrt")).unwrap();
+    // The edge asks for a pool that comes with the same reload.
+    let fleet = stage.world.dir().join("steer.toml");
+    fs::write(&fleet, FLEET.replace("name = \"shop\"", "name = \"store\"")).unwrap();
+    fs::write(&file, EDGE.replace("pool:shop", "pool:store@nrt")).unwrap();
     stage.fra.ask(&["reload"]);
+    until("the edge takes it", || {
+        stage.fra.log().contains("configuration taken")
+    });
+    assert!(
+        !stage.fra.log().contains("stays as it was: \""),
+        "{}",
+        stage.fra.log()
+    );
     let calls = stage.call();
     calls.until_more(20);
     assert_eq!(calls.end().1, 0);
